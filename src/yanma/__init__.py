@@ -1,0 +1,18 @@
+"""Dynamic masking for Transformers: masks that follow the data, no padding computed, exactness anyone can audit."""
+
+from .attention import attention, explain
+from .batch import PackedBatch
+from .errors import ConfigError, DataError, Unsupported, YanmaError
+from .models import restore, unpad
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "PackedBatch",
+    "Unsupported",
+    "YanmaError",
+    "attention",
+    "explain",
+    "restore",
+    "unpad",
+]

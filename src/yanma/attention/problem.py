@@ -1,0 +1,40 @@
+"""What a backend is asked to compute, without the tensors: enough to accept or to refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..masks import Mask
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Shapes and wishes of one attention call."""
+
+    mask: Mask
+    num_q: int
+    num_kv: int
+    num_heads: int
+    head_dim: int
+    dtype: torch.dtype
+    device: torch.device
+    dropout: float
+
+    @classmethod
+    def of(cls, q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Problem:
+        """Check shapes once, here; backends rely on them."""
+        for name, tensor in (("q", q), ("k", k), ("v", v)):
+            if tensor.dim() != 3:
+                raise ValueError(f"{name} must be (tokens, heads, head width); got {tuple(tensor.shape)}")
+            if (tensor.dtype, tensor.device) != (q.dtype, q.device):
+                raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}, q is {q.dtype} on {q.device}")
+        if k.shape != v.shape or k.shape[2] != q.shape[2]:
+            raise ValueError(f"k {tuple(k.shape)} and v {tuple(v.shape)} must agree, and with q {tuple(q.shape)} in width")
+        if q.shape[1] % k.shape[1]:
+            raise ValueError(f"{q.shape[1]} query heads cannot share {k.shape[1]} key heads evenly")
+        if mask.shape not in (None, (len(q), len(k))):
+            raise ValueError(f"{mask.describe()} is {mask.shape}, but there are {len(q)} queries and {len(k)} keys")
+        return cls(mask, len(q), len(k), q.shape[1], q.shape[2], q.dtype, q.device, dropout)

@@ -1,0 +1,149 @@
+"""PackedBatch: tokens of many documents end to end, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .masks import Mask, documents
+
+# T tokens in the pack, N documents, S slots of a padded row
+
+
+@dataclass(frozen=True, eq=False)
+class PackedBatch:
+    """Token ids of N documents end to end, in the order in which they were given.
+
+    >>> batch = PackedBatch.from_sequences([[7, 8, 9], [5]])
+    >>> batch.input_ids.tolist(), batch.position_ids.tolist(), batch.cu_seqlens.tolist()
+    ([7, 8, 9, 5], [0, 1, 2, 0], [0, 3, 4])
+    >>> print(batch.mask.show())
+    ###.
+    ###.
+    ###.
+    ...#
+    """
+
+    input_ids: Tensor
+    """(T,) int64."""
+
+    lengths: tuple[int, ...]
+    """Tokens of each document, on the host."""
+
+    token_type_ids: Tensor | None = None
+    """(T,) int64, or None where the model does not tell segments apart."""
+
+    ids: tuple[int, ...] | None = None
+    """One number a document by which dropout recognises it, whatever batch it is in; None = its place in the pack."""
+
+    def __post_init__(self) -> None:
+        if self.input_ids.dim() != 1:
+            raise ValueError(f"input_ids must be flat, (T,); got {tuple(self.input_ids.shape)}")
+        if sum(self.lengths) != len(self.input_ids):
+            raise ValueError(f"lengths add up to {sum(self.lengths)}, input_ids has {len(self.input_ids)} tokens")
+        if 0 in self.lengths:
+            raise ValueError(f"document {self.lengths.index(0)} is empty; leave it out")
+        if self.token_type_ids is not None and self.token_type_ids.shape != self.input_ids.shape:
+            raise ValueError(
+                f"token_type_ids is {tuple(self.token_type_ids.shape)}, input_ids {tuple(self.input_ids.shape)}"
+            )
+        if self.ids is not None and len(self.ids) != len(self.lengths):
+            raise ValueError(f"{len(self.ids)} ids for {len(self.lengths)} documents")
+
+    @classmethod
+    def from_sequences(
+        cls,
+        input_ids: Sequence[Sequence[int] | Tensor],
+        token_type_ids: Sequence[Sequence[int] | Tensor] | None = None,
+        *,
+        ids: Sequence[int] | None = None,
+    ) -> PackedBatch:
+        """Pack N documents, each a sequence of token ids; `token_type_ids` likewise."""
+        if not input_ids:
+            raise ValueError("no documents to pack")
+        return cls(
+            _concatenate(input_ids),
+            tuple(len(document) for document in input_ids),
+            None if token_type_ids is None else _concatenate(token_type_ids),
+            None if ids is None else tuple(ids),
+        )
+
+    @classmethod
+    def from_padded(
+        cls, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> PackedBatch:
+        """Pack the valid slots of a rectangle (N, S); `attention_mask` (N, S) is 1 (or True) where a token stands.
+
+        Padding may stand on either side. `position_ids` count each document's own tokens from 0.
+
+        >>> rectangle = torch.tensor([[7, 8, 0], [5, 0, 0]])
+        >>> PackedBatch.from_padded(rectangle, rectangle != 0).input_ids.tolist()
+        [7, 8, 5]
+        """
+        if input_ids.dim() != 2 or input_ids.shape != attention_mask.shape:
+            raise ValueError(
+                f"input_ids and attention_mask must both be (N, S); "
+                f"got {tuple(input_ids.shape)} and {tuple(attention_mask.shape)}"
+            )
+        valid = attention_mask.bool()
+        lengths = tuple(valid.sum(1).tolist())
+        return cls(input_ids[valid], lengths, None if token_type_ids is None else token_type_ids[valid])
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return len(self.lengths)
+
+    @property
+    def mask(self) -> Mask:
+        """Each token reads the tokens of its own document."""
+        return documents(self.lengths)
+
+    @property
+    def max_seqlen(self) -> int:
+        """Tokens of the longest document."""
+        return max(self.lengths)
+
+    @cached_property
+    def cu_seqlens(self) -> Tensor:
+        """(N + 1,) int32 on the device of `input_ids`: document i is `cu_seqlens[i]:cu_seqlens[i + 1]`."""
+        starts = torch.tensor((0, *self.lengths), dtype=torch.int32).cumsum(0, dtype=torch.int32)
+        return starts.to(self.input_ids.device)
+
+    @cached_property
+    def position_ids(self) -> Tensor:
+        """(T,) int64: each token's place in its document, from 0."""
+        lengths = torch.tensor(self.lengths)
+        starts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+        return (torch.arange(len(starts)) - starts).to(self.input_ids.device)
+
+    def pad(self, flat: Tensor, value: float = 0) -> Tensor:
+        """Lay out (T, ...) as (N, max_seqlen, ...), rows padded on the right with `value`.
+
+        >>> batch = PackedBatch.from_sequences([[7, 8, 9], [5]])
+        >>> batch.pad(batch.input_ids).tolist()
+        [[7, 8, 9], [5, 0, 0]]
+        """
+        return torch.nn.utils.rnn.pad_sequence(self.unpack(flat), batch_first=True, padding_value=value)
+
+    def unpack(self, flat: Tensor) -> list[Tensor]:
+        """Views of (T, ...), one a document: (length, ...).
+
+        >>> [t.tolist() for t in PackedBatch.from_sequences([[7, 8, 9], [5]]).unpack(torch.arange(4))]
+        [[0, 1, 2], [3]]
+        """
+        if len(flat) != len(self.input_ids):
+            raise ValueError(f"the pack has {len(self.input_ids)} tokens, this tensor {len(flat)} rows")
+        return list(flat.split(self.lengths))
+
+    def to(self, device: torch.device | str) -> PackedBatch:
+        """The same batch on another device."""
+        types = None if self.token_type_ids is None else self.token_type_ids.to(device)
+        return replace(self, input_ids=self.input_ids.to(device), token_type_ids=types)
+
+
+def _concatenate(documents: Sequence[Sequence[int] | Tensor]) -> Tensor:
+    return torch.cat([torch.as_tensor(document, dtype=torch.int64) for document in documents])

@@ -1,0 +1,5 @@
+"""Hugging Face models without padding."""
+
+from .unpad import is_unpadded, restore, unpad
+
+__all__ = ["is_unpadded", "restore", "unpad"]

@@ -1,0 +1,143 @@
+"""What yanma knows of each family of models, in one table. A model that is not here is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+# N documents, M tokens of documents that lie end to end
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What a model with this head takes and gives, by the names of arguments and of output fields."""
+
+    token_outputs: tuple[str, ...] = ()
+    document_outputs: tuple[str, ...] = ()
+    token_labels: tuple[str, ...] = ()
+    document_labels: tuple[str, ...] = ()
+    loss: str = "stock"
+    """`stock`, or the rule of losses.py that takes the place of a stock loss which would mix documents."""
+    scores_padding: bool = True
+    """Whether the stock loss also scores hidden slots, unless their label is -100."""
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """One architecture: its heads by class name, and the few modules that must know of the pack."""
+
+    model_type: str
+    heads: Mapping[str, Head]
+    attention: str
+    """Class of the module that calls transformers' attention interface."""
+    intermediate: str
+    """Class of the feed-forward's first half."""
+    pools_input: tuple[str, ...] = ()
+    """Classes of poolers and heads that read `[:, 0]` of their input."""
+    pools_base: Mapping[str, str] = field(default_factory=dict)
+    """Model class -> attribute of its base model, where the model's own forward reads `[:, 0]`."""
+    positions: Callable[[Tensor | None, Tensor, int], Tensor] = lambda ids, slots, pad: slots
+    """(input_ids (M,) or None, each token's slot in its document (M,), padding id) -> position ids (M,)."""
+    reserved_positions: Callable[[int], int] = lambda pad: 0
+    """Rows of the position table that no token uses, given the padding id."""
+    token_types: bool = True
+
+
+def after_padding_id(input_ids: Tensor | None, slots: Tensor, pad_token_id: int) -> Tensor:
+    """RoBERTa's rule: tokens other than the padding id are counted per document, from the number after that id.
+
+    >>> after_padding_id(torch.tensor([5, 6, 7, 8]), torch.tensor([0, 1, 2, 0]), 1).tolist()
+    [2, 3, 4, 2]
+    """
+    if input_ids is None:
+        return slots + pad_token_id + 1
+    counted = input_ids.ne(pad_token_id).long()
+    so_far = counted.cumsum(0)
+    starts = torch.arange(len(slots), device=slots.device) - slots
+    before = so_far[starts] - counted[starts]
+    return (so_far - before) * counted + pad_token_id
+
+
+_TOKENS = Head(token_outputs=("logits",), token_labels=("labels",))
+_DOCUMENTS = Head(document_outputs=("logits",), document_labels=("labels",))
+_BASE = Head(token_outputs=("last_hidden_state",), document_outputs=("pooler_output",))
+_NEXT_TOKEN = Head(token_outputs=("logits",), token_labels=("labels",), loss="next_token")
+_CHOICES = Head(document_outputs=("logits",), document_labels=("labels",), loss="choice")
+_SPANS = Head(
+    token_outputs=("start_logits", "end_logits"), document_labels=("start_positions", "end_positions"), loss="span"
+)
+
+
+def _heads(prefix: str, **more: Head) -> dict[str, Head]:
+    """The heads that every family here has, and `more` of its own, by class name."""
+    common = {
+        "Model": _BASE,
+        "ForMaskedLM": _TOKENS,
+        "ForTokenClassification": _TOKENS,
+        "ForSequenceClassification": _DOCUMENTS,
+        "ForQuestionAnswering": _SPANS,
+        "ForMultipleChoice": _CHOICES,
+    }
+    return {prefix + name: head for name, head in (common | more).items()}
+
+
+FAMILIES: Sequence[Family] = (
+    Family(
+        "bert",
+        _heads(
+            "Bert",
+            ForPreTraining=Head(
+                ("prediction_logits",), ("seq_relationship_logits",), ("labels",), ("next_sentence_label",)
+            ),
+            ForNextSentencePrediction=_DOCUMENTS,
+            LMHeadModel=_NEXT_TOKEN,
+        ),
+        attention="BertSelfAttention",
+        intermediate="BertIntermediate",
+        pools_input=("BertPooler",),
+    ),
+    Family(
+        "roberta",
+        _heads("Roberta", ForCausalLM=_NEXT_TOKEN),
+        attention="RobertaSelfAttention",
+        intermediate="RobertaIntermediate",
+        pools_input=("RobertaPooler", "RobertaClassificationHead"),
+        positions=after_padding_id,
+        reserved_positions=lambda pad: pad + 1,
+    ),
+    Family(
+        "xlm-roberta",
+        _heads("XLMRoberta", ForCausalLM=_NEXT_TOKEN),
+        attention="XLMRobertaSelfAttention",
+        intermediate="XLMRobertaIntermediate",
+        pools_input=("XLMRobertaPooler", "XLMRobertaClassificationHead"),
+        positions=after_padding_id,
+        reserved_positions=lambda pad: pad + 1,
+    ),
+    Family(
+        "distilbert",
+        _heads("DistilBert"),
+        attention="DistilBertSelfAttention",
+        intermediate="FFN",
+        pools_base={
+            "DistilBertForSequenceClassification": "distilbert",
+            "DistilBertForMultipleChoice": "distilbert",
+        },
+        token_types=False,
+    ),
+    Family(
+        "electra",
+        _heads(
+            "Electra",
+            ForPreTraining=Head(("logits",), (), ("labels",), scores_padding=False),
+            ForCausalLM=_NEXT_TOKEN,
+        ),
+        attention="ElectraSelfAttention",
+        intermediate="ElectraIntermediate",
+        pools_input=("ElectraClassificationHead", "ElectraSequenceSummary"),
+    ),
+)
+"""The whole of what `unpad` supports."""

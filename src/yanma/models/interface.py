@@ -1,0 +1,58 @@
+"""The pair of functions that transformers calls by the name `yanma`: one makes the mask, one attends.
+
+Outside an unpadded forward both do exactly what transformers' own `sdpa` does, so a stock model that shares its
+config with an unpadded one stays right.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..attention import attention
+from ..keyed import derived
+from .layout import Layout, running
+
+NAME = "yanma"
+
+
+def register() -> None:
+    """Tell transformers about the pair; both or neither, as half a pair would drop the padding mask."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionMaskInterface.register(NAME, make_mask)
+    AttentionInterface.register(NAME, attend)
+
+
+def make_mask(*args: Any, **kwargs: Any) -> Any:
+    """The running layout in place of a mask tensor, or what `sdpa` would get."""
+    from transformers.masking_utils import sdpa_mask
+
+    return running() or sdpa_mask(*args, **kwargs)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,  # (1, H, T, D)
+    key: Tensor,  # (1, Hk, T, D)
+    value: Tensor,  # (1, Hk, T, D)
+    attention_mask: Any,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:  # (1, T, H, D)
+    """Attention of one layer over the pack."""
+    if not isinstance(attention_mask, Layout):
+        return _stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    keys = derived(attention_mask.document_keys, module._yanma_site) if dropout else None  # type: ignore[arg-type]
+    out = attention(q, k, v, attention_mask.mask, scale=scaling, dropout=dropout, seed=keys)
+    return out[None], None
+
+
+def _stock(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    out: tuple[Tensor, None] = sdpa_attention_forward(*args, **kwargs)
+    return out

@@ -1,0 +1,72 @@
+"""Where the documents of the running forward lie: known to attention, pooling and dropout for as long as it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..keyed import derived, document_keys
+from ..masks import Mask
+
+# T tokens in the pack, N documents
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Documents in a row, shortest first, so that equal lengths are neighbours."""
+
+    lengths: tuple[int, ...]
+    mask: Mask
+    causal: bool
+    seed: int
+    ids: tuple[int, ...]
+    device: torch.device
+
+    @cached_property
+    def first_tokens(self) -> Tensor:
+        """(N,) int64: the index of each document's first token."""
+        lengths = torch.tensor(self.lengths)
+        return (lengths.cumsum(0) - lengths).to(self.device)
+
+    @cached_property
+    def document_keys(self) -> Tensor:
+        """(N,) int64: what dropout knows a document by."""
+        return document_keys(self.seed, self.ids).to(self.device)
+
+    @cached_property
+    def token_keys(self) -> Tensor:
+        """(T,) int64: what dropout knows a token by, from its document and its place in it."""
+        lengths = torch.tensor(self.lengths, device=self.device)
+        keys = derived(self.document_keys, 0).repeat_interleave(lengths)
+        places = torch.arange(len(keys), device=self.device) - self.first_tokens.repeat_interleave(lengths)
+        return derived(keys + places, 1)
+
+    def row_keys(self, shape: torch.Size) -> Tensor | None:
+        """Keys of the rows of an activation: (1, T, ...) by token, (N, ...) by document; None for anything else."""
+        if len(shape) == 3 and shape[0] == 1 and shape[1] == sum(self.lengths):
+            return self.token_keys[None]
+        return self.document_keys if len(shape) == 2 and shape[0] == len(self.lengths) else None
+
+
+_running: ContextVar[Layout | None] = ContextVar("yanma_layout", default=None)
+
+
+def running() -> Layout | None:
+    """The layout of the unpadded forward that is running in this thread, if one is."""
+    return _running.get()
+
+
+@contextmanager
+def run_with(layout: Layout) -> Iterator[None]:
+    """Make `layout` the running one."""
+    token = _running.set(layout)
+    try:
+        yield
+    finally:
+        _running.reset(token)

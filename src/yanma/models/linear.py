@@ -1,0 +1,88 @@
+"""Linear layers by the faster of torch's two CPU kernels, as measured on this machine, and with batch-invariant rows.
+
+torch sends fp32 `F.linear` to MKL, which on some chips runs at half of what oneDNN, inside the same torch, reaches.
+Both are exact to the same error. A row's result must not depend on how many rows share the product: kernels change
+their order of summation for very few rows, so thinner inputs are widened to `MIN_ROWS`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .kernels import fastest
+
+MIN_ROWS = 16
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` with the same parameters and numbers; `unpad` gives this class to a model's linear layers."""
+
+    _yanma_stock = nn.Linear
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None = None) -> Tensor:
+    """x (..., I) times weight (O, I) transposed, plus bias (O,): (..., O).
+
+    `gelu` is `none` (erf) or `tanh`, torch's names of the two approximations; it is fused, and has no gradient.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    rows = x.reshape(-1, x.shape[-1])
+    num_rows = len(rows)
+    if num_rows < MIN_ROWS:
+        rows = F.pad(rows, (0, 0, 0, MIN_ROWS - num_rows))
+    out = _product(rows, weight, bias, gelu)
+    return out[:num_rows].view(*x.shape[:-1], len(weight))
+
+
+def needs_gradient(x: Tensor, weight: Tensor) -> bool:
+    """Whether autograd will ask for this product's gradient."""
+    return torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None) -> Tensor:
+    kernels = fastest(rows.dtype, rows.device)
+    if kernels.forward == "torch":
+        out = F.linear(rows, weight, bias)
+        return out if gelu is None else F.gelu(out, approximate=gelu)
+    if needs_gradient(rows, weight) or (bias is not None and bias.requires_grad and torch.is_grad_enabled()):
+        return _OneDnnLinear.apply(rows, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
+    return onednn(rows, weight, bias, gelu)
+
+
+def onednn(rows: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None = None) -> Tensor:
+    """One call of oneDNN's product inside torch, with GELU fused where named."""
+    kind, algorithm = ("none", "") if gelu is None else ("gelu", gelu)
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, kind, [], algorithm)
+    return out
+
+
+class _OneDnnLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        return onednn(rows, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        rows, weight = ctx.saved_tensors
+        wants_rows, wants_weight, wants_bias = ctx.needs_input_grad
+        grad = grad.contiguous()
+        grad_rows = onednn(grad, weight.t(), None) if wants_rows else None
+        grad_weight = _weight_gradient(grad, rows) if wants_weight else None
+        return grad_rows, grad_weight, grad.sum(0) if wants_bias else None
+
+
+def _weight_gradient(grad: Tensor, rows: Tensor) -> Tensor:
+    """grad (R, O) transposed times rows (R, I)."""
+    if fastest(rows.dtype, rows.device).weight_gradient == "torch":
+        return grad.t() @ rows
+    return onednn(grad.t(), rows.t(), None)

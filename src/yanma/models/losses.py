@@ -1,0 +1,39 @@
+"""Losses of heads whose stock loss would mix documents once they lie end to end."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# N documents, S tokens of the longest, C choices
+
+
+def span(start_logits: Tensor, end_logits: Tensor, start_positions: Tensor, end_positions: Tensor) -> Tensor:
+    """Question answering: softmax over each document's own tokens, the mean of start and end.
+
+    `start_logits`, `end_logits` (N, S) with hidden slots at the smallest float; positions (N,), those outside the
+    row are ignored. A stock padded model also spreads probability over padding slots, so its loss depends on them.
+    """
+    ignored = start_logits.shape[1]
+    losses = [
+        F.cross_entropy(logits, positions.view(-1).clamp(0, ignored), ignore_index=ignored)
+        for logits, positions in ((start_logits, start_positions), (end_logits, end_positions))
+    ]
+    return (losses[0] + losses[1]) / 2
+
+
+def choice(logits: Tensor, labels: Tensor) -> Tensor:
+    """Multiple choice: cross entropy over (N, C)."""
+    return F.cross_entropy(logits, labels.view(-1))
+
+
+def next_token_labels(labels: Tensor, first_tokens: Tensor) -> Tensor:
+    """Labels (1, T) with each document's first token unscored: no document predicts the start of the next."""
+    return labels.index_fill(1, first_tokens, -100)
+
+
+def hidden_score(dtype: torch.dtype) -> float:
+    """What a padding slot scores where rows are compared by softmax or argmax."""
+    return torch.finfo(dtype).min
+

@@ -1,0 +1,108 @@
+"""Modules of a model that must know of the pack: dropout, pooling on first tokens, and the feed-forward's first half.
+
+`unpad` gives each of them a subclass of its own class; parameters, names and `state_dict` stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..keyed import derived, keep, keep_probability
+from .layout import running
+from .linear import Linear, linear, needs_gradient
+
+
+class Dropout(nn.Dropout):
+    """Dropout keyed by (seed, document, place in the document, layer): the same in any batch."""
+
+    _yanma_stock = nn.Dropout
+    _yanma_site: int
+
+    def forward(self, input: Tensor) -> Tensor:
+        layout = running()
+        if layout is None or not self.training or self.p == 0:
+            return super().forward(input)
+        keys = layout.row_keys(input.shape)
+        if keys is None:
+            raise RuntimeError(f"dropout met a tensor {tuple(input.shape)} that is neither per token nor per document")
+        return _KeyedDropout.apply(input, derived(keys, self._yanma_site), self.p)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _KeyedDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keys: Tensor, p: float) -> Tensor:
+        kept = keep(keys, x.shape[-1], p)
+        ctx.save_for_backward(kept)
+        ctx.scale = 1 / keep_probability(p)
+        return torch.where(kept, x, 0).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (kept,) = ctx.saved_tensors
+        return torch.where(kept, grad, 0).mul_(ctx.scale), None, None
+
+
+class FirstTokenInput(nn.Module):
+    """A pooler or head that reads `[:, 0]` of its input: it is given the documents' first tokens, (N, 1, C)."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        layout = running()
+        if layout is not None:
+            hidden_states = hidden_states[0, layout.first_tokens, None]
+        return super().forward(hidden_states, *args, **kwargs)
+
+
+class FirstTokenOutput(nn.Module):
+    """A base model of which the head reads `[:, 0]` itself: its last hidden state becomes (N, 1, C)."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        layout = running()
+        if layout is not None:
+            output.last_hidden_state = output.last_hidden_state[0, layout.first_tokens, None]
+        return output
+
+
+def pools_first_tokens(model: nn.Module) -> bool:
+    """Whether some part of an unpadded model reads the first token of each document."""
+    return any(isinstance(module, FirstTokenInput | FirstTokenOutput) for module in model.modules())
+
+
+class FusedIntermediate(nn.Module):
+    """BERT's `*Intermediate`: linear, then activation, in one kernel where no gradient is asked for."""
+
+    dense: nn.Module
+    intermediate_act_fn: Callable[[Tensor], Tensor]
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return _activated(self.dense, self.intermediate_act_fn, hidden_states)
+
+
+class FusedFeedForward(nn.Module):
+    """DistilBERT's `FFN`."""
+
+    lin1: nn.Module
+    lin2: nn.Module
+    activation: Callable[[Tensor], Tensor]
+    dropout: nn.Module
+
+    def ff_chunk(self, input: Tensor) -> Tensor:
+        hidden = _activated(self.lin1, self.activation, input)
+        out: Tensor = self.dropout(self.lin2(hidden))
+        return out
+
+
+def _activated(dense: nn.Module, activation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    gelu = _gelu_approximation(activation)
+    if gelu is None or type(dense) is not Linear or needs_gradient(x, dense.weight):
+        return activation(dense(x))
+    return linear(x, dense.weight, dense.bias, gelu)
+
+
+def _gelu_approximation(activation: Callable[[Tensor], Tensor]) -> str | None:
+    """torch's name for the GELU that a transformers activation computes, or None if it is another function."""
+    return {"GELUActivation": "none", "NewGELUActivation": "tanh", "GELUTanh": "tanh"}.get(type(activation).__name__)

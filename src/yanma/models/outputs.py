@@ -1,0 +1,69 @@
+"""The way out: flat outputs of one forward, laid out as the caller's input was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import losses
+from .families import Head
+from .inputs import Call
+
+# N documents, S slots of a padded row, T tokens
+
+
+def arrange(output: Any, head: Head, call: Call) -> Any:
+    """The same output object: token-level fields padded (N, S, ...) or flat (T, ...), the rest (N, ...)."""
+    for name in head.token_outputs:
+        if output.get(name) is not None:
+            output[name] = _tokens(output[name][0], call, hidden=_hidden(head, output[name]))
+    if output.get("hidden_states") is not None:
+        output["hidden_states"] = tuple(_tokens(states[0], call, hidden=0.0) for states in output["hidden_states"])
+    for name in head.document_outputs:
+        if output.get(name) is not None:
+            output[name] = _documents(output[name], call)
+    return _with_loss(output, head, call)
+
+
+def _tokens(flat: Tensor, call: Call, hidden: float) -> Tensor:
+    """(T, ...) in the caller's order, or a rectangle (N, S, ...) with `hidden` in padding slots."""
+    if len(call.rows.shape) == 1:
+        return flat if _is_sorted(call) else flat[torch.argsort(call.index)]
+    laid = flat.new_full((len(call.rows.slots), *flat.shape[1:]), hidden).index_copy(0, call.index, flat)
+    return laid.view(-1, call.rows.shape[-1], *flat.shape[1:])
+
+
+def _documents(output: Tensor, call: Call) -> Tensor:
+    output = output if _is_sorted(call) else output[torch.argsort(call.order)]
+    return output.view(call.rows.shape[:2]) if len(call.rows.shape) == 3 else output
+
+
+def _is_sorted(call: Call) -> bool:
+    """Whether the documents came in the order in which they were computed."""
+    return call.layout.ids == call.rows.ids or bool((call.order.diff() == 1).all())
+
+
+def _hidden(head: Head, scores: Tensor) -> float:
+    return losses.hidden_score(scores.dtype) if head.loss == "span" else 0.0
+
+
+def _with_loss(output: Any, head: Head, call: Call) -> Any:
+    if not call.labels:
+        return output
+    if head.loss == "choice":
+        labels = call.labels["labels"]
+        loss = losses.choice(output["logits"].view(labels.numel(), -1), labels)
+    else:
+        start, end = (_padded(output[name], call) for name in head.token_outputs)
+        loss = losses.span(start, end, *(call.labels[name] for name in head.document_labels))
+    return type(output)(loss=loss, **{name: value for name, value in output.items() if name != "loss"})
+
+
+def _padded(scores: Tensor, call: Call) -> Tensor:
+    """(N, S), padding slots at the smallest float; a rectangle is that already."""
+    if scores.dim() == 2:
+        return scores
+    rows = scores.split(list(call.rows.widths))
+    return torch.nn.utils.rnn.pad_sequence(rows, True, losses.hidden_score(scores.dtype))

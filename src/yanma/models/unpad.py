@@ -1,0 +1,163 @@
+"""unpad(model): a Hugging Face model that computes real tokens only. restore(model): as it was."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import nn
+
+from ..batch import PackedBatch
+from ..errors import Unsupported
+from . import interface, modules
+from .families import FAMILIES, Family, Head
+from .inputs import prepare
+from .layout import run_with
+from .linear import Linear
+from .outputs import arrange
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def unpad(model: Model) -> Model:
+    """Make `model` compute real tokens only, in place; the same object is returned.
+
+    The model keeps its signature: padded in, padded out, the same numbers where there are tokens, 0 where there is
+    padding (question answering: the smallest float, so that argmax never picks padding). It also takes a
+    `PackedBatch` as its only positional argument and then gives token-level outputs flat, (T, ...), and
+    document-level ones (N, ...). Parameters, `state_dict` and `save_pretrained` are untouched.
+
+    In training, dropout is keyed by (seed, document, place, layer): pass `seed=` for runs that can be repeated, else
+    one is drawn from torch's generator.
+
+    Raises Unsupported, naming what there is, for models outside the table of families.
+    """
+    if is_unpadded(model):
+        return model
+    family, head = recognise(model)
+    _check(model, family)
+    interface.register()
+    previous = model.config._attn_implementation  # type: ignore[union-attr]
+    model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
+    for site, module in enumerate(model.modules()):
+        _swap(module, site, family)
+    for model_class, attribute in family.pools_base.items():
+        if type(model).__name__ == model_class:
+            _mix(getattr(model, attribute), modules.FirstTokenOutput)
+    model.__class__ = _unpadded_class(type(model), family, head)
+    model._yanma_previous = previous
+    return model
+
+
+def restore(model: Model) -> Model:
+    """Undo `unpad`, in place; the same object is returned.
+
+    Raises ValueError where the model is not unpadded.
+    """
+    if not is_unpadded(model):
+        raise ValueError(f"{type(model).__name__} is not unpadded; there is nothing to restore")
+    for module in model.modules():
+        stock = getattr(type(module), "_yanma_stock", None)
+        if stock is not None:
+            module.__class__ = stock
+        module.__dict__.pop("_yanma_site", None)
+    model.set_attn_implementation(model.__dict__.pop("_yanma_previous"))  # type: ignore[operator]
+    return model
+
+
+def is_unpadded(model: nn.Module) -> bool:
+    """Whether `unpad` was applied to this very module."""
+    return "_yanma_previous" in model.__dict__
+
+
+def recognise(model: nn.Module) -> tuple[Family, Head]:
+    """The row of the table for a model; Unsupported, with what there is, where none fits."""
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    name = type(model).__name__
+    for family in FAMILIES:
+        if family.model_type == model_type:
+            if name in family.heads:
+                return family, family.heads[name]
+            raise Unsupported(f"{name} is not a head of {model_type} that unpad knows: {', '.join(family.heads)}")
+    known = ", ".join(family.model_type for family in FAMILIES)
+    raise Unsupported(f"{name} (model type {model_type}) is not among the families that unpad supports: {known}")
+
+
+def _check(model: nn.Module, family: Family) -> None:
+    config: Any = model.config
+    if getattr(config, "add_cross_attention", False):
+        raise Unsupported(f"{type(model).__name__} has cross-attention (add_cross_attention), which unpad does not do")
+    for module in model.modules():
+        kind = getattr(module, "summary_type", "first")
+        if type(module).__name__ in family.pools_input and kind != "first":
+            raise Unsupported(f"{type(module).__name__} pools by summary_type={kind!r}; unpad supports 'first'")
+
+
+def _swap(module: nn.Module, site: int, family: Family) -> None:
+    """Give a module that must know of the pack its subclass; `site` tells layers apart for dropout."""
+    name = type(module).__name__
+    if type(module) is nn.Linear:
+        module.__class__ = Linear
+    elif type(module) is nn.Dropout:
+        module.__class__ = modules.Dropout
+        module._yanma_site = site  # type: ignore[assignment]
+    elif name == family.attention:
+        module._yanma_site = site  # type: ignore[assignment]
+    elif name in family.pools_input:
+        _mix(module, modules.FirstTokenInput)
+    elif name == family.intermediate:
+        _mix(module, modules.FusedFeedForward if hasattr(module, "lin1") else modules.FusedIntermediate)
+
+
+def _mix(module: nn.Module, mixin: type[nn.Module]) -> None:
+    module.__class__ = _mixed_class(mixin, type(module))
+
+
+@functools.cache
+def _mixed_class(mixin: type[nn.Module], stock: type[nn.Module]) -> type[nn.Module]:
+    return _subclass(stock, (mixin, stock), {})
+
+
+@functools.cache
+def _unpadded_class(stock: type[nn.Module], family: Family, head: Head) -> type[nn.Module]:
+    return _subclass(stock, (stock,), {"forward": _forward(stock.forward, family, head)})
+
+
+def _subclass(stock: type[nn.Module], bases: tuple[type, ...], body: dict[str, Any]) -> type[nn.Module]:
+    """A subclass that goes by its parent's name, as transformers saves and looks classes up by name."""
+    names = {"__module__": stock.__module__, "__qualname__": stock.__qualname__, "__doc__": stock.__doc__}
+    return type(stock.__name__, bases, body | names | {"_yanma_stock": stock})
+
+
+def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[..., Any]:
+    parameters = list(inspect.signature(stock).parameters)[1:]
+
+    @functools.wraps(stock)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        batch = args[0] if args and isinstance(args[0], PackedBatch) else None
+        if batch is not None and len(args) > 1:
+            raise ValueError("a PackedBatch is the only positional argument; name the others")
+        if batch is None:
+            kwargs |= dict(zip(parameters, args, strict=False))
+        _check_still_ours(self)
+        wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
+        call = prepare(self, family, head, batch, kwargs)
+        with run_with(call.layout):
+            output = stock(self, return_dict=True, **call.kwargs)
+        output = arrange(output, head, call)
+        return output.to_tuple() if wants_tuple else output
+
+    return forward
+
+
+def _check_still_ours(model: nn.Module) -> None:
+    chosen = model.config._attn_implementation  # type: ignore[union-attr]
+    if chosen != interface.NAME:
+        raise Unsupported(
+            f"the model's attention was set to {chosen!r} after unpad (perhaps through a config that it shares with "
+            f"another model); call yanma.restore(model), or set_attn_implementation({interface.NAME!r})"
+        )
+    if model.training and getattr(model, "is_gradient_checkpointing", False):
+        raise Unsupported("gradient checkpointing of an unpadded model is not supported; restore it, or disable that")

@@ -1,0 +1,190 @@
+"""Models and tokenizers from a folder or a hub name: safetensors only, no code from elsewhere, one clear line if not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as hf_logging
+
+from ..errors import ConfigError, Unsupported
+
+_AUTO: dict[str, Any] = {
+    "sequence-classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with the head that the task needs."""
+
+    model: PreTrainedModel
+    fresh: tuple[str, ...]
+    """Names of the weights that were not in the folder, or had another shape there, and start at random."""
+
+
+def check_place(name: str) -> None:
+    """Refuse a name that is a path without a model, before anything is asked of a hub.
+
+    Raises ConfigError for a folder that is missing or holds no model, Unsupported for a pickle checkpoint.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        if looks_like_a_path(name):
+            raise ConfigError(f"{name}: no such model folder")
+        return
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{name}: no config.json in it, so this is not a model folder")
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl"))
+        if pickles:
+            raise Unsupported(
+                f"{name}: holds only a pickle checkpoint ({pickles[0]}), which could run code when loaded; "
+                f"save it as model.safetensors"
+            )
+        raise ConfigError(f"{name}: no model.safetensors in it")
+
+
+def looks_like_a_path(name: str) -> bool:
+    """True for what can only be meant as a folder: a hub name is NAME or OWNER/NAME, and no folder here is OWNER.
+
+    >>> [looks_like_a_path(name) for name in ("./m", "/srv/m", "~/m", "a/b/c", "m/", "bert-base-cased", "org/bert")]
+    [True, True, True, True, True, False, False]
+    """
+    owner, *rest = name.split("/")
+    return name.startswith((".", "/", "~")) or "\\" in name or len(rest) > 1 or rest == [""] or bool(rest and Path(owner).is_dir())
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The fast tokenizer of a folder or hub name.
+
+    Raises ConfigError where there is none, Unsupported for a slow one, which cannot say which word a token is of.
+    """
+    tokenizer = _asked(name, lambda: AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False))
+    if not tokenizer.is_fast:
+        raise Unsupported(f"{name}: its tokenizer has no fast form (tokenizer.json)")
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up where the files are missing
+        raise ConfigError(f"{name}: no tokenizer in it (tokenizer.json, vocab.txt, ...)")
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_model(name: str, task: str, labels: Sequence[str], *, dropout: float | None = None) -> Loaded:
+    """The model of a folder or hub name under a head of `len(labels)` outputs, with the labels' names in its config.
+
+    A head of another size is replaced by a fresh one; `Loaded.fresh` tells. Draws from torch's global generator.
+    """
+    check_place(name)
+    config = _asked(name, lambda: AutoConfig.from_pretrained(_place(name), trust_remote_code=False))
+    _name_labels(config, labels)
+    if dropout is not None:
+        set_dropout(config, dropout)
+    model, info = _asked(
+        name,
+        lambda: _AUTO[task].from_pretrained(
+            _place(name),
+            config=config,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        ),
+    )
+    fresh = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if len(fresh) >= len(model.state_dict()):
+        raise ConfigError(f"{name}: none of its weights fits {type(model).__name__}")
+    return Loaded(model, tuple(fresh))
+
+
+def fresh_model(config: PreTrainedConfig, task: str, labels: Sequence[str], *, dropout: float | None) -> Loaded:
+    """A model with random weights; draws from torch's global generator."""
+    _name_labels(config, labels)
+    if dropout is not None:
+        set_dropout(config, dropout)
+    model = _AUTO[task].from_config(config)
+    return Loaded(model, ("all of them",))
+
+
+def longest_text(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Tokens of the longest text that the model can read, special tokens counted; None where nothing limits it."""
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 10**9 else []
+    for path, module in model.named_modules():
+        if path.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa counts positions from its padding id + 1
+            limits.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
+    return min(limits, default=None)
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that knows more tokens than the model."""
+    embeddings = model.get_input_embeddings()
+    if isinstance(embeddings, nn.Embedding) and len(tokenizer) > embeddings.num_embeddings:
+        raise ConfigError(
+            f"the tokenizer has {len(tokenizer)} tokens, the model knows {embeddings.num_embeddings}; "
+            f"they do not belong together"
+        )
+
+
+def set_dropout(config: PreTrainedConfig, dropout: float) -> None:
+    """Set every dropout rate that a config has (attention, hidden states, head).
+
+    >>> from transformers import DistilBertConfig
+    >>> config = DistilBertConfig()
+    >>> set_dropout(config, 0.0)
+    >>> config.dropout, config.attention_dropout, config.seq_classif_dropout
+    (0.0, 0.0, 0.0)
+    """
+    rates = [key for key, value in config.to_dict().items() if "dropout" in key and type(value) in (int, float, type(None))]
+    if not rates:
+        raise ConfigError(f"[model] dropout: {config.model_type} has no dropout to set")
+    for key in rates:
+        setattr(config, key, dropout)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' own progress bars and reports; what matters of them is told in yanma's words."""
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def _place(name: str) -> str:
+    folder = Path(name).expanduser()
+    return str(folder) if folder.is_dir() else name
+
+
+def _name_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+
+
+def _asked(name: str, load: Callable[[], Any]) -> Any:
+    """What transformers loads, its many kinds of failure as one line."""
+    from safetensors import SafetensorError
+
+    try:
+        with quiet():
+            return load()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{name}: {reason}") from error

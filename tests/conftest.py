@@ -1,0 +1,17 @@
+"""What holds for all tests: no network, and tests marked `gpu` need one."""
+
+import os
+
+import pytest
+import torch
+
+# huggingface_hub reads this when it is first imported; processes that tests start inherit it.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
