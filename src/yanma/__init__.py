@@ -1,9 +1,9 @@
 """Dynamic masking for Transformers: masks that follow the data, no padding computed, exactness anyone can audit."""
 
-from .attention import attention, explain
+from .attention import attention
 from .batch import PackedBatch
 from .errors import ConfigError, DataError, Unsupported, YanmaError
-from .models import restore, unpad
+from .models import explain, restore, unpad
 
 __all__ = [
     "ConfigError",

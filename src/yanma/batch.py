@@ -44,7 +44,9 @@ class PackedBatch:
         if self.input_ids.dim() != 1:
             raise ValueError(f"input_ids must be flat, (T,); got {tuple(self.input_ids.shape)}")
         if sum(self.lengths) != len(self.input_ids):
-            raise ValueError(f"lengths add up to {sum(self.lengths)}, input_ids has {len(self.input_ids)} tokens")
+            raise ValueError(
+                f"lengths add up to {sum(self.lengths)}, input_ids has {len(self.input_ids)} tokens"
+            )
         if 0 in self.lengths:
             raise ValueError(f"document {self.lengths.index(0)} is empty; leave it out")
         if self.token_type_ids is not None and self.token_type_ids.shape != self.input_ids.shape:

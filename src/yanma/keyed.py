@@ -50,7 +50,15 @@ def keep(rows: Tensor, num_columns: int, p: float) -> Tensor:
     words ^= (words >> 32) & _LOW_32
     words *= _B
     words ^= (words >> 32) & _LOW_32
-    return words.view(torch.int16)[..., :num_columns] >= _steps(p) - 32768
+    lanes = words.view(torch.int16)[..., :num_columns]
+    # On a CPU, comparing into uint8 is five times as fast as into bool; the bytes are the same.
+    kept = torch.empty(lanes.shape, dtype=torch.uint8, device=rows.device)
+    return torch.ge(lanes, _steps(p) - 32768, out=kept).view(torch.bool)
+
+
+def only(x: Tensor, kept: Tensor) -> Tensor:
+    """`x` where `kept`, else 0. Multiplying is faster than choosing; x must be finite."""
+    return kept.view(torch.uint8).to(x.dtype).mul_(x)
 
 
 def keep_probability(p: float) -> float:

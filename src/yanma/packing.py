@@ -52,7 +52,9 @@ def plan(
     indices = list(order) if order is not None else sorted(range(len(cut)), key=lambda i: -cut[i])
     if sorted(indices) != list(range(len(cut))):
         raise ValueError(f"order must name each of the {len(cut)} examples once")
-    return Plan(_fill(indices, cut, max_batch_tokens), cut, sum(a != b for a, b in zip(cut, lengths, strict=True)))
+    return Plan(
+        _fill(indices, cut, max_batch_tokens), cut, sum(a != b for a, b in zip(cut, lengths, strict=True))
+    )
 
 
 def shuffled(num_examples: int, *, seed: int, epoch: int) -> list[int]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-import torch
 from torch import Tensor
 
 from ..errors import Unsupported
@@ -62,6 +61,7 @@ def attention(
 
     Raises ValueError for shapes that do not fit and Unsupported where the backend cannot do it exactly.
 
+    >>> import torch
     >>> from yanma.masks import causal, documents
     >>> q = k = v = torch.eye(3).view(3, 1, 3)
     >>> attention(q, k, v, documents([1, 2]) & causal())[:2, 0]
@@ -73,7 +73,7 @@ def attention(
     if q.shape[1] != k.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     scale = q.shape[2] ** -0.5 if scale is None else scale
-    out: Tensor = chosen.module.run(q, k, v, problem, scale, dropout_of(dropout, seed, mask))
+    out: Tensor = chosen.module.run(q, k, v, problem, scale, dropout_of(dropout, seed, problem))
     return out
 
 
@@ -82,7 +82,8 @@ def explain(
 ) -> Choice:
     """Which backend `attention` would take for these arguments, and why not the ones before it.
 
-    >>> from yanma.masks import causal, window
+    >>> import torch
+    >>> from yanma.masks import window
     >>> q = torch.zeros(3, 1, 8)
     >>> print(explain(q, q, q, window(2, 0)))
     sdpa: chosen

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..keyed import derived, document_keys, keep, keep_probability
 from ..masks import Documents, Mask
+from .problem import Problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,37 +18,43 @@ class Dropout:
     """Dropout of one attention call."""
 
     p: float
-    keys: Tensor
-    """(N,) int64, one key a document; queries and keys are counted from the start of their document."""
+    row_keys: Tensor
+    """(Tq, H) int64: what each head of each query is known by, from its document's key and its place in it."""
 
     @property
     def scale(self) -> float:
         """What kept weights are multiplied by, so that the expectation stays."""
         return 1 / keep_probability(self.p)
 
-    def keep(self, first: int, count: int, num_heads: int, num_q: int, num_kv: int) -> Tensor:
-        """Bool (count, num_heads, num_q, num_kv): weights that stay, for `count` documents from `first` on."""
-        rows = self.keys[first : first + count, None]
-        rows = derived(rows + _spread(num_heads, self.keys), 1)[..., None]
-        return keep(derived(rows + _spread(num_q, self.keys), 2), num_kv, self.p)
+    def keep(self, rows: slice, num_q: int, num_kv: int) -> Tensor:
+        """Bool (count, H, num_q, num_kv): weights that stay, of `count` documents of num_q queries in `rows`."""
+        keys = self.row_keys[rows].view(-1, num_q, self.row_keys.shape[1])
+        return keep(keys.transpose(1, 2), num_kv, self.p)
 
 
-def _spread(n: int, like: Tensor) -> Tensor:
-    return torch.arange(n, device=like.device)
-
-
-def dropout_of(p: float, seed: int | Sequence[int] | Tensor | None, mask: Mask) -> Dropout | None:
-    """The dropout of a call, or None where p is 0. `seed`: one number, or one key a document."""
+def dropout_of(p: float, seed: int | Sequence[int] | Tensor | None, problem: Problem) -> Dropout | None:
+    """The dropout of a call, or None where p is 0. `seed`: one number, or one int64 key a document."""
     if p == 0:
         return None
     keep_probability(p)
     if seed is None:
         raise ValueError(f"dropout={p} needs a seed: one number, or one key a document")
-    num_documents = len(document_lengths(mask) or [0])
-    keys = document_keys(seed, range(num_documents)) if isinstance(seed, int) else torch.as_tensor(seed)
-    if keys.shape != (num_documents,):
-        raise ValueError(f"seed has shape {tuple(keys.shape)}; the mask has {num_documents} documents")
-    return Dropout(p, keys)
+    lengths = [num_q for num_q, _ in document_lengths(problem.mask) or [(problem.num_q, problem.num_kv)]]
+    keys = document_keys(seed, range(len(lengths))) if isinstance(seed, int) else torch.as_tensor(seed)
+    if keys.shape != (len(lengths),):
+        raise ValueError(f"seed has shape {tuple(keys.shape)}; the mask has {len(lengths)} documents")
+    return Dropout(
+        p, _row_keys(keys.to(problem.device), torch.tensor(lengths, device=problem.device), problem.num_heads)
+    )
+
+
+def _row_keys(keys: Tensor, lengths: Tensor, num_heads: int) -> Tensor:
+    heads = derived(keys[:, None] + torch.arange(num_heads, device=keys.device), 1).repeat_interleave(
+        lengths, 0
+    )
+    starts = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+    places = torch.arange(len(heads), device=keys.device) - starts
+    return derived(heads + places[:, None], 2)
 
 
 def document_lengths(mask: Mask) -> list[tuple[int, int]] | None:

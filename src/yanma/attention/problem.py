@@ -32,9 +32,13 @@ class Problem:
             if (tensor.dtype, tensor.device) != (q.dtype, q.device):
                 raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}, q is {q.dtype} on {q.device}")
         if k.shape != v.shape or k.shape[2] != q.shape[2]:
-            raise ValueError(f"k {tuple(k.shape)} and v {tuple(v.shape)} must agree, and with q {tuple(q.shape)} in width")
+            raise ValueError(
+                f"k {tuple(k.shape)} and v {tuple(v.shape)} must agree, and with q {tuple(q.shape)} in width"
+            )
         if q.shape[1] % k.shape[1]:
             raise ValueError(f"{q.shape[1]} query heads cannot share {k.shape[1]} key heads evenly")
         if mask.shape not in (None, (len(q), len(k))):
-            raise ValueError(f"{mask.describe()} is {mask.shape}, but there are {len(q)} queries and {len(k)} keys")
+            raise ValueError(
+                f"{mask.describe()} is {mask.shape}, but there are {len(q)} queries and {len(k)} keys"
+            )
         return cls(mask, len(q), len(k), q.shape[1], q.shape[2], q.dtype, q.device, dropout)

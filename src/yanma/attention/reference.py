@@ -30,10 +30,12 @@ def run(q: Tensor, k: Tensor, v: Tensor, problem: Problem, scale: float, dropout
 def _keep(dropout: Dropout, problem: Problem) -> Tensor:
     """Bool (H, Tq, Tk): the documents' own blocks; outside them no weight is left to drop."""
     lengths = document_lengths(problem.mask) or [(problem.num_q, problem.num_kv)]
-    kept = torch.ones(problem.num_heads, problem.num_q, problem.num_kv, dtype=torch.bool, device=problem.device)
+    kept = torch.ones(
+        problem.num_heads, problem.num_q, problem.num_kv, dtype=torch.bool, device=problem.device
+    )
     row = column = 0
-    for document, (num_q, num_kv) in enumerate(lengths):
-        block = dropout.keep(document, 1, problem.num_heads, num_q, num_kv)[0]
+    for num_q, num_kv in lengths:
+        block = dropout.keep(slice(row, row + num_q), num_q, num_kv)[0] if num_q else True
         kept[:, row : row + num_q, column : column + num_kv] = block
         row, column = row + num_q, column + num_kv
     return kept

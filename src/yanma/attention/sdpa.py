@@ -17,7 +17,9 @@ def refusal(problem: Problem) -> str | None:
     if problem.dropout:
         return "draws dropout from torch's stream, so it would depend on what shares the batch"
     if problem.num_q * problem.num_kv > MAX_MASK_BYTES:
-        return f"needs a dense mask of {problem.num_q} x {problem.num_kv} bytes; the bound is {MAX_MASK_BYTES}"
+        return (
+            f"needs a dense mask of {problem.num_q} x {problem.num_kv} bytes; the bound is {MAX_MASK_BYTES}"
+        )
     return None
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from ..keyed import only
 from ..masks import Documents, Full, Window
 from .dropout import Dropout, document_lengths
 from .problem import Problem
@@ -23,6 +25,8 @@ _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 
 def refusal(problem: Problem) -> str | None:
     """Why this backend cannot do it; None = it can."""
+    if problem.device.type != "cpu":
+        return f"runs on a CPU, and this is {problem.device.type}"
     others = [term for term in problem.mask.terms() if not isinstance(term, Documents)]
     several = len(problem.mask.terms()) - len(others) > 1
     if several:
@@ -66,7 +70,7 @@ class _Group:
 
 
 def _groups(lengths: Sequence[tuple[int, int]]) -> Iterator[_Group]:
-    """Runs of neighbours with equal lengths; documents without queries are passed over."""
+    """Runs of neighbours with equal lengths."""
     first = q_start = kv_start = 0
     while first < len(lengths):
         num_q, num_kv = lengths[first]
@@ -74,7 +78,7 @@ def _groups(lengths: Sequence[tuple[int, int]]) -> Iterator[_Group]:
         while end < len(lengths) and lengths[end] == (num_q, num_kv):
             end += 1
         q_end, kv_end = q_start + (end - first) * num_q, kv_start + (end - first) * num_kv
-        if num_q:
+        if num_q or num_kv:
             yield _Group(first, end - first, num_q, num_kv, slice(q_start, q_end), slice(kv_start, kv_end))
         first, q_start, kv_start = end, q_end, kv_end
 
@@ -84,96 +88,95 @@ class _Segments(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, groups: tuple[_Group, ...], causal: bool, scale: float, dropout: Dropout | None
-    ) -> Tensor:
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor,
+        groups: tuple[_Group, ...], causal: bool, scale: float, dropout: Dropout | None,
+    ) -> Tensor:  # fmt: skip
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         out = torch.empty_like(q)
         saved: list[Tensor] = []
         for group in groups:
-            if not group.num_kv:
+            if not (group.num_q and group.num_kv):
                 out[group.q_rows] = 0
-                saved.append(out.new_empty(0))
                 continue
-            kernel = _plain if _is_plain(group, q, dropout) else _flashed
-            result, kept = kernel(group.q(q), group.kv(k), group.kv(v), causal, scale, dropout, group.first)
+            result, *kept = _forward(group, q, k, v, causal, scale, dropout)
             group.q(out).copy_(result)
-            saved.append(kept)
+            saved += kept
         ctx.save_for_backward(q, k, v, out, *saved)
         ctx.groups, ctx.causal, ctx.scale, ctx.dropout = groups, causal, scale, dropout
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, *saved = ctx.saved_tensors
         grad = grad.contiguous()
-        grads = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for group, kept in zip(ctx.groups, saved, strict=True):
-            if not group.num_kv:
-                grads[0][group.q_rows] = 0
+        grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        rest = iter(saved)
+        for group in ctx.groups:
+            if not (group.num_q and group.num_kv):
+                grads[0][group.q_rows] = grads[1][group.kv_rows] = grads[2][group.kv_rows] = 0
                 continue
-            tensors = group.q(q), group.kv(k), group.kv(v), group.q(out), group.q(grad)
-            kernel = _plain_backward if _is_plain(group, q, ctx.dropout) else _flashed_backward
-            parts = kernel(*tensors, kept, ctx.causal, ctx.scale, ctx.dropout, group.first)
+            parts = _backward(group, q, k, v, out, grad, rest, ctx.causal, ctx.scale, ctx.dropout)
             for whole, view, part in zip(grads, (group.q, group.kv, group.kv), parts, strict=True):
                 view(whole).copy_(part)
         return *grads, None, None, None, None
 
 
-def _is_plain(group: _Group, q: Tensor, dropout: Dropout | None) -> bool:
-    """Whether two plain matrix products beat the flash kernel (which knows no dropout), from lengths and dtype alone.
+def _is_flash(group: _Group, dtype: torch.dtype, dropout: Dropout | None) -> bool:
+    """Whether the flash kernel, which knows no dropout, beats plain products; by lengths and dtype alone.
 
-    Measured on an AVX512 machine with 12 heads of 32: in bf16 up to 256 keys, in fp32 only below 12.
+    Measured on an AVX512 machine with 12 heads of 32: in bf16 above 256 keys, in fp32 above 12.
     """
-    if dropout is not None:
-        return True
-    return group.num_kv <= (256 if q.dtype in (torch.bfloat16, torch.float16) else 12)
+    return dropout is None and group.num_kv > (256 if dtype in (torch.bfloat16, torch.float16) else 12)
 
 
-def _flashed(
-    q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, dropout: Dropout | None, first: int
-) -> tuple[Tensor, Tensor]:
-    out, logsumexp = _flash(q, k, v, 0.0, causal, scale=scale)
-    return out, logsumexp
-
-
-def _flashed_backward(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, logsumexp: Tensor,
-    causal: bool, scale: float, dropout: Dropout | None, first: int,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return _flash_backward(grad, q, k, v, out, logsumexp, 0.0, causal, scale=scale)  # type: ignore[no-any-return]
-
-
-def _plain(
-    q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, dropout: Dropout | None, first: int
-) -> tuple[Tensor, Tensor]:
-    shape = q.shape
-    q, k, v = (x.reshape(-1, *x.shape[2:]) for x in (q, k, v))
-    scores = torch.bmm(q, k.transpose(1, 2)).mul_(scale)
+def _forward(
+    group: _Group, q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, dropout: Dropout | None
+) -> tuple[Tensor, ...]:
+    """One group's output (count, H, num_q, D), and what its backward needs: log-sum-exp, or weights and what stays."""
+    if _is_flash(group, q.dtype, dropout):
+        out, logsumexp = _flash(group.q(q), group.kv(k), group.kv(v), 0.0, causal, scale=scale)
+        return out, logsumexp
+    queries, keys, values = _matrices(group.q(q)), _matrices(group.kv(k)), _matrices(group.kv(v))
+    scores = torch.bmm(queries, keys.transpose(1, 2)).mul_(scale)
     if causal:
         scores.masked_fill_(_future(scores), -torch.inf)
     weights = torch.softmax(scores, -1)
-    return torch.bmm(_dropped(weights, shape, dropout, first), v).view(shape), weights
-
-
-def _plain_backward(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, weights: Tensor,
-    causal: bool, scale: float, dropout: Dropout | None, first: int,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    shape, kv_shape = q.shape, k.shape
-    q, k, v, grad = (x.reshape(-1, *x.shape[2:]) for x in (q, k, v, grad))
-    grad_v = torch.bmm(_dropped(weights, shape, dropout, first).transpose(1, 2), grad)
-    grad_weights = _dropped(torch.bmm(grad, v.transpose(1, 2)), shape, dropout, first)
-    grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(scale)
-    grad_q, grad_k = torch.bmm(grad_scores, k), torch.bmm(grad_scores.transpose(1, 2), q)
-    return grad_q.view(shape), grad_k.view(kv_shape), grad_v.view(kv_shape)
-
-
-def _dropped(weights: Tensor, shape: torch.Size, dropout: Dropout | None, first: int) -> Tensor:
+    shape = group.q(q).shape
     if dropout is None:
-        return weights
-    count, num_heads, num_q = shape[:3]
-    kept = dropout.keep(first, count, num_heads, num_q, weights.shape[2]).view(weights.shape)
-    return torch.where(kept, weights * dropout.scale, 0)
+        return torch.bmm(weights, values).view(shape), weights
+    kept = dropout.keep(group.q_rows, group.num_q, group.num_kv).view(weights.shape)
+    return torch.bmm(only(weights, kept), values).mul_(dropout.scale).view(shape), weights, kept
+
+
+def _backward(
+    group: _Group, q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, saved: Iterator[Tensor],
+    causal: bool, scale: float, dropout: Dropout | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of one group's queries, keys and values, each (count, H, length, D)."""
+    if _is_flash(group, q.dtype, dropout):
+        tensors = group.q(grad), group.q(q), group.kv(k), group.kv(v), group.q(out)
+        return _flash_backward(*tensors, next(saved), 0.0, causal, scale=scale)  # type: ignore[no-any-return]
+    weights = next(saved)
+    queries, keys, values = _matrices(group.q(q)), _matrices(group.kv(k)), _matrices(group.kv(v))
+    grad_out = _matrices(group.q(grad))
+    if dropout is None:
+        grad_values = torch.bmm(weights.transpose(1, 2), grad_out)
+        grad_weights = torch.bmm(grad_out, values.transpose(1, 2))
+    else:
+        kept = next(saved)
+        grad_out = grad_out * dropout.scale
+        grad_values = torch.bmm(only(weights, kept).transpose(1, 2), grad_out)
+        grad_weights = only(torch.bmm(grad_out, values.transpose(1, 2)), kept)
+    grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(scale)
+    grad_queries, grad_keys = torch.bmm(grad_scores, keys), torch.bmm(grad_scores.transpose(1, 2), queries)
+    shape, kv_shape = group.q(q).shape, group.kv(k).shape
+    return grad_queries.view(shape), grad_keys.view(kv_shape), grad_values.view(kv_shape)
+
+
+def _matrices(x: Tensor) -> Tensor:
+    """(count, H, length, D) as (count * H, length, D)."""
+    return x.reshape(-1, *x.shape[2:])
 
 
 def _future(scores: Tensor) -> Tensor:

@@ -8,8 +8,23 @@
 ...##
 """
 
-from .tree import And, Dense, Documents, Full, Mask, Not, Or, Padding, Window, causal, documents, from_dense, full
-from .tree import padding, window
+from .tree import (
+    And,
+    Dense,
+    Documents,
+    Full,
+    Mask,
+    Not,
+    Or,
+    Padding,
+    Window,
+    causal,
+    documents,
+    from_dense,
+    full,
+    padding,
+    window,
+)
 
 __all__ = [
     "And",

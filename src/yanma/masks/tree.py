@@ -80,9 +80,13 @@ class Mask:
     def _size(self, n: int | Shape | None) -> Shape:
         wanted = (n, n) if isinstance(n, int) else n
         if self.shape is None and wanted is None:
-            raise ValueError(f"{self.describe()} fits any size; say which: dense(n) or dense((num_q, num_kv))")
+            raise ValueError(
+                f"{self.describe()} fits any size; say which: dense(n) or dense((num_q, num_kv))"
+            )
         if self.shape is not None and wanted not in (None, self.shape):
-            raise ValueError(f"{self.describe()} is {self.shape[0]} x {self.shape[1]}, not {wanted[0]} x {wanted[1]}")
+            raise ValueError(
+                f"{self.describe()} is {self.shape[0]} x {self.shape[1]}, not {wanted[0]} x {wanted[1]}"
+            )
         return self.shape or wanted  # type: ignore[return-value]  # one of them is set
 
 
@@ -91,7 +95,9 @@ class Full(Mask):
     """See `full()`."""
 
     def visible(self, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        return torch.ones(torch.broadcast_shapes(q_idx.shape, kv_idx.shape), dtype=torch.bool, device=q_idx.device)
+        return torch.ones(
+            torch.broadcast_shapes(q_idx.shape, kv_idx.shape), dtype=torch.bool, device=q_idx.device
+        )
 
     def describe(self) -> str:
         return "full()"
@@ -107,7 +113,9 @@ class Window(Mask):
     def __post_init__(self) -> None:
         for name, reach in (("left", self.left), ("right", self.right)):
             if reach is not None and reach < 0:
-                raise ValueError(f"window: {name} is {reach}; a window counts tokens beside the query, so 0 or more")
+                raise ValueError(
+                    f"window: {name} is {reach}; a window counts tokens beside the query, so 0 or more"
+                )
 
     def visible(self, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
         distance = kv_idx - q_idx
@@ -135,7 +143,8 @@ class Documents(Mask):
                 raise ValueError(f"documents: {name} has a negative length: {_short(lengths)}")
         if len(self.lengths) != len(self.kv_lengths):
             raise ValueError(
-                f"documents: {len(self.lengths)} lengths but {len(self.kv_lengths)} kv_lengths; give one of each a document"
+                f"documents: {len(self.lengths)} lengths but {len(self.kv_lengths)} kv_lengths; "
+                f"give one of each a document"
             )
 
     @cached_property
@@ -379,7 +388,9 @@ def _common_shape(masks: Iterable[Mask]) -> Shape | None:
 
 def _checked(other: object) -> Mask:
     if not isinstance(other, Mask):
-        raise TypeError(f"a mask combines with a mask, not with {type(other).__name__}; wrap a tensor in from_dense()")
+        raise TypeError(
+            f"a mask combines with a mask, not with {type(other).__name__}; wrap a tensor in from_dense()"
+        )
     return other
 
 

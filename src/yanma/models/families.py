@@ -35,6 +35,8 @@ class Family:
     """Class of the module that calls transformers' attention interface."""
     intermediate: str
     """Class of the feed-forward's first half."""
+    attention_output: str = ""
+    """Class of what follows attention in a layer, called with (attended, residual); "" where there is no such class."""
     pools_input: tuple[str, ...] = ()
     """Classes of poolers and heads that read `[:, 0]` of their input."""
     pools_base: Mapping[str, str] = field(default_factory=dict)
@@ -67,7 +69,9 @@ _BASE = Head(token_outputs=("last_hidden_state",), document_outputs=("pooler_out
 _NEXT_TOKEN = Head(token_outputs=("logits",), token_labels=("labels",), loss="next_token")
 _CHOICES = Head(document_outputs=("logits",), document_labels=("labels",), loss="choice")
 _SPANS = Head(
-    token_outputs=("start_logits", "end_logits"), document_labels=("start_positions", "end_positions"), loss="span"
+    token_outputs=("start_logits", "end_logits"),
+    document_labels=("start_positions", "end_positions"),
+    loss="span",
 )
 
 
@@ -97,6 +101,7 @@ FAMILIES: Sequence[Family] = (
         ),
         attention="BertSelfAttention",
         intermediate="BertIntermediate",
+        attention_output="BertSelfOutput",
         pools_input=("BertPooler",),
     ),
     Family(
@@ -104,6 +109,7 @@ FAMILIES: Sequence[Family] = (
         _heads("Roberta", ForCausalLM=_NEXT_TOKEN),
         attention="RobertaSelfAttention",
         intermediate="RobertaIntermediate",
+        attention_output="RobertaSelfOutput",
         pools_input=("RobertaPooler", "RobertaClassificationHead"),
         positions=after_padding_id,
         reserved_positions=lambda pad: pad + 1,
@@ -113,6 +119,7 @@ FAMILIES: Sequence[Family] = (
         _heads("XLMRoberta", ForCausalLM=_NEXT_TOKEN),
         attention="XLMRobertaSelfAttention",
         intermediate="XLMRobertaIntermediate",
+        attention_output="XLMRobertaSelfOutput",
         pools_input=("XLMRobertaPooler", "XLMRobertaClassificationHead"),
         positions=after_padding_id,
         reserved_positions=lambda pad: pad + 1,
@@ -137,6 +144,7 @@ FAMILIES: Sequence[Family] = (
         ),
         attention="ElectraSelfAttention",
         intermediate="ElectraIntermediate",
+        attention_output="ElectraSelfOutput",
         pools_input=("ElectraClassificationHead", "ElectraSequenceSummary"),
     ),
 )

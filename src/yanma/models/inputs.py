@@ -63,17 +63,23 @@ class Call:
     rows: Rows
 
 
-def prepare(model: nn.Module, family: Family, head: Head, batch: PackedBatch | None, kwargs: dict[str, Any]) -> Call:
+def prepare(
+    model: nn.Module, family: Family, head: Head, batch: PackedBatch | None, kwargs: dict[str, Any]
+) -> Call:
     """Sort documents by length, so that equal ones are neighbours, and keep only their tokens."""
     rows = _packed(family, head, batch, kwargs) if batch is not None else _padded(model, head, kwargs)
     seed = kwargs.pop("seed", None)
     _refuse(model, kwargs)
-    lengths = rows.widths if rows.valid is None else tuple(int(v.sum()) for v in rows.valid.split(rows.widths))
+    lengths = (
+        rows.widths if rows.valid is None else tuple(int(v.sum()) for v in rows.valid.split(rows.widths))
+    )
     if 0 in lengths:
-        raise ValueError(f"row {lengths.index(0)} has no token: its attention_mask is 0 throughout; leave it out")
+        raise ValueError(
+            f"row {lengths.index(0)} has no token: its attention_mask is 0 throughout; leave it out"
+        )
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     index = _index(rows, lengths, order)
-    layout = _layout(model, lengths, order, rows, seed)
+    layout = _layout(model, head, lengths, order, rows, seed, bool(kwargs.get("output_hidden_states")))
     flat = _flat_arguments(model, family, rows, index)
     labels = {name: kwargs.pop(name) for name in head.document_labels if kwargs.get(name) is not None}
     order_tensor = torch.tensor(order, device=index.device)
@@ -126,19 +132,27 @@ def _end_to_end(tensor: Tensor, shape: torch.Size, name: str) -> Tensor:
     if name == "position_ids":
         tensor = tensor.expand(shape)
     if tensor.shape[: len(shape)] != shape:
-        raise ValueError(f"{name} is {tuple(tensor.shape)}; it must begin with {tuple(shape)} as the tokens do")
+        raise ValueError(
+            f"{name} is {tuple(tensor.shape)}; it must begin with {tuple(shape)} as the tokens do"
+        )
     return tensor.reshape(-1, *tensor.shape[len(shape) :])
 
 
-def _check_hidden_slots(model: nn.Module, head: Head, tokens: Mapping[str, Tensor], valid: Tensor, slots: Tensor) -> None:
+def _check_hidden_slots(
+    model: nn.Module, head: Head, tokens: Mapping[str, Tensor], valid: Tensor, slots: Tensor
+) -> None:
     """Refuse what a stock model would compute from hidden slots, as nothing is computed there."""
     for name in head.token_labels:
         if head.scores_padding and name in tokens and bool((tokens[name][~valid] != -100).any()):
-            raise ValueError(f"{name} must be -100 where attention_mask is 0: what is hidden cannot be scored")
+            raise ValueError(
+                f"{name} must be -100 where attention_mask is 0: what is hidden cannot be scored"
+            )
     first_hidden = (slots == 0) & ~valid
     if bool(first_hidden.any()) and pools_first_tokens(model):
         row = int(first_hidden[slots == 0].nonzero()[0])
-        raise ValueError(f"row {row} begins with padding, but this model pools the first slot; pad on the right")
+        raise ValueError(
+            f"row {row} begins with padding, but this model pools the first slot; pad on the right"
+        )
 
 
 def _refuse(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
@@ -147,28 +161,47 @@ def _refuse(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
     if getattr(config, "output_attentions", False):
         wishes.setdefault("output_attentions", True)
     for name, what in _REFUSED.items():
-        if name in wishes and not (name == "logits_to_keep" and isinstance(wishes[name], int) and wishes[name] == 0):
+        if name in wishes and not (
+            name == "logits_to_keep" and isinstance(wishes[name], int) and wishes[name] == 0
+        ):
             raise Unsupported(f"an unpadded model does not do {name} ({what}); yanma.restore(model) does")
 
 
 def _index(rows: Rows, lengths: Sequence[int], order: Sequence[int]) -> Tensor:
     """(T,) int64: slots that hold tokens, document by document in `order`."""
-    held = torch.arange(len(rows.slots), device=rows.slots.device) if rows.valid is None else rows.valid.nonzero()[:, 0]
+    held = (
+        torch.arange(len(rows.slots), device=rows.slots.device)
+        if rows.valid is None
+        else rows.valid.nonzero()[:, 0]
+    )
     if list(order) == list(range(len(order))):
         return held
     documents_ = held.split(list(lengths))
     return torch.cat([documents_[i] for i in order])
 
 
-def _layout(model: nn.Module, lengths: Sequence[int], order: Sequence[int], rows: Rows, seed: int | None) -> Layout:
+def _layout(
+    model: nn.Module,
+    head: Head,
+    lengths: Sequence[int],
+    order: Sequence[int],
+    rows: Rows,
+    seed: int | None,
+    wants_hidden_states: bool,
+) -> Layout:
     config: Any = model.config
+    first_only = not (
+        head.token_outputs or wants_hidden_states or getattr(config, "output_hidden_states", False)
+    )
     in_order = tuple(lengths[i] for i in order)
     is_causal = bool(getattr(config, "is_decoder", False))
     ids = rows.ids or range(len(order))
     if seed is None:
         seed = int(torch.randint(2**62, ())) if model.training else 0
     mask = documents(in_order) & causal() if is_causal else documents(in_order)
-    return Layout(in_order, mask, is_causal, seed, tuple(ids[i] for i in order), rows.slots.device)
+    return Layout(
+        in_order, mask, is_causal, first_only, seed, tuple(ids[i] for i in order), rows.slots.device
+    )
 
 
 def _flat_arguments(model: nn.Module, family: Family, rows: Rows, index: Tensor) -> dict[str, Any]:

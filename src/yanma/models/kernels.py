@@ -54,9 +54,17 @@ def fastest(dtype: torch.dtype, device: torch.device) -> Kernels:
 def cache_file(dtype: torch.dtype) -> Path:
     """Where the choice is kept; the name tells torch, chip, instruction set and threads apart."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    parts = (torch.__version__, _chip(), torch.backends.cpu.get_cpu_capability(), f"{torch.get_num_threads()}t", dtype)
+    parts = (
+        torch.__version__,
+        _chip(),
+        torch.backends.cpu.get_cpu_capability(),
+        f"{torch.get_num_threads()}t",
+        dtype,
+    )
     name = "-".join(str(part) for part in parts)
-    return root / "yanma" / "kernels" / ("".join(c if c.isalnum() or c in "-." else "_" for c in name) + ".json")
+    return (
+        root / "yanma" / "kernels" / ("".join(c if c.isalnum() or c in "-." else "_" for c in name) + ".json")
+    )
 
 
 def _remembered(dtype: torch.dtype) -> Kernels | None:
@@ -79,7 +87,11 @@ def _measured_and_kept(dtype: torch.dtype) -> Kernels:
 
 @torch.no_grad()
 def _measure(dtype: torch.dtype) -> Kernels:
-    rows, weight, grad = torch.ones(ROWS, IN, dtype=dtype), torch.ones(OUT, IN, dtype=dtype), torch.ones(ROWS, OUT, dtype=dtype)
+    rows, weight, grad = (
+        torch.ones(ROWS, IN, dtype=dtype),
+        torch.ones(OUT, IN, dtype=dtype),
+        torch.ones(ROWS, OUT, dtype=dtype),
+    )
     product = torch.ops.mkldnn._linear_pointwise
 
     def onednn(a: Tensor, b: Tensor) -> Tensor:

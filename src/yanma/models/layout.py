@@ -24,6 +24,8 @@ class Layout:
     lengths: tuple[int, ...]
     mask: Mask
     causal: bool
+    first_only: bool
+    """Whether nobody will read the last layer's output but at each document's first token."""
     seed: int
     ids: tuple[int, ...]
     device: torch.device
@@ -48,10 +50,21 @@ class Layout:
         return derived(keys + places, 1)
 
     def row_keys(self, shape: torch.Size) -> Tensor | None:
-        """Keys of the rows of an activation: (1, T, ...) by token, (N, ...) by document; None for anything else."""
-        if len(shape) == 3 and shape[0] == 1 and shape[1] == sum(self.lengths):
+        """Keys of the rows of an activation: (1, T, ...) or first tokens (1, N, ...) by token, (N, ...) by document.
+
+        None for anything else.
+        """
+        if len(shape) == 3 and shape[:2] == (1, len(self.token_keys)):
             return self.token_keys[None]
+        if len(shape) == 3 and shape[:2] == (1, len(self.lengths)):
+            return self.token_keys[self.first_tokens][None]
         return self.document_keys if len(shape) == 2 and shape[0] == len(self.lengths) else None
+
+    def first(self, hidden_states: Tensor) -> Tensor:
+        """(1, T, C), or (1, N, C) that holds first tokens already, as (1, N, C): each document's first token."""
+        if hidden_states.shape[1] == len(self.lengths):
+            return hidden_states
+        return hidden_states[:, self.first_tokens]
 
 
 _running: ContextVar[Layout | None] = ContextVar("yanma_layout", default=None)

@@ -36,4 +36,3 @@ def next_token_labels(labels: Tensor, first_tokens: Tensor) -> Tensor:
 def hidden_score(dtype: torch.dtype) -> float:
     """What a padding slot scores where rows are compared by softmax or argmax."""
     return torch.finfo(dtype).min
-

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from ..keyed import derived, keep, keep_probability
+from ..keyed import derived, keep, keep_probability, only
 from .layout import running
 from .linear import Linear, linear, needs_gradient
 
@@ -28,7 +29,9 @@ class Dropout(nn.Dropout):
             return super().forward(input)
         keys = layout.row_keys(input.shape)
         if keys is None:
-            raise RuntimeError(f"dropout met a tensor {tuple(input.shape)} that is neither per token nor per document")
+            raise RuntimeError(
+                f"dropout met a tensor {tuple(input.shape)} that is neither per token nor per document"
+            )
         return _KeyedDropout.apply(input, derived(keys, self._yanma_site), self.p)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -38,12 +41,13 @@ class _KeyedDropout(torch.autograd.Function):
         kept = keep(keys, x.shape[-1], p)
         ctx.save_for_backward(kept)
         ctx.scale = 1 / keep_probability(p)
-        return torch.where(kept, x, 0).mul_(ctx.scale)
+        return only(x, kept).mul_(ctx.scale)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (kept,) = ctx.saved_tensors
-        return torch.where(kept, grad, 0).mul_(ctx.scale), None, None
+        return only(grad, kept).mul_(ctx.scale), None, None
 
 
 class FirstTokenInput(nn.Module):
@@ -52,7 +56,7 @@ class FirstTokenInput(nn.Module):
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         layout = running()
         if layout is not None:
-            hidden_states = hidden_states[0, layout.first_tokens, None]
+            hidden_states = layout.first(hidden_states).transpose(0, 1)
         return super().forward(hidden_states, *args, **kwargs)
 
 
@@ -63,8 +67,21 @@ class FirstTokenOutput(nn.Module):
         output = super().forward(*args, **kwargs)
         layout = running()
         if layout is not None:
-            output.last_hidden_state = output.last_hidden_state[0, layout.first_tokens, None]
+            output.last_hidden_state = layout.first(output.last_hidden_state).transpose(0, 1)
         return output
+
+
+class FirstTokenOnly(nn.Module):
+    """The last layer's BERT `*SelfOutput`: where only first tokens will be read, the rest of the layer is for them.
+
+    Three quarters of the last layer's work would otherwise be thrown away.
+    """
+
+    def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Any:
+        layout = running()
+        if layout is not None and layout.first_only:
+            hidden_states, input_tensor = layout.first(hidden_states), layout.first(input_tensor)
+        return super().forward(hidden_states, input_tensor)
 
 
 def pools_first_tokens(model: nn.Module) -> bool:
@@ -105,4 +122,6 @@ def _activated(dense: nn.Module, activation: Callable[[Tensor], Tensor], x: Tens
 
 def _gelu_approximation(activation: Callable[[Tensor], Tensor]) -> str | None:
     """torch's name for the GELU that a transformers activation computes, or None if it is another function."""
-    return {"GELUActivation": "none", "NewGELUActivation": "tanh", "GELUTanh": "tanh"}.get(type(activation).__name__)
+    return {"GELUActivation": "none", "NewGELUActivation": "tanh", "GELUTanh": "tanh"}.get(
+        type(activation).__name__
+    )

@@ -43,10 +43,14 @@ def unpad(model: Model) -> Model:
     model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
     for site, module in enumerate(model.modules()):
         _swap(module, site, family)
+    last = [module for module in model.modules() if type(module).__name__ == family.attention_output][-1:]
+    for module in last:
+        _mix(module, modules.FirstTokenOnly)
     for model_class, attribute in family.pools_base.items():
         if type(model).__name__ == model_class:
             _mix(getattr(model, attribute), modules.FirstTokenOutput)
-    model.__class__ = _unpadded_class(type(model), family, head)
+    stock: Any = type(model)
+    model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
     return model
 
@@ -80,19 +84,27 @@ def recognise(model: nn.Module) -> tuple[Family, Head]:
         if family.model_type == model_type:
             if name in family.heads:
                 return family, family.heads[name]
-            raise Unsupported(f"{name} is not a head of {model_type} that unpad knows: {', '.join(family.heads)}")
+            raise Unsupported(
+                f"{name} is not a head of {model_type} that unpad knows: {', '.join(family.heads)}"
+            )
     known = ", ".join(family.model_type for family in FAMILIES)
-    raise Unsupported(f"{name} (model type {model_type}) is not among the families that unpad supports: {known}")
+    raise Unsupported(
+        f"{name} (model type {model_type}) is not among the families that unpad supports: {known}"
+    )
 
 
 def _check(model: nn.Module, family: Family) -> None:
     config: Any = model.config
     if getattr(config, "add_cross_attention", False):
-        raise Unsupported(f"{type(model).__name__} has cross-attention (add_cross_attention), which unpad does not do")
+        raise Unsupported(
+            f"{type(model).__name__} has cross-attention (add_cross_attention), which unpad does not do"
+        )
     for module in model.modules():
         kind = getattr(module, "summary_type", "first")
         if type(module).__name__ in family.pools_input and kind != "first":
-            raise Unsupported(f"{type(module).__name__} pools by summary_type={kind!r}; unpad supports 'first'")
+            raise Unsupported(
+                f"{type(module).__name__} pools by summary_type={kind!r}; unpad supports 'first'"
+            )
 
 
 def _swap(module: nn.Module, site: int, family: Family) -> None:
@@ -111,17 +123,18 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
         _mix(module, modules.FusedFeedForward if hasattr(module, "lin1") else modules.FusedIntermediate)
 
 
-def _mix(module: nn.Module, mixin: type[nn.Module]) -> None:
-    module.__class__ = _mixed_class(mixin, type(module))
+def _mix(module: nn.Module, mixin: Any) -> None:
+    stock: Any = type(module)
+    module.__class__ = _mixed_class(mixin, stock)
 
 
 @functools.cache
-def _mixed_class(mixin: type[nn.Module], stock: type[nn.Module]) -> type[nn.Module]:
+def _mixed_class(mixin: Any, stock: Any) -> Any:
     return _subclass(stock, (mixin, stock), {})
 
 
 @functools.cache
-def _unpadded_class(stock: type[nn.Module], family: Family, head: Head) -> type[nn.Module]:
+def _unpadded_class(stock: Any, family: Family, head: Head) -> Any:
     return _subclass(stock, (stock,), {"forward": _forward(stock.forward, family, head)})
 
 
@@ -159,5 +172,7 @@ def _check_still_ours(model: nn.Module) -> None:
             f"the model's attention was set to {chosen!r} after unpad (perhaps through a config that it shares with "
             f"another model); call yanma.restore(model), or set_attn_implementation({interface.NAME!r})"
         )
-    if model.training and getattr(model, "is_gradient_checkpointing", False):
-        raise Unsupported("gradient checkpointing of an unpadded model is not supported; restore it, or disable that")
+    if model.training and any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        raise Unsupported(
+            "gradient checkpointing of an unpadded model is not supported; restore it, or disable that"
+        )
