@@ -88,7 +88,7 @@ def prepare(
     elif head.loss == "next_token" and "labels" in flat:
         flat["labels"] = next_token_labels(flat["labels"], layout.first_tokens)
     elif head.loss == "choice":  # the stock forward reads the number of choices off the second size
-        flat = {name: tensor[None] for name, tensor in flat.items()}
+        flat |= {name: flat[name][None] for name in ("input_ids", "inputs_embeds") if name in flat}
     if layout.causal:
         flat["use_cache"] = False
     return Call(layout, flat | kwargs, labels if head.loss != "stock" else {}, index, order_tensor, rows)
