@@ -47,8 +47,10 @@ class PackedBatch:
             raise ValueError(
                 f"lengths add up to {sum(self.lengths)}, input_ids has {len(self.input_ids)} tokens"
             )
-        if 0 in self.lengths:
-            raise ValueError(f"document {self.lengths.index(0)} is empty; leave it out")
+        for document, length in enumerate(self.lengths):
+            if length < 1:
+                what = "is empty; leave it out" if length == 0 else f"has a negative length, {length}"
+                raise ValueError(f"document {document} {what}")
         if self.token_type_ids is not None and self.token_type_ids.shape != self.input_ids.shape:
             raise ValueError(
                 f"token_type_ids is {tuple(self.token_type_ids.shape)}, input_ids {tuple(self.input_ids.shape)}"
@@ -67,6 +69,8 @@ class PackedBatch:
         """Pack N documents, each a sequence of token ids; `token_type_ids` likewise."""
         if not input_ids:
             raise ValueError("no documents to pack")
+        if token_type_ids is not None:
+            _check_types(input_ids, token_type_ids)
         return cls(
             _concatenate(input_ids),
             tuple(len(document) for document in input_ids),
@@ -90,6 +94,10 @@ class PackedBatch:
             raise ValueError(
                 f"input_ids and attention_mask must both be (N, S); "
                 f"got {tuple(input_ids.shape)} and {tuple(attention_mask.shape)}"
+            )
+        if token_type_ids is not None and token_type_ids.shape != input_ids.shape:
+            raise ValueError(
+                f"token_type_ids is {tuple(token_type_ids.shape)}, input_ids {tuple(input_ids.shape)}"
             )
         valid = attention_mask.bool()
         lengths = tuple(valid.sum(1).tolist())
@@ -145,6 +153,19 @@ class PackedBatch:
         """The same batch on another device."""
         types = None if self.token_type_ids is None else self.token_type_ids.to(device)
         return replace(self, input_ids=self.input_ids.to(device), token_type_ids=types)
+
+
+def _check_types(
+    input_ids: Sequence[Sequence[int] | Tensor], types: Sequence[Sequence[int] | Tensor]
+) -> None:
+    """Documents with as many types as tokens; their sums alone could agree by chance."""
+    if len(types) != len(input_ids):
+        raise ValueError(f"token_type_ids of {len(types)} documents, input_ids of {len(input_ids)}")
+    for document, (tokens, own) in enumerate(zip(input_ids, types, strict=True)):
+        if len(tokens) != len(own):
+            raise ValueError(
+                f"token_type_ids of document {document} has {len(own)} entries for {len(tokens)} tokens"
+            )
 
 
 def _concatenate(documents: Sequence[Sequence[int] | Tensor]) -> Tensor:

@@ -33,7 +33,10 @@ def document_keys(seed: int, ids: Sequence[int] | Tensor) -> Tensor:
     >>> bool(together[1] == alone[0])
     True
     """
-    return mixed(mixed(torch.as_tensor(ids, dtype=torch.int64) + _as_int64(seed)) ^ _A)
+    # The seed is mixed before it meets the ids: their bare sum would give document 1 of seed 0 the bits of
+    # document 0 of seed 1.
+    start = mixed(torch.tensor(_as_int64(seed)))
+    return mixed(mixed(torch.as_tensor(ids, dtype=torch.int64) + start) ^ _A)
 
 
 def derived(keys: Tensor, site: int) -> Tensor:

@@ -2,29 +2,24 @@
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-    BertModel,
-    DistilBertConfig,
-    DistilBertModel,
-    ElectraConfig,
-    ElectraModel,
-    PreTrainedTokenizerBase,
-    RobertaConfig,
-    RobertaModel,
-)
+from transformers import BertConfig, BertModel, PreTrainedTokenizerBase
 
+from yanma.training.config import Config, load
 from yanma.training.pretrained import quiet
 from yanma.training.scratch import learn_tokenizer
 
-WORDS = "the a lost card my app paid twice refund where is Ann Bob Paris London bank red blue money soon".split()
-PEOPLE, CITIES = ("Ann", "Bob"), ("Paris", "London")
+WORDS = (
+    "the a lost card my app paid twice refund where is Ann Bob Paris London bank red blue money soon".split()
+)
+TAGS = {"Ann": "B-PER", "Bob": "B-PER", "Paris": "B-LOC", "London": "B-LOC"}
+LENGTHS = (1, 2, 3, 5, 9, 30)
+TASKS = ("sequence-classification", "token-classification")
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +29,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory, tokenizer) -> Path:
-    """A BERT of two layers with random weights, without a head, and its tokenizer."""
+    """A BERT of two layers with random weights and no head, and its tokenizer."""
     folder = tmp_path_factory.mktemp("tiny-bert")
     torch.manual_seed(0)
     config = BertConfig(
@@ -44,6 +39,7 @@ def model_folder(tmp_path_factory, tokenizer) -> Path:
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=48,
+        initializer_range=0.2,  # so that texts differ in their outputs, and an error in one shows
     )
     with quiet():
         BertModel(config).save_pretrained(folder)
@@ -51,29 +47,60 @@ def model_folder(tmp_path_factory, tokenizer) -> Path:
     return folder
 
 
-def sentences(count: int, *, seed: int) -> list[dict[str, str]]:
-    """Rows of very different lengths whose label a model can learn: which colour stands in the text."""
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory) -> Path:
+    """train (90 rows), dev (20) and test (30) of either task, as `{task}.{part}.jsonl`."""
+    folder = tmp_path_factory.mktemp("data")
+    for seed, (part, count) in enumerate({"train": 90, "dev": 20, "test": 30}.items()):
+        texts = sentences(count, seed=seed)
+        write_jsonl(folder / f"sequence-classification.{part}.jsonl", texts)
+        write_jsonl(folder / f"token-classification.{part}.jsonl", [tagged(row) for row in texts])
+    return folder
+
+
+@pytest.fixture
+def settings(model_folder, data_folder, tmp_path) -> Callable[..., dict[str, Any]]:
+    """Flags of a short run, in which all three parts are named; what is given overrides them."""
+
+    def make(task: str = TASKS[0], **flags: Any) -> dict[str, Any]:
+        parts = {"train": "train", "validation": "dev", "test": "test"}
+        files = {flag: str(data_folder / f"{task}.{part}.jsonl") for flag, part in parts.items()}
+        short = {"epochs": 1, "batch_size": 16, "learning_rate": 3e-3, "dropout": 0}
+        return {
+            "task": task,
+            **files,
+            "model": str(model_folder),
+            "out": str(tmp_path / "run"),
+            **short,
+        } | flags
+
+    return make
+
+
+@pytest.fixture
+def config(settings) -> Callable[..., Config]:
+    """The config of a short run."""
+    return lambda *args, **flags: load(flags=settings(*args, **flags))
+
+
+def sentences(count: int, *, seed: int) -> list[dict[str, Any]]:
+    """Texts of very different lengths; the label is the one colour that stands in each."""
     draw = random.Random(seed)
+    rest = [word for word in WORDS if word not in ("red", "blue")]
     rows = []
     for _ in range(count):
         label = draw.choice(["red", "blue"])
-        rest = [word for word in WORDS if word not in ("red", "blue")]
-        words = [draw.choice(rest) for _ in range(draw.choice([1, 2, 3, 5, 9, 30]))]
+        words = draw.choices(rest, k=draw.choice(LENGTHS))
         words.insert(draw.randrange(len(words) + 1), label)
         rows.append({"text": " ".join(words), "label": label})
     return rows
 
 
-def tagged(count: int, *, seed: int) -> list[dict[str, list[str]]]:
-    """Rows of words with BIO tags: people and cities."""
-    rows = []
-    for row in sentences(count, seed=seed):
-        words = row["text"].split()
-        tags = ["B-PER" if w in PEOPLE else "B-LOC" if w in CITIES else "O" for w in words]
-        rows.append({"tokens": words, "tags": tags})
-    return rows
+def tagged(row: dict[str, Any]) -> dict[str, Any]:
+    """The same text as words with tags."""
+    words = row["text"].split()
+    return {"tokens": words, "tags": [TAGS.get(word, "O") for word in words]}
 
 
-def write_jsonl(path: Path, rows: list) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -61,7 +61,10 @@ def test_a_misspelt_key_is_told_before_the_key_that_it_leaves_missing(toml):
     [
         ({"epochs": "many"}, "--epochs: must be a valid integer"),
         ({"learning_rate": "-1"}, "--learning-rate: must be greater than 0; got '-1'"),
-        ({"task": "poetry"}, "--task: must be 'sequence-classification' or 'token-classification'; got 'poetry'"),
+        (
+            {"task": "poetry"},
+            "--task: must be 'sequence-classification' or 'token-classification'; got 'poetry'",
+        ),
         ({"validation": "2"}, "--validation: 2 is no share; give a number between 0 and 1, or a file"),
         ({"columns": "text"}, "--columns: columns are said as usual=yours"),
     ],
@@ -72,9 +75,7 @@ def test_what_is_wrong_on_the_command_line_is_told_with_its_flag(toml, flags, me
     assert str(caught.value).startswith(message), f"says: {caught.value}"
 
 
-@pytest.mark.parametrize(
-    ("missing", "flag"), [("out", "--out"), ("train", "--train"), ("name", "--task")]
-)
+@pytest.mark.parametrize(("missing", "flag"), [("out", "--out"), ("train", "--train"), ("name", "--task")])
 def test_what_is_missing_is_told_with_the_flag_that_gives_it(toml, missing, flag):
     text = "\n".join(line for line in COMPLETE.splitlines() if not line.startswith(missing))
     with pytest.raises(ConfigError, match=rf"{missing} is missing: set it in a config file, or say {flag}$"):
@@ -88,15 +89,25 @@ def test_a_config_file_that_is_not_there_is_one_line(tmp_path):
 
 def test_flags_override_the_file_and_nothing_else(toml):
     path = toml(COMPLETE + "[optim]\nepochs = 7\nwarmup = 0.5")
-    config = load(path, {"epochs": "2", "freeze": "embeddings, layers.0-3", "columns": "tokens=words", "seed": None})
-    assert (config.optim.epochs, config.optim.warmup) == (2, 0.5), "the flag counts, the file's other keys stay"
+    config = load(
+        path, {"epochs": "2", "freeze": "embeddings, layers.0-3", "columns": "tokens=words", "seed": None}
+    )
+    assert (config.optim.epochs, config.optim.warmup) == (2, 0.5), (
+        "the flag counts, the file's other keys stay"
+    )
     assert config.model.freeze == ("embeddings", "layers.0-3")
     assert config.task.columns == {"tokens": "words"}
     assert config.seed == 0, "a flag that was not given does not count"
 
 
 def test_no_file_is_needed():
-    flags = {"task": "sequence-classification", "train": "a.jsonl", "test": "b.jsonl", "model": "m", "out": "runs/x"}
+    flags = {
+        "task": "sequence-classification",
+        "train": "a.jsonl",
+        "test": "b.jsonl",
+        "model": "m",
+        "out": "runs/x",
+    }
     config = load(flags=flags)
     assert (config.model.path, config.data.validation, config.optim.batch_size) == ("m", 0.1, 32)
 

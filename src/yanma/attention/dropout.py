@@ -49,9 +49,9 @@ def dropout_of(p: float, seed: int | Sequence[int] | Tensor | None, problem: Pro
 
 
 def _row_keys(keys: Tensor, lengths: Tensor, num_heads: int) -> Tensor:
-    heads = derived(keys[:, None] + torch.arange(num_heads, device=keys.device), 1).repeat_interleave(
-        lengths, 0
-    )
+    # Keys that a caller made may be neighbours: mixed first, or head 1 of key 4 would be head 0 of key 5.
+    heads = derived(derived(keys, 0)[:, None] + torch.arange(num_heads, device=keys.device), 1)
+    heads = heads.repeat_interleave(lengths, 0)
     starts = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
     places = torch.arange(len(heads), device=keys.device) - starts
     return derived(heads + places[:, None], 2)

@@ -12,11 +12,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticUndefined
 
 from ..errors import ConfigError
 
@@ -37,7 +46,8 @@ class TaskConfig(_Section):
         description="what is learned: one class a text, or one tag a word"
     )
     columns: Columns = Field(
-        {}, description="names of the columns where they differ from the usual, e.g. text=sentence,label=intent"
+        default={},
+        description="names of the columns where they differ from the usual, e.g. text=sentence,label=intent",
     )
 
 
@@ -46,9 +56,10 @@ class DataConfig(_Section):
 
     train: str = Field(description="rows to learn from: a file, or NAME:SPLIT of `datasets`")
     validation: PathOrShare = Field(
-        0.1, description="rows that choose the best epoch; a number below 1 holds that share of train out"
+        default=0.1,
+        description="rows that choose the best epoch; a number below 1 holds that share of train out",
     )
-    test: str | None = Field(None, description="rows for the report at the end")
+    test: str | None = Field(default=None, description="rows for the report at the end")
 
     @field_validator("validation")
     @classmethod
@@ -61,18 +72,23 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """Which model is trained, and how much of it."""
 
-    path: str | None = Field(None, description="a model: a folder, or a name on the hub")
+    path: str | None = Field(default=None, description="a model: a folder, or a name on the hub")
     from_scratch: Literal["bert-tiny", "bert-mini", "bert-small", "bert-medium", "bert-base"] | None = Field(
-        None, description="a fresh model with random weights instead of one that is given"
+        default=None, description="a fresh model with random weights instead of one that is given"
     )
     tokenizer: str | None = Field(
-        None, description="with from_scratch: the tokenizer's folder; without it one is learned from train"
+        default=None,
+        description="with from_scratch: the tokenizer's folder; without it one is learned from train",
     )
     max_length: int | None = Field(
-        None, ge=3, description="tokens of the longest text; longer ones are cut (default: what the model allows)"
+        default=None,
+        ge=3,
+        description="longest text in tokens; longer ones are cut (default: what the model allows)",
     )
-    dropout: float | None = Field(None, ge=0, lt=1, description="dropout everywhere (default: the model's own)")
-    freeze: Names = Field((), description="modules that are not trained, e.g. embeddings,layers.0-3")
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="dropout everywhere (default: the model's own)"
+    )
+    freeze: Names = Field(default=(), description="modules that are not trained, e.g. embeddings,layers.0-3")
 
     @model_validator(mode="after")
     def _one_model(self) -> ModelConfig:
@@ -86,16 +102,24 @@ class ModelConfig(_Section):
 class OptimConfig(_Section):
     """How the weights move. A step is one move of the weights, however many packs its examples fill."""
 
-    learning_rate: float = Field(5e-5, gt=0, description="highest learning rate of the schedule")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's, on matrices only: not on biases, not on LayerNorm")
-    epochs: int = Field(3, ge=1, description="times through train")
-    batch_size: int | None = Field(None, ge=1, description="examples a step (default: 32)")
-    batch_tokens: int | None = Field(None, ge=1, description="tokens a step, instead of batch_size")
-    max_batch_tokens: int = Field(4096, ge=1, description="tokens computed at once: bounds the memory, moves no result")
-    schedule: Literal["linear", "cosine"] = Field("linear", description="how the learning rate falls to 0")
-    warmup: Share = Field(0.1, description="share of all steps in which the learning rate rises")
-    clip_norm: float = Field(1.0, gt=0, description="longest gradient; longer ones are shortened (inf: never)")
-    bf16: bool = Field(False, description="compute in bfloat16; weights and their updates stay in float32")
+    learning_rate: float = Field(default=5e-5, gt=0, description="highest learning rate of the schedule")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's; biases and LayerNorm do not decay")
+    epochs: int = Field(default=3, ge=1, description="passes over train")
+    batch_size: int | None = Field(default=None, ge=1, description="examples a step (default: 32)")
+    batch_tokens: int | None = Field(default=None, ge=1, description="tokens a step, instead of batch_size")
+    max_batch_tokens: int = Field(
+        default=4096, ge=1, description="tokens computed at once: bounds memory, moves no result"
+    )
+    schedule: Literal["linear", "cosine"] = Field(
+        default="linear", description="how the learning rate falls to 0"
+    )
+    warmup: Share = Field(default=0.1, description="share of all steps in which the learning rate rises")
+    clip_norm: float = Field(
+        default=1.0, gt=0, description="longest gradient; longer ones are shortened (inf: never)"
+    )
+    bf16: bool = Field(
+        default=False, description="compute in bfloat16; weights and their updates stay in float32"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -113,9 +137,12 @@ class Config(_Section):
     """One training run."""
 
     out: str = Field(description="folder of the run")
-    seed: int = Field(0, description="of fresh weights, order, dropout and the share that is held out")
+    seed: int = Field(
+        default=0, description="of fresh weights, order, dropout and the share that is held out"
+    )
     masking: Literal["dynamic", "static"] = Field(
-        "dynamic", description="dynamic: no padding is computed; static: all is padded to max_length, the baseline"
+        default="dynamic",
+        description="dynamic: no padding is computed; static: all is padded to max_length",
     )
     task: TaskConfig
     data: DataConfig
@@ -132,9 +159,31 @@ class Setting:
     field: FieldInfo
 
     @property
+    def help(self) -> str:
+        """What it does, and what it is if it is not said."""
+        about, usual = self.field.description or "", self.field.default
+        shown = "" if usual in (PydanticUndefined, None, False, (), {}) else f" (default: {usual})"
+        return about + shown
+
+    @property
+    def metavar(self) -> str:
+        """What kind of value it takes: its choices, or a word."""
+        kinds = [
+            kind
+            for kind in get_args(self.field.annotation) or (self.field.annotation,)
+            if kind is not NoneType
+        ]
+        choices = [choice for kind in kinds for choice in get_args(kind)] or [
+            k for k in kinds if isinstance(k, str)
+        ]
+        return "|".join(choices) or {int: "N", float: "X"}.get(kinds[0], "TEXT")
+
+    @property
     def flag(self) -> str:
         """The flag without dashes: the key's own name, but for the two that are always said."""
-        return {("task", "name"): "task", ("model", "path"): "model"}.get((self.section or "", self.key), self.key)
+        return {("task", "name"): "task", ("model", "path"): "model"}.get(
+            (self.section or "", self.key), self.key
+        )
 
 
 def settings() -> Iterator[Setting]:
@@ -151,7 +200,7 @@ def settings() -> Iterator[Setting]:
 
 
 def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> Config:
-    """The config in a TOML file (None: an empty one), overridden by `flags` (by name; those that are None do not count).
+    """The config in a TOML file, or an empty one, overridden by those `flags` (by name) that are not None.
 
     >>> flags = {"task": "sequence-classification", "train": "a.csv", "model": "m", "out": "runs/x", "epochs": "5"}
     >>> load(flags=flags).optim.epochs

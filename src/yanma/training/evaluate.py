@@ -1,4 +1,4 @@
-"""Predictions of a trained model, and the report that compares them with the truth."""
+"""How well a model predicts what is known."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import DataError
-from ..tasks.examples import Example
-from ..tasks.task import Prediction, Report, Task
-from .config import Config
+from ..tasks import Example, Prediction, Report, flat_labels
 from .folder import RunFolder
-from .masking import Group, Masking, labels_of
+from .ready import Ready
+from .setup import Note, open_run, read_examples
 
 
 @dataclass(frozen=True)
@@ -28,37 +25,42 @@ class Evaluation:
     loss: float
     """Mean over everything that is scored."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {"loss": self.loss, **self.report.as_dict()}
 
-def evaluate(
-    model: PreTrainedModel, masking: Masking, task: Task, examples: Sequence[Example], accelerator: Accelerator
-) -> Evaluation:
-    """Predict all examples, shared among the ranks, and report on every rank."""
-    groups = masking.groups([len(example.input_ids) for example in examples])
-    mine = groups[accelerator.process_index :: accelerator.num_processes]
-    with accelerator.autocast():
-        parts = gather_object([_predict_groups(model, masking, task, examples, mine, accelerator.device)])
+
+def evaluate(ready: Ready, examples: Sequence[Example], accelerator: Accelerator) -> Evaluation:
+    """Predict the examples, which the ranks share, and report the same on every rank."""
+    mine = ready.groups(examples)[accelerator.process_index :: accelerator.num_processes]
+    parts = gather_object([_predict(ready, examples, mine)])
     predictions = {index: prediction for part, _ in parts for index, prediction in part.items()}
-    num_scored = sum(task.num_scored(example) for example in examples)
-    report = task.report(examples, [predictions[index] for index in range(len(examples))])
-    return Evaluation(report, sum(loss for _, loss in parts) / max(num_scored, 1))
+    report = ready.task.report(examples, [predictions[index] for index in range(len(examples))])
+    num_scored = sum(ready.task.num_scored(example) for example in examples)
+    return Evaluation(report, sum(loss for _, loss in parts) / max(1, num_scored))
 
 
-def _predict_groups(
-    model: PreTrainedModel,
-    masking: Masking,
-    task: Task,
-    examples: Sequence[Example],
-    groups: Sequence[Group],
-    device: torch.device,
+def evaluate_run(folder: Path, source: str, note: Note) -> Evaluation:
+    """Evaluate the best model of a run on the rows of a file, or of a set of `datasets`.
+
+    Raises ConfigError where the folder is no run, DataError for rows that cannot be used.
+    """
+    accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
+    ready = open_run(RunFolder(folder), accelerator.device)
+    return evaluate(ready, read_examples(ready, source, note), accelerator)
+
+
+def _predict(
+    ready: Ready, examples: Sequence[Example], groups: Sequence[tuple[int, ...]]
 ) -> tuple[dict[int, Prediction], float]:
-    """Predictions by index of the example, and the sum of their losses."""
+    """Predictions by index of the example, and the sum of the losses."""
     predictions: dict[int, Prediction] = {}
     loss = 0.0
-    model.eval()
+    ready.model.eval()
     with torch.inference_mode():
         for group in groups:
             some = [examples[index] for index in group]
-            logits = masking.logits(model, some, seed=0, device=device)
-            loss += task.loss(logits, labels_of(some, device)).item()
-            predictions |= zip(group, task.decode(logits, some), strict=True)
+            logits = ready.logits(some)
+            loss += ready.task.loss(logits, flat_labels(some).to(logits.device)).item()
+            predictions |= zip(group, ready.task.decode(logits, some), strict=True)
     return predictions, loss

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConfigError
 from .config import Config, load, to_toml
-from .pretrained import quiet
+from .pretrained import at_home, quiet
 
 _OURS = ("config.toml", "metrics.json", "model", "tensorboard")
 
@@ -32,19 +31,9 @@ class RunFolder:
     """Reads and writes one run's folder."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = at_home(path)
         self.model = self.path / "model"
         self.tensorboard = self.path / "tensorboard"
-
-    @classmethod
-    def existing(cls, path: str | Path) -> RunFolder:
-        """The folder of a run that has a model. Raises ConfigError where it is none, or has no model yet."""
-        run = cls(path)
-        if not (run.path / "config.toml").is_file():
-            raise ConfigError(f"{path}: not a run folder (no config.toml in it)")
-        if not run.model.is_dir():
-            raise ConfigError(f"{path}: no model in it; the run ended before its first epoch did")
-        return run
 
     def check_free(self, *, overwrite: bool) -> None:
         """Refuse a folder with something in it; with `overwrite`, a folder with something other than a run in it."""
@@ -56,7 +45,9 @@ class RunFolder:
         if there and not overwrite:
             raise ConfigError(f"{self.path} is not empty; name another --out, or say --overwrite")
         if there and "config.toml" not in there:
-            raise ConfigError(f"{self.path} holds no run, so --overwrite does not touch it; name another --out")
+            raise ConfigError(
+                f"{self.path} holds no run, so --overwrite does not touch it; name another --out"
+            )
 
     def start(self, config: Config) -> None:
         """Make the folder and save the config; what a run before left there is removed."""
@@ -66,9 +57,25 @@ class RunFolder:
             shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
         _write(self.path / "config.toml", to_toml(config))
 
-    def config(self) -> Config:
-        """The config that the run was started with."""
+    def finished_config(self) -> Config:
+        """The config of a run that has a model. Raises ConfigError where the folder is no run, or has no model yet."""
+        if not (self.path / "config.toml").is_file():
+            raise ConfigError(f"{self.path}: not a run folder (no config.toml in it)")
+        if not self.model.is_dir():
+            raise ConfigError(f"{self.path}: no model in it; the run ended before its first epoch did")
         return load(self.path / "config.toml")
+
+    def describe(self) -> str:
+        """One line: what a run has left here."""
+        if not self.model.is_dir():
+            return f"{self.path}: no model yet, its first epoch was not over"
+        try:
+            metrics = json.loads((self.path / "metrics.json").read_text("utf-8"))
+            best = metrics["epochs"][metrics["best_epoch"] - 1]["validation"]
+            figure = f"{best['headline_name']} {best['headline']:.4f} on validation"
+            return f"{self.model}: epoch {metrics['best_epoch']}, the best of {len(metrics['epochs'])} ({figure})"
+        except (OSError, ValueError, LookupError):
+            return f"{self.model}: a model whose figures were not written"
 
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Replace metrics.json."""
@@ -80,14 +87,20 @@ class RunFolder:
         It is written in full beside the old one first. Within a run only the weights differ from one save to the next,
         and they are one file, so moving file by file replaces the model in one instant.
         """
-        fresh = Path(tempfile.mkdtemp(prefix=".model-", dir=self.path))
+        fresh = self.path / ".model.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
         try:
             with quiet(), _full_disk_is_an_os_error():
                 model.save_pretrained(fresh, max_shard_size="1TB")
                 tokenizer.save_pretrained(fresh)
-            fresh.chmod(0o755)  # mkdtemp's folders are for their owner alone
-            for path in [*fresh.rglob("*"), fresh]:
+            readers = (
+                (fresh / "config.json").stat().st_mode
+            )  # safetensors' own files are for their owner alone
+            for path in filter(Path.is_file, fresh.rglob("*")):
+                path.chmod(readers)
                 _flush_to_disk(path)
+            _flush_to_disk(fresh)
             if self.model.exists():
                 for path in filter(Path.is_file, fresh.rglob("*")):
                     path.replace(self.model / path.relative_to(fresh))

@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 
 from ..errors import ConfigError
 from ..memory import keep_buffers
-from ..tasks.task import Report
 from .config import Config
-from .evaluate import evaluate
+from .evaluate import Evaluation, evaluate
 from .folder import RunFolder
 from .optimizer import adamw, scale
 from .progress import Speed, Teller
-from .ready import Data, open_run, set_up
+from .ready import Data
 from .records import Curves, Records
-from .stepper import Stepper
+from .reports import table
+from .setup import open_run, set_up
+from .stepper import Moved, Stepper
 from .steps import Step, cut_epoch
 
 
@@ -32,10 +34,19 @@ class Trained:
     folder: Path
     best_epoch: int
     """From 1; the earlier of equals."""
-    validation: Report
+    validation: Evaluation
     """Of the best epoch."""
-    test: Report | None
+    test: Evaluation | None
     """Of the best epoch's model; None where the config names no test rows."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "folder": str(self.folder),
+            "best_epoch": self.best_epoch,
+            "validation": self.validation.as_dict(),
+            "test": self.test and self.test.as_dict(),
+        }
 
 
 def train(config: Config, *, overwrite: bool = False) -> Trained:
@@ -47,10 +58,11 @@ def train(config: Config, *, overwrite: bool = False) -> Trained:
     folder = RunFolder(config.out)
     folder.check_free(overwrite=overwrite)
     accelerator = _accelerator(config)
-    teller = Teller(enabled=accelerator.is_main_process)
+    first = accelerator.is_main_process  # the one that tells and writes
+    teller = Teller(enabled=first)
     ready, data = set_up(config, accelerator.device, teller.note)
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
+    if first:
         folder.start(ready.config)
 
     optim = config.optim
@@ -59,31 +71,78 @@ def train(config: Config, *, overwrite: bool = False) -> Trained:
     epochs = _epochs(config, data)
     num_steps = sum(map(len, epochs))
     records = Records.begin(ready, data, num_processes=accelerator.num_processes)
-    with teller.training(num_steps), Curves(folder.tensorboard, enabled=accelerator.is_main_process) as curves:
+    done = 0
+    with teller.training(num_steps), Curves(folder.tensorboard, enabled=first) as curves:
         for epoch, steps in enumerate(epochs, start=1):
-            speed = Speed()
+            speed, losses = Speed(), []
             for step in steps:
-                done = len(records.losses)
-                rate = optim.learning_rate * scale(done, num_steps, warmup=optim.warmup, schedule=optim.schedule)
-                moved = stepper.move(step, rate, number=done)
-                _refuse_nonsense(moved.loss, epoch, done + 1)
-                speed.add(moved)
-                records.losses.append(moved.loss)
-                curves.step(done + 1, moved, rate)
-                teller.step(f"epoch {epoch}/{optim.epochs}, step {done + 1}/{num_steps}", moved, speed)
+                rate = optim.learning_rate * scale(
+                    done, num_steps, warmup=optim.warmup, schedule=optim.schedule
+                )
+                moved = stepper.move(step, learning_rate=rate, seed=_dropout_seed(config.seed, done))
+                done += 1
+                _refuse_nonsense(moved, epoch, done)
+                losses.append(moved.loss)
+                speed.add(moved.lengths, moved.slots, moved.seconds)
+                curves.step(done, moved, rate)
+                teller.step(f"epoch {epoch}/{optim.epochs}", done, moved.loss, speed)
             validation = evaluate(ready, data.validation, accelerator)
-            records.add_epoch(epoch, speed, validation)
-            curves.epoch(done + 1, validation)
-            teller.epoch(f"epoch {epoch}/{optim.epochs}", speed, validation)
-            if accelerator.is_main_process:
+            records.add_epoch(losses, speed, validation)
+            curves.epoch(done, validation)
+            teller.note(_epoch_line(epoch, optim.epochs, losses, speed, validation))
+            teller.show(table(validation.report, f"validation, epoch {epoch}", worst=10))
+            if first:
                 if records.best_epoch == epoch:
                     folder.save_model(ready.model, ready.tokenizer)
                 folder.save_metrics(records.as_dict())
 
     accelerator.wait_for_everyone()
     if data.test:
-        best = open_run(folder, accelerator.device)
-        records.test = evaluate(best, data.test, accelerator)
-        if accelerator.is_main_process:
+        records.test = evaluate(open_run(folder, accelerator.device), data.test, accelerator)
+        if first:
             folder.save_metrics(records.as_dict())
-    return Trained(folder.path, records.best_epoch, records.best.report, records.test and records.test.report)
+    assert records.best is not None  # a run has an epoch
+    return Trained(folder.path, records.best_epoch, records.best, records.test)
+
+
+def _accelerator(config: Config) -> Accelerator:
+    """bfloat16 is entered where the model is called, not by the accelerator: evaluation must compute the same way."""
+    wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if wanted not in ("no", "bf16") or (wanted == "bf16" and not config.optim.bf16):
+        raise ConfigError(f"the launcher asks for mixed precision {wanted}; tell yanma instead, with --bf16")
+    return Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
+
+
+def _epochs(config: Config, data: Data) -> list[list[Step]]:
+    """The steps of every epoch."""
+    lengths, optim = [len(example.input_ids) for example in data.train], config.optim
+    return [
+        cut_epoch(
+            lengths,
+            seed=config.seed,
+            epoch=epoch,
+            batch_size=optim.batch_size,
+            batch_tokens=optim.batch_tokens,
+        )
+        for epoch in range(optim.epochs)
+    ]
+
+
+def _dropout_seed(seed: int, step: int) -> int:
+    """63 bits that follow from the run's seed and the number of the step."""
+    return int.from_bytes(blake2b(f"dropout/{seed}/{step}".encode(), digest_size=8).digest()) >> 1
+
+
+def _refuse_nonsense(moved: Moved, epoch: int, step: int) -> None:
+    if not math.isfinite(moved.loss):
+        raise ConfigError(
+            f"the loss became {moved.loss} in epoch {epoch}, step {step}; a lower learning_rate or more warmup may help"
+        )
+
+
+def _epoch_line(epoch: int, epochs: int, losses: list[float], speed: Speed, validation: Evaluation) -> str:
+    report = validation.report
+    return (
+        f"epoch {epoch}/{epochs}: loss {sum(losses) / len(losses):.4f}, {speed.describe()}; validation: "
+        f"loss {validation.loss:.4f}, {report.headline_name} {report.headline:.4f}"
+    )

@@ -1,4 +1,4 @@
-"""Models and tokenizers from a folder or a hub name: safetensors only, no code from elsewhere, one clear line if not."""
+"""Models and tokenizers from a folder or a hub name: safetensors only, no code from elsewhere."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_place(name: str) -> None:
 
     Raises ConfigError for a folder that is missing or holds no model, Unsupported for a pickle checkpoint.
     """
-    folder = Path(name).expanduser()
+    folder = at_home(name)
     if not folder.is_dir():
         if looks_like_a_path(name):
             raise ConfigError(f"{name}: no such model folder")
@@ -50,7 +50,9 @@ def check_place(name: str) -> None:
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{name}: no config.json in it, so this is not a model folder")
     if not any(folder.glob("*.safetensors")):
-        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl"))
+        pickles = sorted(
+            path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")
+        )
         if pickles:
             raise Unsupported(
                 f"{name}: holds only a pickle checkpoint ({pickles[0]}), which could run code when loaded; "
@@ -66,7 +68,9 @@ def looks_like_a_path(name: str) -> bool:
     [True, True, True, True, True, False, False]
     """
     owner, *rest = name.split("/")
-    return name.startswith((".", "/", "~")) or "\\" in name or len(rest) > 1 or rest == [""] or bool(rest and Path(owner).is_dir())
+    if name.startswith((".", "/", "~")) or "\\" in name or len(rest) > 1:
+        return True
+    return bool(rest) and (rest == [""] or Path(owner).is_dir())
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -77,7 +81,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     tokenizer = _asked(name, lambda: AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False))
     if not tokenizer.is_fast:
         raise Unsupported(f"{name}: its tokenizer has no fast form (tokenizer.json)")
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up where the files are missing
+    if len(tokenizer) <= len(
+        tokenizer.all_special_tokens
+    ):  # what transformers makes up where the files are missing
         raise ConfigError(f"{name}: no tokenizer in it (tokenizer.json, vocab.txt, ...)")
     return tokenizer  # type: ignore[no-any-return]
 
@@ -109,13 +115,21 @@ def load_model(name: str, task: str, labels: Sequence[str], *, dropout: float | 
     return Loaded(model, tuple(fresh))
 
 
-def fresh_model(config: PreTrainedConfig, task: str, labels: Sequence[str], *, dropout: float | None) -> Loaded:
+def labels(name: str) -> tuple[str, ...]:
+    """The labels' names in a model's config, by class id."""
+    config = _asked(name, lambda: AutoConfig.from_pretrained(_place(name), trust_remote_code=False))
+    return tuple(config.id2label[index] for index in range(len(config.id2label)))
+
+
+def fresh_model(
+    config: PreTrainedConfig, task: str, labels: Sequence[str], *, dropout: float | None
+) -> Loaded:
     """A model with random weights; draws from torch's global generator."""
     _name_labels(config, labels)
     if dropout is not None:
         set_dropout(config, dropout)
     model = _AUTO[task].from_config(config)
-    return Loaded(model, ("all of them",))
+    return Loaded(model, ("all",))
 
 
 def longest_text(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -124,7 +138,9 @@ def longest_text(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int | 
     for path, module in model.named_modules():
         if path.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             # RoBERTa counts positions from its padding id + 1
-            limits.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
+            limits.append(
+                module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            )
     return min(limits, default=None)
 
 
@@ -147,7 +163,8 @@ def set_dropout(config: PreTrainedConfig, dropout: float) -> None:
     >>> config.dropout, config.attention_dropout, config.seq_classif_dropout
     (0.0, 0.0, 0.0)
     """
-    rates = [key for key, value in config.to_dict().items() if "dropout" in key and type(value) in (int, float, type(None))]
+    numbers = (int, float, type(None))  # and not bool
+    rates = [key for key, value in config.to_dict().items() if "dropout" in key and type(value) in numbers]
     if not rates:
         raise ConfigError(f"[model] dropout: {config.model_type} has no dropout to set")
     for key in rates:
@@ -168,8 +185,16 @@ def quiet() -> Iterator[None]:
             hf_logging.enable_progress_bar()
 
 
+def at_home(name: str | Path) -> Path:
+    """The path with `~` spelled out, where there is such a home."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # no such user
+        return Path(name)
+
+
 def _place(name: str) -> str:
-    folder = Path(name).expanduser()
+    folder = at_home(name)
     return str(folder) if folder.is_dir() else name
 
 
@@ -187,4 +212,6 @@ def _asked(name: str, load: Callable[[], Any]) -> Any:
             return load()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "trust_remote_code" in str(error):
+            reason = "it needs code that comes with it, which yanma does not run"
         raise ConfigError(f"{name}: {reason}") from error

@@ -1,15 +1,15 @@
-"""What a run tells while it runs, on stderr: a bar where a person watches, a plain line now and then where none does."""
+"""What a run tells on stderr while it runs: a bar in a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
 
 _PLAIN_LINE_EVERY_S = 10.0
 
@@ -25,7 +25,7 @@ class Speed:
     slots_if_padded: int = 0
     """Places that padding each step to its longest example would have computed."""
 
-    def add(self, lengths: list[int], slots: int, seconds: float) -> None:
+    def add(self, lengths: Sequence[int], slots: int, seconds: float) -> None:
         """Count one step: its examples' tokens, the places computed for them, and the time that took."""
         self.seconds += seconds
         self.tokens += sum(lengths)
@@ -63,43 +63,53 @@ class Speed:
 class Teller:
     """Tells of a run; silent where `enabled` is False (every rank but the first)."""
 
-    def __init__(self, num_steps: int = 0, *, enabled: bool = True) -> None:
+    def __init__(self, *, enabled: bool) -> None:
         self._console = Console(stderr=True, soft_wrap=True, highlight=False, quiet=not enabled)
-        self._watched = enabled and self._console.is_terminal
-        self._enabled = enabled
         self._bar: Progress | None = None
-        self._done, self._num_steps = 0, num_steps
-        self._seconds = 0.0
-        self._last_line_s = time.monotonic()
+        self._task = TaskID(0)
+        self._num_steps = 0
+        self._began_s = self._told_s = time.monotonic()
 
     def note(self, text: str) -> None:
         """One line."""
         self._console.print(text, markup=False)
 
+    def show(self, table: Table) -> None:
+        """A table."""
+        self._console.print(table)
+
     @contextmanager
     def training(self, num_steps: int) -> Iterator[None]:
         """While steps are counted towards `num_steps`."""
         self._num_steps = num_steps
-        if not self._watched:
+        self._began_s = self._told_s = time.monotonic()
+        if not self._console.is_terminal:
             yield
             return
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[told]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[told]}"),
+        )
         with Progress(*columns, console=self._console, transient=True) as self._bar:
             self._task = self._bar.add_task("", total=num_steps, told="")
-            yield
-        self._bar = None
+            try:
+                yield
+            finally:
+                self._bar = None
 
-    def step(self, place: str, loss: float, speed: Speed, seconds: float, *, always: bool = False) -> None:
-        """One step is done; `place` says where in the run it was, `seconds` how long it took."""
-        self._done += 1
-        self._seconds += seconds
-        left_s = self._seconds / self._done * (self._num_steps - self._done)
+    def step(self, place: str, done: int, loss: float, speed: Speed) -> None:
+        """`done` steps are done, the last of them with this loss; `place` says where in the run that is."""
+        now_s = time.monotonic()
+        if self._bar is None and now_s - self._told_s < _PLAIN_LINE_EVERY_S:
+            return
+        self._told_s = now_s
+        left_s = (now_s - self._began_s) / done * (self._num_steps - done)
         told = f"loss {loss:.4f}, {speed.describe()}, {_clock(left_s)} left"
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, description=place, told=told)
-        elif self._enabled and (always or time.monotonic() - self._last_line_s >= _PLAIN_LINE_EVERY_S):
-            self._last_line_s = time.monotonic()
-            print(f"{place}: {told}", file=sys.stderr, flush=True)
+            self._bar.update(self._task, completed=done, description=place, told=told)
+        else:
+            self.note(f"{place}, step {done}/{self._num_steps}: {told}")
 
 
 def _clock(seconds: float) -> str:

@@ -1,33 +1,17 @@
-"""What training, evaluation and prediction all need: a task, a tokenizer, a model and a masking that belong together."""
+"""What training, evaluation and prediction need: task, tokenizer, model and masking that belong together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import ConfigError, DataError
-from ..tasks.examples import Encoded, Example
-from ..tasks.task import Prediction, Task
-from . import scratch
+from ..tasks import Example, Prediction, Task
 from .config import Config
-from .folder import RunFolder
-from .freeze import freeze
-from .masking import Dynamic, Masking, Static
-from .pretrained import (
-    Loaded,
-    check_place,
-    check_vocabulary,
-    fresh_model,
-    load_model,
-    load_tokenizer,
-    longest_text,
-)
+from .masking import Masking
 
 
 @dataclass(frozen=True)
@@ -42,7 +26,38 @@ class Ready:
     masking: Masking
 
     def logits(self, examples: Sequence[Example], *, seed: int = 0, model: nn.Module | None = None) -> Tensor:
-        """(T, C) or (N, C) float32 of one group of examples; `model` is the model where something is wrapped round it."""
+        """(T, C) or (N, C) float32 of one group of examples.
+
+        `seed` is dropout's; `model` is the model where something (DDP) is wrapped round it.
+        """
         device = self.model.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.optim.bf16):
             return self.masking.logits(model or self.model, examples, seed=seed, device=device).float()
+
+    def groups(self, examples: Sequence[Example]) -> tuple[tuple[int, ...], ...]:
+        """Indices of the examples that are computed together."""
+        return self.masking.groups([len(example.input_ids) for example in examples])
+
+    def predict(self, examples: Sequence[Example]) -> list[Prediction]:
+        """A prediction for each example, in their order."""
+        predictions: dict[int, Prediction] = {}
+        self.model.eval()
+        with torch.inference_mode():
+            for group in self.groups(examples):
+                some = [examples[index] for index in group]
+                predictions |= zip(group, self.task.decode(self.logits(some), some), strict=True)
+        return [predictions[index] for index in range(len(examples))]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The examples of a run."""
+
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+    """Empty where the config names none."""
+
+    def parts(self) -> Iterator[tuple[str, tuple[Example, ...]]]:
+        """Name and examples of each part."""
+        yield from (("train", self.train), ("validation", self.validation), ("test", self.test))

@@ -36,7 +36,10 @@ def config(size: str, vocab_size: int, pad_token_id: int) -> BertConfig:
 
 
 def learn_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerBase:
-    """A cased WordPiece tokenizer of some 8192 pieces, each Chinese character a word of its own. Same texts, same pieces."""
+    """A cased WordPiece tokenizer of at most 8192 pieces or so; each Chinese character is a word of its own.
+
+    The same texts give the same pieces.
+    """
     normalizer, pre_tokenizer = normalizers.BertNormalizer(lowercase=False), pre_tokenizers.BertPreTokenizer()
     words = [
         word for text in texts for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text))
@@ -44,7 +47,9 @@ def learn_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerBase:
     tokenizer = Tokenizer(models.WordPiece(_learn_pieces(words), unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), _SPECIAL, strict=True))
+    names = dict(
+        zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), _SPECIAL, strict=True)
+    )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **names)
 
 

@@ -6,14 +6,12 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..tasks.examples import Example
-from .masking import labels_of
+from ..tasks import Example, flat_labels
 from .ready import Ready
 from .steps import Step, share
 
@@ -37,7 +35,11 @@ class Stepper:
     """Moves a model's weights; every rank calls `move` with the same steps."""
 
     def __init__(
-        self, ready: Ready, examples: Sequence[Example], optimizer: torch.optim.Optimizer, accelerator: Accelerator
+        self,
+        ready: Ready,
+        examples: Sequence[Example],
+        optimizer: torch.optim.Optimizer,
+        accelerator: Accelerator,
     ) -> None:
         self._ready, self._examples, self._accelerator = ready, examples, accelerator
         self._model, self._optimizer = accelerator.prepare(ready.model, optimizer)
@@ -76,7 +78,10 @@ class Stepper:
             pack = [self._examples[mine[index]] for index in group]
             with nullcontext() if group is groups[-1] else self._accelerator.no_sync(self._model):
                 logits = self._ready.logits(pack, seed=seed, model=self._model)
-                loss = self._ready.task.loss(logits, labels_of(pack, logits.device)) * weight
-                self._accelerator.backward(loss * ranks)  # gradients are averaged over the ranks, and must be summed
+                loss = self._ready.task.loss(logits, flat_labels(pack).to(logits.device)) * weight
+                self._accelerator.backward(
+                    loss * ranks
+                )  # gradients are averaged over the ranks, and must be summed
             total += loss.detach()
-        return self._accelerator.reduce(total, reduction="sum")
+        loss_of_all: Tensor = self._accelerator.reduce(total, reduction="sum")
+        return loss_of_all

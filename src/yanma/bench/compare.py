@@ -1,0 +1,172 @@
+"""side_by_side: one model on one set of texts, padded in three ways and not at all."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from ..memory import keep_buffers
+from ..models import is_unpadded, restore, unpad
+from . import contestants_hf, contestants_yanma, parity
+from .batching import share_of_padding
+from .contestant import Batched
+from .measure import Timing, in_turns, timed
+from .outputs import kind_of
+from .workloads import Workload, sample
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LONGEST, DYNAMIC = "longest", "dynamic (yanma)"
+_SORTED_SIZE, _PACK_SIZE = 16, 4096
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of masking."""
+
+    name: str
+    timing: Timing
+    padding: float
+    """Share of padding among the places computed, 0 to 1."""
+    difference: float
+    """Largest difference of any number of its outputs from the packed ones."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `side_by_side` found."""
+
+    rows: tuple[Row, ...]
+    """Static, longest, length-sorted, dynamic."""
+    num_texts: int
+    num_tokens: int
+
+    @property
+    def largest_difference(self) -> float:
+        """Between the packed outputs and those of any way of padding."""
+        return max(row.difference for row in self.rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {
+            "texts": self.num_texts,
+            "tokens": self.num_tokens,
+            "largest_difference": self.largest_difference,
+            "rows": [self._row_as_dict(row) for row in self.rows],
+        }
+
+    def table(self) -> Table:
+        """For a rich console."""
+        from rich.table import Table
+
+        table = Table("", box=None, pad_edge=False)
+        for heading in ("seconds", "tokens/s", "padding", "x dynamic's time", "largest difference"):
+            table.add_column(heading, justify="right")
+        for row in self.rows:
+            numbers = self._row_as_dict(row)
+            table.add_row(
+                row.name,
+                f"{row.timing.median:.2f}",
+                f"{numbers['tokens_per_s']:,.0f}",
+                f"{row.padding:.0%}".replace("%", " %"),
+                f"{numbers['times_dynamic']:.2f}",
+                f"{row.difference:.1e}" if row is not self.rows[-1] else "",
+            )
+        return table
+
+    def __rich__(self) -> Table:
+        return self.table()
+
+    def _row_as_dict(self, row: Row) -> dict[str, Any]:
+        return {
+            "name": row.name,
+            "seconds": row.timing.median,
+            "tokens_per_s": self.num_tokens / row.timing.median,
+            "padding": row.padding,
+            "times_dynamic": row.timing.over(self.rows[-1].timing),
+            "difference": row.difference,
+        }
+
+
+def side_by_side(
+    model: nn.Module,
+    sequences: Sequence[Sequence[int]],
+    *,
+    rounds: int = 3,
+    width: int = 128,
+    told: Callable[[str], None] = lambda name: None,
+) -> Comparison:
+    """Time a model's inference on token ids, in the order of arrival, in four ways of masking, in turns.
+
+    static (rows of `width` slots, or of the longest text's length where that is more), padded to the longest,
+    sorted by length (batches of 16) and then padded, and packed by yanma (packs of 4096 tokens). The model may be
+    stock or unpadded, with a head or without; it is copied, not changed. `told` hears the name of whoever has its
+    turn.
+
+    Before anything is timed, every way's outputs are compared with float64, one text at a time, on a sample;
+    ParityError where one is off.
+
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> tiny = BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    >>> result = side_by_side(BertForSequenceClassification(tiny), [[1, 2, 3], [4] * 9], rounds=1, width=12)
+    >>> [row.name for row in result.rows], result.largest_difference < 1e-5
+    (['static 12', 'longest', 'length-sorted', 'dynamic (yanma)'], True)
+    """
+    if not sequences:
+        raise ValueError("no sequences to compute")
+    keep_buffers()
+    workload = Workload("side by side", "given", tuple(tuple(sequence) for sequence in sequences))
+    stock, contestants = _contestants(model, max(width, *workload.lengths))
+    outputs = {}
+    for contestant in contestants:
+        told(contestant.name)
+        outputs[contestant.name] = contestant.run(workload, contestant.sizes[0])
+    _check(stock, workload, outputs)
+    turns = {each.name: timed(partial(each.run, workload, each.sizes[0])) for each in contestants}
+    timings = in_turns(turns, rounds, told=told)
+    rows = (
+        Row(
+            each.name,
+            timings[each.name],
+            share_of_padding(each.batching, workload.lengths, each.sizes[0]),
+            _largest(outputs[each.name], outputs[DYNAMIC]),
+        )
+        for each in contestants
+    )
+    return Comparison(tuple(rows), len(workload.sequences), workload.num_tokens)
+
+
+def _contestants(model: nn.Module, width: int) -> tuple[nn.Module, tuple[Batched, ...]]:
+    """A stock copy of the model, and the four."""
+    stock = copy.deepcopy(model).eval()
+    if is_unpadded(stock):
+        restore(stock)
+    kind = kind_of(stock)
+    static, longest, by_length = contestants_hf.contestants(stock, kind, width, sorted_sizes=(_SORTED_SIZE,))
+    unpadded = unpad(copy.deepcopy(stock))
+    packed, _ = contestants_yanma.contestants(unpadded, kind, sizes=(_PACK_SIZE,))
+    return stock, (
+        replace(static, name=f"static {width}"),
+        replace(longest, name=LONGEST),
+        replace(by_length, name="length-sorted"),
+        replace(packed, name=DYNAMIC),
+    )
+
+
+def _check(stock: nn.Module, workload: Workload, outputs: Mapping[str, list[Tensor]]) -> None:
+    chosen = sample(workload, parity.SAMPLE)
+    expected = parity.reference(stock, kind_of(stock), workload.take(chosen).sequences)
+    sampled = {name: [mine[index] for index in chosen] for name, mine in outputs.items()}
+    limit = parity.accepted(parity.difference(sampled[LONGEST], expected))
+    for name, mine in sampled.items():
+        parity.judge(name, mine, expected, limit)
+
+
+def _largest(outputs: list[Tensor], others: list[Tensor]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(outputs, others, strict=True))

@@ -1,0 +1,115 @@
+"""Training: forward and backward of all texts, in train mode, without an optimizer.
+
+Everyone computes the same thing, whatever its batches: the gradient of the mean loss over all texts, in `.grad`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..batch import PackedBatch
+from . import contestants_hf as hf
+from . import contestants_yanma as ours
+from .batching import Batching, PackedRows, Packs, Rows, rectangle, share_of_padding
+from .contestant import Sequences
+from .workloads import SEED, Workload
+
+NUM_LABELS = 77
+SORTED_SIZES = (8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One way of batching; the gradient is left in the parameters of `model`."""
+
+    name: str
+    batching: Batching
+    sizes: tuple[int, ...]
+    model: nn.Module
+    logits: Callable[[Sequences], Tensor]
+    """(B, C) of one batch."""
+    precision: str = "fp32"
+
+    @property
+    def unit(self) -> str:
+        return self.batching.unit
+
+    def with_sizes(self, sizes: tuple[int, ...]) -> Self:
+        return replace(self, sizes=sizes)
+
+    def run(self, workload: Workload, size: int) -> list[Tensor]:
+        """The mean loss, as the only output."""
+        self.model.train()
+        self.model.zero_grad(set_to_none=True)
+        labels = labels_of(workload)
+        loss = torch.zeros(())
+        for group in self.batching.groups(workload.lengths, size):
+            logits = self.logits([workload.sequences[index] for index in group])
+            share = F.cross_entropy(logits, labels[list(group)], reduction="sum") / len(labels)
+            share.backward()
+            loss += share.detach()
+        return [loss]
+
+    def padding(self, workload: Workload, size: int) -> float | None:
+        return share_of_padding(self.batching, workload.lengths, size)
+
+
+def contestants(
+    stock: nn.Module,
+    unpadded: nn.Module,
+    width: int,
+    *,
+    sorted_sizes: tuple[int, ...] = SORTED_SIZES,
+    pack_sizes: tuple[int, ...] = ours.PACK_SIZES,
+) -> list[Training]:
+    """The three ways of padding through a stock classifier, and the two of packing through an unpadded one."""
+    to_longest, to_width, packed = _padded(stock), _padded(stock, width), _packed(unpadded)
+    arrival = (hf.ARRIVAL_SIZE,)
+    return [
+        Training(f"{hf.STATIC} to {width}", Rows(width=width), arrival, stock, to_width),
+        padded_training(stock),
+        Training(hf.SORTED, Rows(by_length=True), sorted_sizes, stock, to_longest),
+        Training(ours.FP32, Packs(), pack_sizes, unpadded, packed),
+        Training(ours.ARRIVAL, PackedRows(), arrival, unpadded, packed),
+    ]
+
+
+def padded_training(stock: nn.Module) -> Training:
+    """Batches padded to their longest, in the order of arrival."""
+    return Training(hf.LONGEST, Rows(), (hf.ARRIVAL_SIZE,), stock, _padded(stock))
+
+
+def labels_of(workload: Workload) -> Tensor:
+    """(N,) int64: a class for each text, made of its token ids, so that it is the same in a sample."""
+    return torch.tensor([hash((SEED, *sequence)) % NUM_LABELS for sequence in workload.sequences])
+
+
+def gradient(model: nn.Module) -> Tensor:
+    """(P,) float64: the whole gradient; 0 where a parameter has none."""
+    grads = (torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters())
+    return torch.cat([grad.double().flatten() for grad in grads])
+
+
+def _padded(model: nn.Module, width: int | None = None) -> Callable[[Sequences], Tensor]:
+    pad_token_id = int(model.config.pad_token_id or 0)  # type: ignore[union-attr, arg-type]
+
+    def logits(sequences: Sequences) -> Tensor:
+        ids, valid = rectangle(sequences, pad_token_id, width)
+        output: Any = model(input_ids=ids, attention_mask=valid)
+        return output.logits  # type: ignore[no-any-return]
+
+    return logits
+
+
+def _packed(model: nn.Module) -> Callable[[Sequences], Tensor]:
+    def logits(sequences: Sequences) -> Tensor:
+        output: Any = model(PackedBatch.from_sequences(sequences))
+        return output.logits  # type: ignore[no-any-return]
+
+    return logits

@@ -1,0 +1,137 @@
+"""What is measured: texts of uneven length, from a stated distribution, a file, or the demo's corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+from ..packing import shuffled
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SEED = 0
+MU, SIGMA, SHORTEST, LONGEST = 3.116, 0.6, 3, 128
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Texts in the order in which they arrive, as token ids with special tokens."""
+
+    name: str
+    about: str
+    """Where the texts come from."""
+    sequences: tuple[tuple[int, ...], ...]
+    texts: tuple[str, ...] = ()
+    """The same as text, not cut; () where there is none."""
+    truncated: int = 0
+    """How many sequences were cut at the tokenizer's `max_length`."""
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each text."""
+        return tuple(len(sequence) for sequence in self.sequences)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all texts."""
+        return sum(self.lengths)
+
+    def take(self, indices: Sequence[int]) -> Workload:
+        """Some of the texts, in the order of `indices`."""
+        texts = tuple(self.texts[index] for index in indices) if self.texts else ()
+        return Workload(self.name, self.about, tuple(self.sequences[index] for index in indices), texts)
+
+    def describe(self) -> str:
+        """Counts of texts and tokens.
+
+        >>> Workload("w", "", ((1, 2), (1, 2, 3, 4))).describe()
+        '2 texts, 6 tokens, mean 3.0, longest 4'
+        """
+        count = f"{len(self.sequences):,} texts, {self.num_tokens:,} tokens"
+        mean = f"mean {self.num_tokens / len(self.sequences):.1f}, longest {max(self.lengths)}"
+        return f"{count}, {mean}" + (f", {self.truncated} texts cut there" if self.truncated else "")
+
+
+def sample(workload: Workload, count: int) -> list[int]:
+    """Indices of at most `count` texts: the shortest, the longest, and others by a seeded draw."""
+    by_length = sorted(range(len(workload.sequences)), key=workload.lengths.__getitem__)
+    ends = [by_length[0], by_length[-1]]
+    others = [index for index in shuffled(len(by_length), seed=SEED, epoch=0) if index not in ends]
+    return sorted({*ends, *others[: max(0, count - 2)]})
+
+
+def drawn(tokenizer: PreTrainedTokenizerBase, count: int, max_length: int) -> Workload:
+    """Random words of the tokenizer's vocabulary; lengths lognormal, seeded, special tokens counted."""
+    import numpy as np
+
+    lengths = np.exp(np.random.default_rng(SEED).normal(MU, SIGMA, count)).round()
+    lengths = lengths.clip(SHORTEST, min(LONGEST, max_length)).astype(int)
+    words = np.array(_words(tokenizer))
+    pick = np.random.default_rng(SEED + 1)
+    num_special = tokenizer.num_special_tokens_to_add()
+    texts = [" ".join(pick.choice(words, length - num_special)) for length in lengths]
+    clip = f"{SHORTEST}..{min(LONGEST, max_length)}"
+    about = f"random words, lengths lognormal (mu {MU}, sigma {SIGMA}, clipped to {clip})"
+    return _encoded("drawn lengths", about, texts, tokenizer, max_length)
+
+
+def from_file(
+    path: str, column: str, tokenizer: PreTrainedTokenizerBase, count: int, max_length: int
+) -> Workload:
+    """A seeded draw of `count` texts of a file, in random order; DataError names what cannot be read."""
+    from ..tasks import read_rows
+
+    texts = [row.text(column) for row in read_rows(path, (column,))]
+    return _encoded(
+        "real text", f"{Path(path).name}, column {column}", _draw(texts, count), tokenizer, max_length
+    )
+
+
+def from_corpus(tokenizer: PreTrainedTokenizerBase, count: int, max_length: int) -> Workload:
+    """A seeded draw from the English questions and answers of the package chatterbot-corpus."""
+    try:
+        from chatterbot_corpus.corpus import DATA_DIRECTORY
+    except ImportError as error:
+        raise ConfigError(
+            "real text comes from a file (--data FILE --text-column NAME), or from the package chatterbot-corpus, "
+            "which is not installed: pip install 'yanma[demo]'"
+        ) from error
+    import yaml
+
+    texts = []
+    for path in sorted((Path(DATA_DIRECTORY) / "english").glob("*.yml")):
+        conversations = yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"]
+        texts += [str(line) for conversation in conversations for line in conversation if str(line).strip()]
+    about = "chatterbot-corpus, English questions and answers"
+    return _encoded("real text", about, _draw(texts, count), tokenizer, max_length)
+
+
+def _draw(texts: list[str], count: int) -> list[str]:
+    return [texts[index] for index in shuffled(len(texts), seed=SEED, epoch=0)[:count]]
+
+
+def _words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Plain words that are one token each, so that a text of n words has n tokens and the special ones."""
+    pieces = (piece.lstrip("Ġ▁") for piece in tokenizer.get_vocab())
+    words = sorted({piece for piece in pieces if piece.isascii() and piece.isalpha() and piece.islower()})
+    lengths = [len(ids) for ids in tokenizer(words)["input_ids"]] if words else []
+    alone = tokenizer.num_special_tokens_to_add() + 1
+    found = [word for word, length in zip(words, lengths, strict=True) if length == alone]
+    if not found:
+        raise ConfigError(
+            "the tokenizer has no plain English words to draw texts from; measure real text only"
+        )
+    return found
+
+
+def _encoded(
+    name: str, about: str, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Workload:
+    whole = tokenizer(list(texts), verbose=False)["input_ids"]
+    cut = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    truncated = sum(len(a) > len(b) for a, b in zip(whole, cut, strict=True))
+    return Workload(name, about, tuple(tuple(ids) for ids in cut), tuple(texts), truncated)

@@ -1,0 +1,258 @@
+"""The command line. Data goes to stdout, words to stderr; each command is a thin wrapper over an importable function.
+
+Exit codes: 0 done; 1 input that cannot be used, or a full disk and the like; 2 a wrong setting or usage; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn, get_type_hints
+
+import typer
+
+from .errors import DataError, YanmaError
+
+if TYPE_CHECKING:
+    from .training.evaluate import Evaluation
+
+app = typer.Typer(
+    name="yanma",
+    help="Transformers without padding: masks that follow the data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="print the report as JSON")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `yanma train` made")]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit; every error that is the user's to solve is one line on stderr."""
+    try:
+        app(None if arguments is None else list(arguments))
+    except YanmaError as error:
+        _fail(str(error), code=1 if isinstance(error, DataError) else 2)
+    except OSError as error:
+        _fail(_told(error), code=1)
+    sys.exit(0)
+
+
+# -- train, evaluate, predict ------------------------------------------------------------------------------------------
+
+
+def _one_flag_a_setting(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a flag for every setting of a training run, so that flags and settings never differ."""
+    from .training.config import settings
+
+    parameters = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    hints = get_type_hints(command, include_extras=True)
+    for setting in settings():
+        switch = setting.field.annotation is bool
+        dashed = setting.flag.replace("_", "-")
+        about = typer.Option(
+            f"--{dashed}/--no-{dashed}" if switch else f"--{dashed}",
+            help=setting.help,
+            metavar=None if switch else setting.metavar,
+            rich_help_panel=setting.section or "run",
+        )
+        hints[setting.flag] = Annotated[bool | None if switch else str | None, about]
+        parameters.append(inspect.Parameter(setting.flag, inspect.Parameter.KEYWORD_ONLY, default=None))
+    command.__signature__ = inspect.Signature([p.replace(annotation=hints[p.name]) for p in parameters])  # type: ignore[attr-defined]
+    command.__annotations__ = hints
+    return command
+
+
+@app.command()
+@_one_flag_a_setting
+def train(
+    config: Annotated[Path | None, typer.Option(help="TOML file; flags override what it says")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run that is in --out")] = False,
+    as_json: Json = False,
+    **flags: str | bool | None,
+) -> None:
+    """Fine-tune a model; its best state and its figures are left in a folder.
+
+    Example: yanma train --task sequence-classification --train a.jsonl --test b.jsonl --model DIR --out runs/x
+    """
+    from .training.config import load
+
+    wanted = load(config, flags)
+    from .training.folder import RunFolder
+    from .training.loop import train as run
+
+    folder = RunFolder(wanted.out)
+    try:
+        trained = run(wanted, overwrite=overwrite)
+    except KeyboardInterrupt:
+        _say(f"interrupted; {folder.describe()}")
+        raise typer.Exit(130) from None
+    except OSError as error:
+        _fail(f"{_told(error)}; {folder.describe()}", code=1)
+    _say(folder.describe())
+    if as_json:
+        _print(json.dumps(trained.as_dict(), ensure_ascii=False))
+    elif trained.test is not None:
+        _print_report(trained.test, "test")
+    else:
+        _print_report(trained.validation, f"validation, epoch {trained.best_epoch}")
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="rows with their truth: a file, or NAME:SPLIT")],
+    as_json: Json = False,
+) -> None:
+    """Report how well a run's best model predicts some rows."""
+    from .training.evaluate import evaluate_run
+
+    evaluation = evaluate_run(run, data, _say)
+    if as_json:
+        _print(json.dumps(evaluation.as_dict(), ensure_ascii=False))
+    else:
+        _print_report(evaluation, data)
+
+
+@app.command()
+def predict(
+    run: Run,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="JSON lines (default: stdin)")] = None,
+    out: Annotated[Path | None, typer.Option(help="where the answers go (default: stdout)")] = None,
+) -> None:
+    """Predict row by row: JSON lines in, the same lines with predictions out, in their order.
+
+    A line that cannot be used is told on stderr and gets no answer; the exit code is then 1.
+    """
+    from .training.predict import predict_run
+
+    refused = predict_run(run, file, out, _say_error)
+    if refused:
+        raise typer.Exit(1)
+
+
+def _print_report(evaluation: Evaluation, title: str) -> None:
+    from rich.console import Console
+
+    from .training.reports import table
+
+    if _is_first_rank():
+        Console().print(table(evaluation.report, title))
+
+
+# -- bench -------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        str | None, typer.Option(help="folder or hub name (default: MiniLM, from the extra `demo`)")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="real text: a file, or NAME:SPLIT (default: the demo's corpus)")
+    ] = None,
+    text_column: Annotated[str, typer.Option(help="its column of texts")] = "text",
+    texts: Annotated[int, typer.Option(help="how many texts of each kind are computed")] = 512,
+    max_length: Annotated[
+        int, typer.Option(help="longer texts are cut; also the width of static padding")
+    ] = 128,
+    rounds: Annotated[int, typer.Option(help="turns of each contestant that are counted")] = 5,
+    threads: Annotated[int | None, typer.Option(help="of everyone (default: as many as torch takes)")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="embeddings, text, classification or training; may be repeated")
+    ] = None,
+    workload: Annotated[list[str] | None, typer.Option(help="drawn or real; may be repeated")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="a few texts: to see that it runs, not for numbers")
+    ] = False,
+    json_to: Annotated[
+        str | None, typer.Option("--json", metavar="FILE|-", help="all numbers as JSON")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="a page whose part between two markers is rewritten")
+    ] = None,
+) -> None:
+    """Measure speed side by side: padded in three ways, other runtimes, yanma. Results are compared first.
+
+    Exits with 1, and no time, where someone's results are not those of the model in float64.
+    """
+    from .bench import PARTS, WORKLOADS, ParityError, Settings
+    from .bench.command import execute
+
+    wanted = Settings(
+        model=model,
+        data=data,
+        text_column=text_column,
+        texts=texts,
+        max_length=max_length,
+        rounds=rounds,
+        threads=threads,
+        only=tuple(only or PARTS),
+        workloads=tuple(workload or WORKLOADS),
+        quick=quick,
+    )
+    try:
+        execute(wanted, json_to=json_to, write=write)
+    except ParityError as error:
+        _fail(str(error), code=1)
+
+
+# -- demo --------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for its data, run and figures")] = Path("runs/demo"),
+) -> None:
+    """Fine-tune MiniLM on real text, and time it side by side with padding. Needs the extra `demo`, no network."""
+    from .bench import ParityError
+    from .demo import run
+
+    try:
+        run(out)
+    except ParityError as error:
+        _fail(str(error), code=1)
+    except KeyboardInterrupt:
+        _say("interrupted; the next `yanma demo` begins anew")
+        raise typer.Exit(130) from None
+
+
+# -- what all commands share -------------------------------------------------------------------------------------------
+
+
+def _is_first_rank() -> bool:
+    """Whether this is the process that speaks, of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _print(data: str) -> None:
+    if _is_first_rank():
+        print(data, flush=True)
+
+
+def _say(words: str) -> None:
+    if _is_first_rank():
+        print(words, file=sys.stderr, flush=True)
+
+
+def _say_error(words: str) -> None:
+    _say(f"error: {' '.join(words.splitlines())}")
+
+
+def _fail(words: str, *, code: int) -> NoReturn:
+    _say_error(words)
+    sys.exit(code)
+
+
+def _told(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}"
+
+
+if __name__ == "__main__":
+    main()

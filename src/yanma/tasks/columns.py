@@ -1,0 +1,40 @@
+"""Which columns of a row a task reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns' names in the data."""
+
+    inputs: tuple[str, ...]
+    """What a prediction is made from."""
+    truth: str
+    """What is learned."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """What training and evaluation read."""
+        return (*self.inputs, self.truth)
+
+
+def renamed(usual: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    """The usual names, each with the name that the data has for it.
+
+    >>> renamed(["text", "label"], {"label": "intent"})
+    {'text': 'text', 'label': 'intent'}
+
+    Raises ConfigError for a name that is not among the usual ones.
+    """
+    for name in given:
+        if name not in usual:
+            near = get_close_matches(name, usual, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(usual)}"
+            raise ConfigError(f"this task has no column {name!r}; {hint}")
+    return {name: given.get(name, name) for name in usual}

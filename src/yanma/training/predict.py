@@ -1,0 +1,163 @@
+"""Predictions for rows that arrive one by one: in order, a window at a time, answered as soon as the input pauses."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import queue
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import torch
+
+from ..errors import ConfigError, DataError
+from ..tasks import Example, json_row
+from .folder import RunFolder
+from .ready import Ready
+from .setup import open_run
+
+WINDOW = 1024
+"""Lines that are answered together at most; as many are read ahead."""
+
+_PAUSE_S = 0.02
+
+Line = tuple[int, bytes]
+"""Its number, from 1, and its text."""
+Fields = dict[str, Any]
+Complain = Callable[[str], None]
+"""Takes a sentence about a line that cannot be used."""
+
+
+def windows(lines: Iterable[bytes], *, size: int = WINDOW, pause_s: float = _PAUSE_S) -> Iterator[list[Line]]:
+    """Cut a stream of lines into windows.
+
+    A window ends when it holds `size` lines, or when no further line comes for `pause_s`: whoever waits for an answer
+    before writing the next line gets it. What reading raises is raised here, after the lines before it.
+
+    >>> list(windows([b"a", b"b", b"c"], size=2))
+    [[(1, b'a'), (2, b'b')], [(3, b'c')]]
+    """
+    waiting: queue.Queue[Line | _End] = queue.Queue(maxsize=size)
+    threading.Thread(target=_read, args=(lines, waiting), daemon=True).start()
+    while True:
+        window, end = _window(waiting, size, pause_s)
+        if window:
+            yield window
+        if end is not None:
+            if end.error is not None:
+                raise end.error
+            return
+
+
+class _End:
+    """The stream is over, or reading it failed."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+def _read(lines: Iterable[bytes], waiting: queue.Queue[Line | _End]) -> None:
+    error = None
+    try:
+        for line in enumerate(lines, start=1):
+            waiting.put(line)
+    except BaseException as reason:  # a thread's error is nobody's unless it is handed over
+        error = reason
+    waiting.put(_End(error))
+
+
+def _window(waiting: queue.Queue[Line | _End], size: int, pause_s: float) -> tuple[list[Line], _End | None]:
+    item = waiting.get()
+    window = []
+    while not isinstance(item, _End):
+        window.append(item)
+        if len(window) == size:
+            return window, None
+        try:
+            item = waiting.get(timeout=pause_s)
+        except queue.Empty:
+            return window, None
+    return window, item
+
+
+def predict_run(folder: Path, file: Path | None, out: Path | None, complain: Complain) -> int:
+    """Answer the lines of `file` (None: stdin) in `out` (None: stdout) by the best model of a run.
+
+    Returns how many lines got no answer. Raises ConfigError where the folder is no run.
+    """
+    if file is not None and out is not None and out.exists() and out.samefile(file):
+        raise ConfigError(f"--out is the file that is read, {file}; name another")
+    ready = open_run(RunFolder(folder), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    with ExitStack() as files:
+        source = _opened(file) if file is None else files.enter_context(_opened(file))
+        target = sys.stdout.buffer if out is None else files.enter_context(out.open("wb"))
+        try:
+            return predict(ready, source, target, complain, source=str(file or "stdin"))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{file}: broken as a .gz file: {error}") from None
+
+
+def predict(ready: Ready, lines: Iterable[bytes], out: BinaryIO, complain: Complain, *, source: str) -> int:
+    """Answer JSON objects, one a line, in their order: each with its own fields and `predicted_...` ones.
+
+    A line that cannot be used gets no answer: `complain` is told why, with `source:line`, and the next one is read.
+    Returns how many lines that were. Empty lines are passed over.
+    """
+    refused = 0
+    for window in windows(lines):
+        asked = _asked(ready, [(f"{source}:{number}", line) for number, line in window if line.strip()])
+        errors = [reason for _, reason in asked if isinstance(reason, DataError)]
+        usable = [(fields, example) for fields, example in asked if isinstance(example, Example)]
+        predictions = ready.predict([example for _, example in usable])
+        for (fields, _), prediction in zip(usable, predictions, strict=True):
+            out.write(
+                _json(fields | {f"predicted_{name}": value for name, value in prediction.as_dict().items()})
+            )
+        out.flush()
+        for error in errors:
+            complain(str(error))
+        refused += len(errors)
+    return refused
+
+
+def _opened(file: Path | None) -> BinaryIO:
+    if file is None:
+        # Not sys.stdin: its lock, held by the thread that waits for a line, would crash an interpreter that exits.
+        return open(0, "rb", closefd=False)
+    return cast(BinaryIO, gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
+
+
+def _asked(ready: Ready, lines: Sequence[tuple[str, bytes]]) -> list[tuple[Fields, Example | DataError]]:
+    """Of each (place, line) all its fields, and what the model reads of them or why it cannot."""
+    try:
+        fields, rows = [], []
+        for where, line in lines:
+            text = _decoded(line, where)
+            rows.append(json_row(text, where, ready.task.columns.inputs))
+            fields.append(json.loads(text))
+        max_length = cast(int, ready.config.model.max_length)
+        encoded = ready.task.encode(rows, ready.tokenizer, max_length=max_length)
+        return list(zip(fields, encoded.examples, strict=True))
+    except DataError as error:  # one of them cannot be used: find it by taking each alone
+        if len(lines) == 1:
+            return [({}, error)]
+        return [answer for line in lines for answer in _asked(ready, [line])]
+
+
+def _decoded(line: bytes, where: str) -> str:
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _json(fields: Fields) -> bytes:
+    try:
+        return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # a field holds half a surrogate pair, which JSON can spell and UTF-8 cannot
+        return json.dumps(fields).encode() + b"\n"

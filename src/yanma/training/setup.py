@@ -1,0 +1,165 @@
+"""From a config, or a run's folder, to what can be computed: rows are read, a model is loaded or made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import cast
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import ConfigError, DataError
+from ..tasks import TASKS, Columns, Example, Row, Task, read_rows
+from . import pretrained, scratch
+from .config import Config
+from .folder import RunFolder
+from .freeze import freeze
+from .masking import Dynamic, Masking, Static
+from .ready import Data, Ready
+
+Note = Callable[[str], None]
+"""Takes a line that the user should read."""
+
+
+def set_up(config: Config, device: torch.device, note: Note) -> tuple[Ready, Data]:
+    """Read the data, load or make the model.
+
+    Raises ConfigError, DataError or Unsupported for whatever keeps the run from starting.
+    """
+    if config.model.path is not None:
+        pretrained.check_place(config.model.path)
+    rows = read_rows(config.data.train, _columns(config).all)
+    task = TASKS[config.task.name].from_rows(rows, _columns(config))
+    tokenizer = _tokenizer(config, task, rows)
+    torch.manual_seed(config.seed)  # fresh weights
+    loaded = _load(config, task, tokenizer)
+    note(
+        f"{config.model.path or config.model.from_scratch}: weights that start at random: {_some(loaded.fresh)}"
+    )
+    pretrained.check_vocabulary(loaded.model, tokenizer)
+    config = _with_max_length(config, pretrained.longest_text(loaded.model, tokenizer))
+    frozen = freeze(loaded.model, config.model.freeze)
+    if frozen:
+        note(f"frozen: {', '.join(frozen)}")
+    ready = _ready(config, task, tokenizer, _on(device, loaded.model))
+    return ready, _data(ready, rows, note)
+
+
+def open_run(folder: RunFolder, device: torch.device) -> Ready:
+    """The best model of a run. Raises ConfigError where the folder is no run, or has no model yet."""
+    config, name = folder.finished_config(), str(folder.model)
+    labels = pretrained.labels(name)
+    task = TASKS[config.task.name](labels, _columns(config))
+    loaded = pretrained.load_model(name, task.name, labels)
+    if loaded.fresh:
+        raise ConfigError(f"{name}: weights are missing: {_some(loaded.fresh)}")
+    return _ready(config, task, pretrained.load_tokenizer(name), _on(device, loaded.model))
+
+
+def read_examples(ready: Ready, source: str, note: Note) -> tuple[Example, ...]:
+    """The rows of a source with their truth, as examples; `note` is told what was done to them."""
+    return _encoded(ready, read_rows(source, ready.task.columns.all), source, note)
+
+
+def _columns(config: Config) -> Columns:
+    try:
+        return TASKS[config.task.name].columns_named(config.task.columns)
+    except ConfigError as error:
+        raise ConfigError(f"[task] columns: {error}") from None
+
+
+def _tokenizer(config: Config, task: Task, rows: Sequence[Row]) -> PreTrainedTokenizerBase:
+    given = config.model.path or config.model.tokenizer
+    if given is not None:
+        return pretrained.load_tokenizer(given)
+    words = (row.words(column) for row in rows for column in task.columns.inputs)
+    return scratch.learn_tokenizer([" ".join(some) for some in words])
+
+
+def _load(config: Config, task: Task, tokenizer: PreTrainedTokenizerBase) -> pretrained.Loaded:
+    wish = config.model
+    if wish.path is not None:
+        return pretrained.load_model(wish.path, task.name, task.labels, dropout=wish.dropout)
+    fresh = scratch.config(cast(str, wish.from_scratch), len(tokenizer), cast(int, tokenizer.pad_token_id))
+    return pretrained.fresh_model(fresh, task.name, task.labels, dropout=wish.dropout)
+
+
+def _with_max_length(config: Config, limit: int | None) -> Config:
+    """`max_length` as the config says, else what the model allows (`limit`; None where it does not say)."""
+    max_length, budget = config.model.max_length or limit, config.optim.max_batch_tokens
+    if max_length is None:
+        raise ConfigError("[model] max_length: this model sets no limit; say --max-length")
+    if limit is not None and max_length > limit:
+        raise ConfigError(f"[model] max_length: the model reads at most {limit} tokens; got {max_length}")
+    if max_length > budget:
+        raise ConfigError(
+            f"[optim] max_batch_tokens: {budget} is less than one text of {max_length} tokens ([model] max_length)"
+        )
+    return config.model_copy(update={"model": config.model.model_copy(update={"max_length": max_length})})
+
+
+def _ready(config: Config, task: Task, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Ready:
+    masking: Masking
+    if config.masking == "dynamic":
+        masking = Dynamic(config.optim.max_batch_tokens)
+    else:
+        masking = Static(
+            config.optim.max_batch_tokens,
+            cast(int, config.model.max_length),
+            cast(int, tokenizer.pad_token_id),
+            per_token=task.name == "token-classification",
+        )
+    return Ready(config, task, tokenizer, masking.prepare(model), masking)
+
+
+def _data(ready: Ready, rows: Sequence[Row], note: Note) -> Data:
+    named = ready.config.data
+    train = _encoded(ready, rows, named.train, note, learned=True)
+    if isinstance(named.validation, str):
+        validation = read_examples(ready, named.validation, note)
+    else:
+        train, validation = hold_out(train, named.validation, seed=ready.config.seed)
+        note(
+            f"{named.train}: {len(validation)} of its {len(rows)} rows, drawn by the seed, are kept for validation"
+        )
+    test = () if named.test is None else read_examples(ready, named.test, note)
+    return Data(train, validation, test)
+
+
+def _encoded(
+    ready: Ready, rows: Sequence[Row], name: str, note: Note, *, learned: bool = False
+) -> tuple[Example, ...]:
+    encoded = ready.task.encode(rows, ready.tokenizer, max_length=cast(int, ready.config.model.max_length))
+    for said in (*encoded.notes, *(encoded.warnings if learned else ())):
+        note(f"{name}: {said}")
+    return encoded.examples
+
+
+def hold_out(
+    examples: Sequence[Example], share: float, *, seed: int
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """What is trained on, and about `share` of the examples that is not; at least one of either.
+
+    An example's lot is a hash of (seed, id), so rows that are added later move none.
+    """
+    if len(examples) < 2:
+        raise DataError("one row alone cannot be both learned from and held out; name rows with --validation")
+
+    def lot(example: Example) -> float:
+        return (
+            int.from_bytes(blake2b(f"held out/{seed}/{example.id}".encode(), digest_size=8).digest()) / 2**64
+        )
+
+    count = min(max(1, sum(lot(example) < share for example in examples)), len(examples) - 1)
+    held = {example.id for example in sorted(examples, key=lot)[:count]}
+    return tuple(e for e in examples if e.id not in held), tuple(e for e in examples if e.id in held)
+
+
+def _on(device: torch.device, model: PreTrainedModel) -> PreTrainedModel:
+    return model.to(device)  # type: ignore[arg-type, no-any-return]  # transformers types its own `to` wrongly
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4]) or "none"
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

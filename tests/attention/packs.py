@@ -1,0 +1,138 @@
+"""Packs, masks by name, and what the tests compare against: float64 and plain torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from yanma import attention
+from yanma.keyed import keep_probability
+from yanma.masks import Mask, causal, documents, from_dense, full, padding, window
+
+LENGTHS = [(1,), (5, 1, 7, 3), (9, 9, 9, 9), (127, 128, 129), (600,)]
+DTYPES = [torch.float32, torch.bfloat16]
+HEADS = [(2, 2), (4, 2), (3, 1)]
+"""Query heads and key heads."""
+HEAD_DIM = 16
+
+MASKS = {
+    "documents": documents,
+    "documents & causal": lambda lengths: documents(lengths) & causal(),
+    "full": lambda lengths: full(),
+    "causal": lambda lengths: causal(),
+    "documents & window": lambda lengths: documents(lengths) & window(3, 1),
+    "documents | window": lambda lengths: documents(lengths) | window(0, 1),
+    "documents & ~causal": lambda lengths: documents(lengths) & ~causal(),
+    "two documents": lambda lengths: documents(lengths) & documents(halves(lengths)),
+    "padding": lambda lengths: rows(lengths),
+    "from_dense": lambda lengths: from_dense(scattered(sum(lengths))),
+}
+
+SEGMENTS_CAN = ("documents", "documents & causal", "full", "causal")
+
+
+def halves(lengths: tuple[int, ...]) -> tuple[int, ...]:
+    """The same tokens cut elsewhere."""
+    total = sum(lengths)
+    return (total // 2, total - total // 2)
+
+
+def rows(lengths: tuple[int, ...]) -> Mask:
+    """A rectangle of as many slots as there are tokens."""
+    total = sum(lengths)
+    width = next(n for n in (4, 3, 2, 1) if total % n == 0)
+    return padding([row % (width + 1) for row in range(total // width)], width)
+
+
+def scattered(total: int) -> torch.Tensor:
+    """Half of all pairs, and one query that may read nothing."""
+    seen = torch.rand(total, total, generator=torch.Generator().manual_seed(total)) < 0.5
+    seen[total // 2] = False
+    return seen
+
+
+def can(backend: str, mask: str, dropout: float) -> bool:
+    return {"segments": mask in SEGMENTS_CAN, "sdpa": dropout == 0, "reference": True}[backend]
+
+
+def tensors(num_q: int, num_kv: int, heads: tuple[int, int] = (2, 2), dtype=torch.float32, seed: int = 0, dim=HEAD_DIM):
+    """q, k, v and a gradient to send back."""
+    draw = torch.Generator().manual_seed(seed)
+    shapes = (num_q, heads[0]), (num_kv, heads[1]), (num_kv, heads[1]), (num_q, heads[0])
+    return tuple(torch.randn(*shape, dim, generator=draw).to(dtype) for shape in shapes)
+
+
+def output_and_gradients(run, q, k, v, grad):
+    """run(q, k, v) and the gradients of q, k, v."""
+    q, k, v = (x.detach().clone().requires_grad_() for x in (q, k, v))
+    out = run(q, k, v)
+    return (out.detach(), *torch.autograd.grad(out, (q, k, v), grad.to(out.dtype)))
+
+
+def kept_weights(mask: Mask, num_q: int, num_kv: int, num_heads: int, dropout: float, seed, backend="reference"):
+    """Bool (H, Tq, Tk): which visible weights a backend keeps, read off its output.
+
+    All scores are 0, so every visible weight is positive; values of one-hot rows show each weight by itself.
+    """
+    q, k = torch.zeros(num_q, num_heads, num_kv), torch.zeros(num_kv, num_heads, num_kv)
+    v = torch.eye(num_kv)[:, None].expand(-1, num_heads, -1)
+    return attention(q, k, v, mask, dropout=dropout, seed=seed, backend=backend).transpose(0, 1) > 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One problem, with the float64 answer and how far plain torch in the same dtype is from it."""
+
+    inputs: tuple[torch.Tensor, ...]
+    mask: Mask
+    exact: tuple[torch.Tensor, ...]
+    budgets: tuple[float, ...]
+    """Largest error allowed of the output and of each gradient."""
+
+
+@lru_cache(maxsize=None)
+def case(mask_name: str, lengths: tuple[int, ...], heads: tuple[int, int], dtype: torch.dtype, dropout: float) -> Case:
+    total = sum(lengths)
+    mask = MASKS[mask_name](lengths)
+    inputs = tensors(total, total, heads, dtype, seed=total)
+    doubled = [x.double() for x in inputs]
+
+    def oracle(q, k, v):
+        return attention(q, k, v, mask, dropout=dropout, seed=7, backend="reference")
+
+    exact = output_and_gradients(oracle, *doubled)
+    seen, kept = mask.dense(total), None
+    if dropout:
+        kept = kept_weights(mask, total, total, heads[0], dropout, 7)
+    ways = [textbook] if dropout else [textbook, fused]
+    errors = [
+        [error(a, b) for a, b in zip(output_and_gradients(lambda q, k, v: way(q, k, v, seen, kept, dropout), *inputs), exact)]  # noqa: B023, B905
+        for way in ways
+    ]
+    step = torch.finfo(dtype).eps
+    budgets = [2 * max(errs) + step * b.abs().max().item() for *errs, b in zip(*errors, exact, strict=True)]
+    return Case(inputs, mask, exact, tuple(budgets))
+
+
+def textbook(q, k, v, seen, kept, dropout):
+    """Plain torch, one operation at a time, all in the dtype of the inputs."""
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    scores = torch.einsum("qhd,khd->hqk", q, k) * q.shape[2] ** -0.5
+    weights = torch.nan_to_num(scores.masked_fill(~seen, -torch.inf).softmax(-1))
+    if kept is not None:
+        weights = weights * kept / keep_probability(dropout)
+    return torch.einsum("hqk,khd->qhd", weights, v)
+
+
+def fused(q, k, v, seen, kept, dropout):
+    """Plain torch's fused call."""
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, attn_mask=seen)[0].transpose(0, 1)
+
+
+def error(a: torch.Tensor, exact: torch.Tensor) -> float:
+    return (a.double() - exact).abs().max().item()

@@ -1,0 +1,64 @@
+"""A tiny model, texts of uneven length, and no pauses."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from yanma.bench import Settings, measure
+from yanma.bench.model import Models, load
+from yanma.training.pretrained import quiet
+from yanma.training.scratch import learn_tokenizer
+
+WORDS = "the a lost card my app paid twice refund where is bank red blue money soon".split()
+MAX_LENGTH = 24
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch) -> None:
+    monkeypatch.setattr(measure, "PAUSE_S", 0.0)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    """A BERT of two layers with random weights, without a head, and its tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    tokenizer = learn_tokenizer([" ".join(WORDS)] * 5)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
+    )
+    with quiet():
+        BertModel(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(model_folder) -> Models:
+    return load(str(model_folder), MAX_LENGTH)
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """60 texts of 1 to 40 words: some are longer than the model's limit."""
+    draw = random.Random(1)
+    lines = [" ".join(draw.choices(WORDS, k=draw.choice([1, 2, 3, 5, 9, 40]))) for _ in range(60)]
+    path = tmp_path / "texts.csv"
+    path.write_text("\n".join(["said", *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def settings(model_folder, data) -> Settings:
+    """A quick run of everything."""
+    return Settings(
+        model=str(model_folder), data=str(data), text_column="said", max_length=MAX_LENGTH, quick=True
+    )

@@ -1,0 +1,65 @@
+"""Other runtimes compute the same model, where they are installed."""
+
+import pytest
+
+from yanma.bench import contestants_ct2, contestants_ort, contestants_text, contestants_yanma
+from yanma.bench.absent import Absent
+from yanma.bench.parts import Outputs
+from yanma.bench.workloads import drawn
+
+from .conftest import MAX_LENGTH
+
+
+@pytest.fixture
+def workload(models):
+    return drawn(models.tokenizer, 20, MAX_LENGTH)
+
+
+def test_onnx_runtime(models, workload, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    everyone = contestants_ort.contestants(models.base, tmp_path, 1, sizes=(3, 8))
+    _agree(models, everyone, workload, 2)
+
+
+def test_ctranslate2(models, workload, tmp_path):
+    pytest.importorskip("ctranslate2")
+    everyone = contestants_ct2.contestants(models.save(tmp_path / "model"), tmp_path, 1, sizes=(3, 8))
+    _agree(models, everyone, workload, 4)
+
+
+def test_ctranslate2_says_which_model_it_cannot_convert(models, tmp_path):
+    pytest.importorskip("ctranslate2")
+    from transformers import ElectraConfig, ElectraModel
+
+    model = ElectraModel(
+        ElectraConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    )
+    model.save_pretrained(tmp_path / "model")
+    models.tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(Absent, match="ElectraConfig"):
+        contestants_ct2.contestants(tmp_path / "model", tmp_path, 1)
+
+
+def test_sentence_transformers(models, workload, tmp_path):
+    pytest.importorskip("sentence_transformers")
+    everyone = contestants_text.sentence_transformers(
+        models.save(tmp_path / "model"), MAX_LENGTH, sizes=(3, 8)
+    )
+    _agree(models, everyone, workload, 1)
+
+
+def test_yanma_from_text(models, workload):
+    packs, _ = contestants_yanma.contestants(models.unpadded, "embedding", sizes=(64,))
+    _agree(models, [contestants_text.FromText(packs, models.tokenizer, MAX_LENGTH)], workload, 1)
+
+
+def _agree(models, everyone, workload, count):
+    verdicts = Outputs(models.base, "embedding")(everyone, workload, lambda name: None)
+    assert len(verdicts) == len(everyone) == count
+    for contestant in everyone:
+        verdict = verdicts[contestant.name]
+        if contestant.precision == "fp32":
+            assert 0 < verdict.difference < 1e-5
+        else:
+            assert verdict.cosine > 0.98

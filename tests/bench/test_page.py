@@ -1,0 +1,66 @@
+"""The page's measured part is rewritten; what people wrote stays."""
+
+import pytest
+
+from yanma.bench import page
+from yanma.bench.machine import here
+from yanma.bench.measure import Timing
+from yanma.bench.parity import Verdict
+from yanma.bench.report import Report, Row, Section
+from yanma.errors import ConfigError
+
+OURS = Row("yanma", Timing((1.0, 2.0, 3.0)), "4096 tokens", 0.0, Verdict(2e-7, 1e-5, 1.0, 1.0))
+THEIRS = Row("HF", Timing((2.0, 6.0, 6.0)), "32 texts", 0.5, Verdict(1e-7, 1e-5, 1.0, 1.0))
+SECTION = Section(
+    "embeddings",
+    "Embeddings",
+    "drawn lengths",
+    "random words",
+    1000,
+    (THEIRS, OURS),
+    (("Other", "not installed"),),
+)
+REPORT = Report(here(), "tiny", "yanma bench --rounds 3", 3, False, (SECTION,))
+
+
+def test_a_new_page_is_made_and_rewritten(tmp_path):
+    path = tmp_path / "benchmarks.md"
+    page.write(path, REPORT)
+    first = path.read_text()
+    page.write(path, REPORT)
+    assert path.read_text() == first, "writing twice changes nothing"
+    assert first.startswith("# Benchmarks\n")
+    assert "| HF | 32 texts | 6.000 | 3.600-6.000 | 2.000 | 167 | 50 % | 2.00 | 1.0e-07 |" in first
+    assert "`yanma bench --rounds 3`, 3 rounds." in first
+    assert "Other: not installed." in first
+    assert "### What is not claimed" in first
+
+
+def test_what_people_wrote_around_it_stays(tmp_path):
+    path = tmp_path / "benchmarks.md"
+    path.write_text(
+        f"# Mine\n\nBefore.\n\n{page.BEGIN}\nof last year\n{page.END}\n\n## Training on real data\n\nAfter.\n"
+    )
+    page.write(path, REPORT)
+    text = path.read_text()
+    assert text.startswith(f"# Mine\n\nBefore.\n\n{page.BEGIN}\n")
+    assert text.endswith(f"{page.END}\n\n## Training on real data\n\nAfter.\n")
+    assert "of last year" not in text and "tiny" in text
+
+
+@pytest.mark.parametrize(
+    "text", ["# No markers\n", f"{page.END}\n{page.BEGIN}\n", f"{page.BEGIN}\n{page.BEGIN}\n{page.END}\n"]
+)
+def test_a_page_without_its_markers_is_refused_before_anything_is_measured(tmp_path, text):
+    path = tmp_path / "benchmarks.md"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="two lines"):
+        page.check(path)
+    with pytest.raises(ConfigError, match="no folder"):
+        page.check(tmp_path / "nowhere" / "benchmarks.md")
+
+
+def test_a_quick_run_says_so():
+    quick = Report(REPORT.machine, "tiny", "yanma bench --quick", 2, True, (SECTION,))
+    assert "too short to be quoted" in page.render(quick)
+    assert "too short to be quoted" not in page.render(REPORT)

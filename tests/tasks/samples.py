@@ -1,0 +1,56 @@
+"""Rows in every format, and logits that know the truth."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import torch
+
+from yanma.tasks import IGNORE, Row, flat_labels
+
+
+def rows_of(*fields: dict) -> list[Row]:
+    return [Row(each, f"data.jsonl:{line}") for line, each in enumerate(fields, start=1)]
+
+
+def tagged(words: str, tags: str) -> dict:
+    return {"tokens": words.split(" "), "tags": tags.split()}
+
+
+def gold_logits(task, examples) -> torch.Tensor:
+    """One-hot logits of what is scored; elsewhere the last class, which no test takes for right by chance."""
+    labels = flat_labels(examples)
+    best = torch.where(labels == IGNORE, len(task.labels) - 1, labels)
+    return torch.nn.functional.one_hot(best, len(task.labels)).float()
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    """The rows in the format that the name says; lists are words."""
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        import pyarrow
+        from pyarrow import parquet
+
+        plain = path.with_name(name)
+        parquet.write_table(pyarrow.Table.from_pylist(rows), plain)
+        content = plain.read_bytes()
+    else:
+        content = _text(name.rpartition(".")[2], rows, path).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def _text(kind: str, rows: list[dict], path: Path) -> str:
+    flat = [[" ".join(v) if isinstance(v, list) else str(v) for v in row.values()] for row in rows]
+    if kind == "jsonl":
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if kind == "tsv":
+        return "".join("\t".join(fields) + "\n" for fields in [list(rows[0]), *flat])
+    if kind == "conll":
+        sentences = [zip(row["tokens"], row["tags"], strict=True) for row in rows]
+        return "\n".join("".join(f"{token}\t{tag}\n" for token, tag in words) for words in sentences)
+    table = path.with_name("table")
+    with table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([list(rows[0]), *flat])
+    return table.read_bytes().decode()

@@ -1,0 +1,153 @@
+"""The commands: data on stdout, words on stderr, one line for every mistake, and the exit code that it deserves."""
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from yanma import cli
+from yanma.training.config import settings as all_settings
+from yanma.training.loop import train
+
+
+@pytest.fixture
+def flags(settings):
+    """A short run's settings as they are typed."""
+
+    def make(*args, **more):
+        given = {name: value for name, value in settings(*args, **more).items() if value is not None}
+        return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+    return make
+
+
+@pytest.fixture
+def run(capsys):
+    """Exit code, stdout and stderr of a command."""
+
+    def started(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return caught.value.code, printed.out, printed.err
+
+    return started
+
+
+@pytest.mark.parametrize("task", ["sequence-classification", "token-classification"])
+def test_evaluate_reproduces_the_test_report(run, flags, settings, task):
+    code, out, _ = run("train", *flags(task, epochs=2, max_batch_tokens=200), "--json")
+    assert code == 0
+    trained = json.loads(out)
+    assert trained["test"]["classes"], "there is something to compare"
+    code, out, _ = run("evaluate", trained["folder"], settings(task)["test"], "--json")
+    assert (code, json.loads(out)) == (0, trained["test"])
+
+
+def test_the_test_report_is_a_table_on_stdout_and_the_rest_goes_to_stderr(run, flags):
+    code, out, err = run("train", *flags())
+    assert code == 0
+    assert re.search(r"precision .* recall .* F1 .* support", out) and re.search(r"\bred\b.*\d\.\d{4}", out)
+    assert "validation, epoch 1" in err and "validation, epoch 1" not in out
+    assert "tokens/s" in err and "padding avoided" in err
+
+
+def test_a_config_file_and_flags_that_override_it(run, flags, settings, tmp_path):
+    path = tmp_path / "train.toml"
+    given = settings()
+    path.write_text(
+        f"out = {json.dumps(given['out'])}\n[task]\nname = 'sequence-classification'\n"
+        f"[data]\ntrain = {json.dumps(given['train'])}\n[model]\npath = {json.dumps(given['model'])}\n"
+        f"[optim]\nepochs = 2\n"
+    )
+    code, out, err = run("train", "--config", path, "--epochs", "1", "--json")
+    assert code == 0, err
+    assert json.loads(out)["test"] is None, "the file names no test rows"
+    assert "epoch 1/1" in err, "the flag counts"
+    path.write_text(path.read_text().replace("epochs", "epoch"))
+    expected = f"error: {path}: [optim] has no key 'epoch'; did you mean 'epochs'?\n"
+    assert run("train", "--config", path, "--overwrite") == (2, "", expected)
+
+
+ROWS = {
+    "empty text": '{"text": "a", "label": "x"}\n{"text": "", "label": "y"}\n',
+    "missing column": '{"text": "a", "label": "x"}\n{"text": "a"}\n',
+    "not UTF-8": b'{"text": "a", "label": "x"}\n{"text": "\xff", "label": "y"}\n',
+    "one class": '{"text": "a", "label": "x"}\n',
+    "empty file": "",
+}
+
+
+@pytest.mark.parametrize("what", ROWS)
+def test_data_that_cannot_be_used_is_one_line_with_its_place_and_exit_code_1(run, flags, tmp_path, what):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(ROWS[what] if isinstance(ROWS[what], bytes) else ROWS[what].encode())
+    code, out, err = run("train", *flags(train=path))
+    last = err.splitlines()[-1]
+    assert (code, out) == (1, "")
+    assert last.startswith(f"error: {path}") and "Traceback" not in err, f"says: {err}"
+    if what not in ("one class", "empty file"):
+        assert re.match(rf"error: {re.escape(str(path))}:2", last), f"line 2 is named: {last}"
+
+
+def test_an_unknown_label_in_validation_and_words_without_tags_are_named(run, flags, tmp_path):
+    path = tmp_path / "dev.jsonl"
+    path.write_text('{"text": "a", "label": "red"}\n{"text": "a", "label": "rde"}\n')
+    code, _, err = run("train", *flags(validation=path))
+    assert code == 1 and f"error: {path}:2: label 'rde'" in err and "did you mean 'red'?" in err
+    path.write_text('{"tokens": ["a", "b"], "tags": ["O"]}\n')
+    code, _, err = run("train", *flags("token-classification", validation=path))
+    assert code == 1 and f"error: {path}:1: 2 tokens but 1 tags" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "./nope"], "error: ./nope: no such model folder"),
+        (["--train", "nope.jsonl"], "error: nope.jsonl: no such file"),
+        (["--learning-rate", "fast"], "error: --learning-rate: must be a valid number"),
+        (["--from-scratch", "bert-tiny"], "error: [model]: give either path"),
+        (["--freeze", "foo"], "error: [model] freeze: 'foo' freezes nothing"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(run, flags, arguments, message):
+    code, out, err = run("train", *flags(), *arguments)
+    assert code == (1 if "--train" in arguments else 2)
+    assert out == "" and err.splitlines()[-1].startswith(message), f"says: {err}"
+    assert sum(line.startswith("error:") for line in err.splitlines()) == 1
+
+
+def test_a_misspelt_flag_is_a_usage_error(run, flags):
+    code, out, err = run("train", *flags(), "--learning-rat", "1")
+    assert (code, out) == (2, "") and "--learning-rat" in err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_folder_that_is_no_run_is_refused(run, tmp_path, command):
+    arguments = [tmp_path, "rows.jsonl"]
+    expected = f"error: {tmp_path}: not a run folder (no config.toml in it)\n"
+    assert run(command, *arguments) == (2, "", expected)
+
+
+def test_a_run_with_a_broken_model_is_one_line(run, config, settings, capsys):
+    folder = train(config()).folder
+    (folder / "model" / "model.safetensors").write_bytes(b"broken")
+    capsys.readouterr()
+    code, out, err = run("evaluate", folder, settings()["test"])
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {folder}/model: ") and err.count("\n") == 1, f"says: {err}"
+
+
+def test_only_the_first_rank_speaks(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert run("evaluate", tmp_path, "rows.jsonl") == (2, "", "")
+
+
+def test_every_setting_is_in_the_help_of_train():
+    shown = CliRunner().invoke(cli.app, ["train", "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
+    assert shown.exit_code == 0
+    for setting in all_settings():
+        assert f"--{setting.flag.replace('_', '-')}" in shown.output, f"{setting.flag} has no flag"
+    assert "linear|cosine" in shown.output and "dynamic|static" in shown.output, "choices are shown"
+    assert "(default: 4096)" in shown.output

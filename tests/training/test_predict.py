@@ -1,0 +1,223 @@
+"""Predictions stream: in order, in bounded windows, answered as soon as the input pauses."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from yanma import cli
+from yanma.training.folder import RunFolder
+from yanma.training.loop import train
+from yanma.training.predict import predict, windows
+from yanma.training.setup import open_run
+
+SOURCE = str(Path(__file__).resolve().parents[2] / "src")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, model_folder, data_folder):
+    """A run of each task."""
+    from yanma.training.config import load
+
+    folders = {}
+    for task in ("sequence-classification", "token-classification"):
+        folders[task] = tmp_path_factory.mktemp("runs") / "run"
+        flags = {"task": task, "train": str(data_folder / f"{task}.train.jsonl"), "model": str(model_folder)}
+        train(load(flags=flags | {"out": str(folders[task]), "epochs": "1", "max_batch_tokens": "100"}))
+    return folders
+
+
+@pytest.fixture(scope="module")
+def ready(runs):
+    return open_run(RunFolder(runs["sequence-classification"]), torch.device("cpu"))
+
+
+def answers(ready, lines):
+    out, complaints = io.BytesIO(), []
+    refused = predict(ready, lines, out, complaints.append, source="stdin")
+    assert refused == len(complaints)
+    return [json.loads(line) for line in out.getvalue().splitlines()], complaints
+
+
+def test_each_row_is_answered_in_order_and_keeps_its_fields(ready):
+    rows = [
+        {"id": i, "text": "red card " * (1 + 7 * i % 11), "掩码": [1.5, None], "label": "?"}
+        for i in range(50)
+    ]
+    got, complaints = answers(ready, [json.dumps(row).encode() for row in rows])
+    assert not complaints
+    assert [{k: v for k, v in answer.items() if not k.startswith("predicted_")} for answer in got] == rows
+    assert {answer["predicted_label"] for answer in got} <= {"red", "blue"}
+    assert all(0.5 <= answer["predicted_probability"] <= 1 for answer in got)
+
+
+def test_an_answer_does_not_depend_on_what_is_asked_beside_it(ready):
+    texts = ["red", "blue card " * 9, "where is my money", "a " * 40]
+    lines = [json.dumps({"text": text}).encode() for text in texts]
+    together, _ = answers(ready, lines)
+    assert together == [answers(ready, [line])[0][0] for line in lines], "bit for bit"
+
+
+def test_tags_are_one_a_word_also_where_the_text_is_cut(runs):
+    ready = open_run(RunFolder(runs["token-classification"]), torch.device("cpu"))
+    words = ["Ann", "lost", "a", "card"] * 30
+    got, _ = answers(ready, [json.dumps({"tokens": words}).encode()])
+    tags = got[0]["predicted_tags"]
+    assert len(tags) == len(words) and set(tags) <= {"O", "B-PER", "B-LOC"}
+    assert set(tags[60:]) == {"O"}, "words beyond the model's 48 tokens get the outside tag"
+
+
+def test_a_line_that_cannot_be_used_is_told_with_its_number_and_the_others_are_answered(ready):
+    lines = [
+        b'{"text": "red card"}\n',
+        b"no json\n",
+        b'{"text": ""}\n',
+        b"\n",
+        b'{"txt": "red"}\n',
+        b'{"text": "caf\xe9"}\n',
+        b"[1, 2]\n",
+        b'{"text": 5}\n',
+        b'{"text": "blue", "half": "\\ud800"}',
+    ]
+    got, complaints = answers(ready, lines)
+    assert [answer["text"] for answer in got] == ["red card", "blue"]
+    places = [complaint.split(": ")[0] for complaint in complaints]
+    assert places == [f"stdin:{number}" for number in (2, 3, 5, 6, 7, 8)], "the empty line, 4, is passed over"
+    assert all("\n" not in complaint for complaint in complaints)
+
+
+def test_a_label_that_training_did_not_have_is_no_error_in_a_prediction(ready):
+    got, complaints = answers(ready, [b'{"text": "red", "label": "green"}'])
+    assert not complaints and got[0]["label"] == "green"
+
+
+class Source:
+    """Lines without end that count how far they are read."""
+
+    def __init__(self):
+        self.read = 0
+
+    def __iter__(self):
+        while True:
+            self.read += 1
+            yield b"line"
+
+
+def test_reading_ahead_is_bounded():
+    source = Source()
+    stream = windows(source, size=10)
+    window = next(stream)
+    time.sleep(0.1)
+    assert len(window) == 10
+    assert source.read <= 10 + 10 + 2, f"{source.read} lines were read for one window of 10"
+
+
+def test_a_pause_ends_a_window_and_no_line_is_lost():
+    first_was_seen, seen = threading.Event(), []
+
+    def lines():
+        yield b"1"
+        yield b"2"
+        assert first_was_seen.wait(10), "the first lines were not given before the third was written"
+        yield b"3"
+
+    for window in windows(lines(), size=10):
+        seen.append(window)
+        first_was_seen.set()
+    assert [line for window in seen for line in window] == [(1, b"1"), (2, b"2"), (3, b"3")]
+    assert len(seen) > 1
+
+
+def test_what_reading_raises_is_raised_after_the_lines_before_it():
+    def lines():
+        yield b"1"
+        raise OSError("the pipe broke")
+
+    stream = windows(lines())
+    assert next(stream) == [(1, b"1")]
+    with pytest.raises(OSError, match="the pipe broke"):
+        next(stream)
+
+
+@pytest.fixture
+def process(runs):
+    """`yanma predict`, as one would ask it by hand."""
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "yanma.cli",
+        "predict",
+        str(runs["sequence-classification"]),
+    ]
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **pipes) as started:
+        watchdog = threading.Timer(120, started.kill)
+        watchdog.start()
+        yield started
+        watchdog.cancel()
+        started.kill()
+
+
+def ask(process, number: int) -> None:
+    """Write a row, and read its answer while the input is still open."""
+    process.stdin.write(json.dumps({"n": number, "text": "red card"}).encode() + b"\n")
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["n"] == number
+
+
+def test_a_process_answers_line_by_line_before_its_input_ends(process):
+    for number in range(3):
+        ask(process, number)
+    rest, errors = process.communicate(b"oops\n")
+    assert rest == b"" and errors.startswith(b"error: stdin:4: not JSON"), f"says {errors}"
+    assert process.returncode == 1, "a line was refused"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
+def test_ctrl_c_while_waiting_for_input_ends_quietly(process):
+    ask(process, 0)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert process.stderr.read() == b""
+
+
+def exit_code(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(argument) for argument in arguments])
+    return caught.value.code
+
+
+def test_files_in_and_out(runs, tmp_path, data_folder, capsys):
+    run, data = runs["sequence-classification"], data_folder / "sequence-classification.test.jsonl"
+    assert exit_code("predict", run, data, "--out", tmp_path / "out.jsonl") == 0
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rows] == [
+        json.loads(line)["text"] for line in data.read_text().splitlines()
+    ]
+    assert exit_code("predict", run, tmp_path / "nope.jsonl") == 1
+    assert capsys.readouterr().err.endswith(f"error: {tmp_path / 'nope.jsonl'}: No such file or directory\n")
+    copy = tmp_path / "copy.jsonl"
+    copy.write_text(data.read_text())
+    assert exit_code("predict", run, copy, "--out", copy) == 2, "it would be emptied before it is read"
+    assert copy.read_text() == data.read_text()
+
+
+def test_predicted_labels_give_the_accuracy_that_evaluate_reports(runs, data_folder, tmp_path, capsys):
+    run, data = runs["sequence-classification"], data_folder / "sequence-classification.test.jsonl"
+    exit_code("predict", run, data, "--out", tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    right = sum(row["label"] == row["predicted_label"] for row in rows) / len(rows)
+    capsys.readouterr()
+    assert exit_code("evaluate", run, data, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == pytest.approx(right)
