@@ -101,6 +101,7 @@ def test_the_demo_trains_reports_compares_and_leaves_all_in_its_folder(
     monkeypatch.setattr(demo, "NUM_COMPUTED", 8)
     monkeypatch.setattr(demo, "NUM_TRAINED", 4)
     monkeypatch.setattr(demo, "ROUNDS", 1)
+    monkeypatch.setattr(demo, "EPOCHS", 1)
     out, said = tmp_path / "demo", io.StringIO()
     for _ in range(2):  # the second overwrites the first
         result = demo.run(out, console=Console(file=said, width=100))

@@ -16,7 +16,7 @@ LENGTHS = [(1,), (5, 1, 7, 3), (9, 9, 9, 9), (127, 128, 129), (600,)]
 DTYPES = [torch.float32, torch.bfloat16]
 HEADS = [(2, 2), (4, 2), (3, 1)]
 """Query heads and key heads."""
-HEAD_DIM = 16
+HEAD_DIM = 32
 
 MASKS = {
     "documents": documents,

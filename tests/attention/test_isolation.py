@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from attention.packs import DTYPES, MASKS, can, output_and_gradients, tensors
+from attention.packs import DTYPES, HEAD_DIM, MASKS, can, output_and_gradients, tensors
 
 from yanma import attention
 from yanma.keyed import document_keys
@@ -88,7 +88,7 @@ def test_no_tokens_at_all_give_no_output(backend):
         out, *gradients = output_and_gradients(
             lambda q, k, v: attention(q, k, v, made, backend=backend), *tensors(0, 0)  # noqa: B023
         )
-        assert out.shape == (0, 2, 16) and all(g.shape[0] == 0 for g in gradients)
+        assert out.shape == (0, 2, HEAD_DIM) and all(g.shape[0] == 0 for g in gradients)
 
 
 def random_lengths(count, seed):

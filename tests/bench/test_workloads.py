@@ -21,6 +21,20 @@ def test_drawn_texts_have_the_lengths_that_were_drawn(models):
     assert [tuple(ids) for ids in encoded] == list(found.sequences), "text and token ids are the same"
 
 
+def test_only_words_that_are_one_token_on_their_own_are_drawn():
+    class BytePairs:
+        def get_vocab(self):
+            return {"the": 0, "Ġcard": 1, "##ing": 2, "Big": 3, "7": 4}
+
+        def num_special_tokens_to_add(self):
+            return 2
+
+        def __call__(self, words):
+            return {"input_ids": [[8, 5, 6, 9] if word == "card" else [8, 5, 9] for word in words]}
+
+    assert workloads._words(BytePairs()) == ["the"], "without the space before it, card is two tokens"
+
+
 def test_the_stated_distribution_is_the_one_of_the_numbers_known(models):
     lengths = np.exp(np.random.default_rng(workloads.SEED).normal(workloads.MU, workloads.SIGMA, 512))
     lengths = lengths.round().clip(workloads.SHORTEST, workloads.LONGEST)

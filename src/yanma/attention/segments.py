@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from ..keyed import only
 from ..masks import Documents, Full, Window
@@ -138,15 +139,15 @@ def _forward(
         out, logsumexp = _flash(group.q(q), group.kv(k), group.kv(v), 0.0, causal, scale=scale)
         return out, logsumexp
     queries, keys, values = _matrices(group.q(q)), _matrices(group.kv(k)), _matrices(group.kv(v))
-    scores = torch.bmm(queries, keys.transpose(1, 2)).mul_(scale)
+    scores = _products(queries, keys.transpose(1, 2)).mul_(scale)
     if causal:
         scores.masked_fill_(_future(scores), -torch.inf)
     weights = torch.softmax(scores, -1)
     shape = group.q(q).shape
     if dropout is None:
-        return torch.bmm(weights, values).view(shape), weights
+        return _products(weights, values).view(shape), weights
     kept = dropout.keep(group.q_rows, group.num_q, group.num_kv).view(weights.shape)
-    return torch.bmm(only(weights, kept), values).mul_(dropout.scale).view(shape), weights, kept
+    return _products(only(weights, kept), values).mul_(dropout.scale).view(shape), weights, kept
 
 
 def _backward(
@@ -161,15 +162,15 @@ def _backward(
     queries, keys, values = _matrices(group.q(q)), _matrices(group.kv(k)), _matrices(group.kv(v))
     grad_out = _matrices(group.q(grad))
     if dropout is None:
-        grad_values = torch.bmm(weights.transpose(1, 2), grad_out)
-        grad_weights = torch.bmm(grad_out, values.transpose(1, 2))
+        grad_values = _products(weights.transpose(1, 2), grad_out)
+        grad_weights = _products(grad_out, values.transpose(1, 2))
     else:
         kept = next(saved)
         grad_out = grad_out * dropout.scale
-        grad_values = torch.bmm(only(weights, kept).transpose(1, 2), grad_out)
-        grad_weights = only(torch.bmm(grad_out, values.transpose(1, 2)), kept)
+        grad_values = _products(only(weights, kept).transpose(1, 2), grad_out)
+        grad_weights = only(_products(grad_out, values.transpose(1, 2)), kept)
     grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(scale)
-    grad_queries, grad_keys = torch.bmm(grad_scores, keys), torch.bmm(grad_scores.transpose(1, 2), queries)
+    grad_queries, grad_keys = _products(grad_scores, keys), _products(grad_scores.transpose(1, 2), queries)
     shape, kv_shape = group.q(q).shape, group.kv(k).shape
     return grad_queries.view(shape), grad_keys.view(kv_shape), grad_values.view(kv_shape)
 
@@ -177,6 +178,26 @@ def _backward(
 def _matrices(x: Tensor) -> Tensor:
     """(count, H, length, D) as (count * H, length, D)."""
     return x.reshape(-1, *x.shape[2:])
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """(B, M, K) times (B, K, N) as torch.bmm gives it, with bits of each product that do not depend on B.
+
+    torch.bmm takes another kernel for a product by itself (fp32) and for up to 4096 multiplications in all (bf16):
+    thinner batches are widened with zeros.
+    """
+    count = len(a)
+    least = 2 if a.dtype == torch.float32 else max(2, 4096 // (a[0].numel() * b.shape[2]) + 1)
+    if count >= least:
+        return torch.bmm(a, b)
+    return torch.bmm(_widened(a, least), _widened(b, least))[:count]
+
+
+def _widened(x: Tensor, count: int) -> Tensor:
+    """x (B, M, N) and products of zeros behind it, (count, M, N), in memory as x is: that too decides on the kernel."""
+    zeros = (0, 0, 0, 0, 0, count - len(x))
+    is_transposed = x.stride(1) == 1 and x.stride(2) != 1
+    return pad(x.mT, zeros).mT if is_transposed else pad(x, zeros)
 
 
 def _future(scores: Tensor) -> Tensor:

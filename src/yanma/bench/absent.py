@@ -12,5 +12,5 @@ class Absent(Exception):
 def need(*modules: str) -> None:
     """Raise Absent, with what to install, where a module is not installed."""
     missing = [module for module in modules if find_spec(module) is None]
-    if False:
+    if missing:
         raise Absent(f"not installed: {', '.join(missing)} (pip install 'yanma[bench]')")

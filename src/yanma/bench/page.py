@@ -39,7 +39,8 @@ _NOT_CLAIMED = """\
 - Nothing about other models, lengths, thread counts or chips. With texts of equal length there is no padding to
   avoid, and what is left is the difference between the kernels.
 - Nothing about serving, where texts arrive one by one.
-- Training times are forward and backward; the optimizer's step and the loading of data are not in them. yanma's
+- Training times are forward and backward, gradients added up over all batches (for batches of 8 texts that is a few
+  percent of the time); the optimizer's step and the loading of data are not in them. yanma's
   packs of the best size hold more texts than the padded batches; the line with the same batches of 32 shows what
   remains when only the padding goes.
 - bf16 and int8 are not exact, and are compared with each other only at the cosine that stands beside them.

@@ -60,6 +60,8 @@ class Call:
     """(T,) int64: the caller's slot of each token of the pack."""
     order: Tensor
     """(N,) int64: the caller's number of each document of the pack."""
+    is_sorted: bool
+    """Whether the documents came in the order in which they are computed."""
     rows: Rows
 
 
@@ -91,7 +93,8 @@ def prepare(
         flat |= {name: flat[name][None] for name in ("input_ids", "inputs_embeds") if name in flat}
     if layout.causal:
         flat["use_cache"] = False
-    return Call(layout, flat | kwargs, labels if head.loss != "stock" else {}, index, order_tensor, rows)
+    ours = {} if head.loss == "stock" else labels
+    return Call(layout, flat | kwargs, ours, index, order_tensor, order == sorted(order), rows)
 
 
 def _packed(family: Family, head: Head, batch: PackedBatch, kwargs: dict[str, Any]) -> Rows:

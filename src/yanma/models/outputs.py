@@ -32,19 +32,14 @@ def arrange(output: Any, head: Head, call: Call) -> Any:
 def _tokens(flat: Tensor, call: Call, hidden: float) -> Tensor:
     """(T, ...) in the caller's order, or a rectangle (N, S, ...) with `hidden` in padding slots."""
     if len(call.rows.shape) == 1:
-        return flat if _is_sorted(call) else flat[torch.argsort(call.index)]
+        return flat if call.is_sorted else flat[torch.argsort(call.index)]
     laid = flat.new_full((len(call.rows.slots), *flat.shape[1:]), hidden).index_copy(0, call.index, flat)
     return laid.view(-1, call.rows.shape[-1], *flat.shape[1:])
 
 
 def _documents(output: Tensor, call: Call) -> Tensor:
-    output = output if _is_sorted(call) else output[torch.argsort(call.order)]
+    output = output if call.is_sorted else output[torch.argsort(call.order)]
     return output.view(call.rows.shape[:2]) if len(call.rows.shape) == 3 else output
-
-
-def _is_sorted(call: Call) -> bool:
-    """Whether the documents came in the order in which they were computed."""
-    return call.layout.ids == call.rows.ids or bool((call.order.diff() == 1).all())
 
 
 def _hidden(head: Head, scores: Tensor) -> float:

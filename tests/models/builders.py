@@ -1,0 +1,125 @@
+"""Small random models of every family and head, rectangles of random documents, and what to compare of their outputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from yanma.models.families import FAMILIES, Family, Head
+
+CONFIGS = {
+    "bert": transformers.BertConfig,
+    "roberta": transformers.RobertaConfig,
+    "xlm-roberta": transformers.XLMRobertaConfig,
+    "distilbert": transformers.DistilBertConfig,
+    "electra": transformers.ElectraConfig,
+}
+VOCABULARY, SLOTS = 100, 20
+LENGTHS = (17, 3, 9, 9, 1, 12)
+
+
+def every_head() -> Iterator[tuple[Family, str]]:
+    """Each family with each of its model classes."""
+    for family in FAMILIES:
+        for name in family.heads:
+            yield family, name
+
+
+def build(family: Family, name: str, **settings: Any) -> nn.Module:
+    """A model of two layers, its dropout off, in eval mode; the same weights each time."""
+    head = family.heads[name]
+    common: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 80,
+        "num_labels": 2 if head.loss == "span" else 3,
+        "pad_token_id": 1 if "roberta" in family.model_type else 0,
+    }
+    if family.model_type == "distilbert":
+        sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
+        off = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0, "qa_dropout": 0.0}
+    else:
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+        off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    if family.model_type == "electra":
+        off |= {"embedding_size": 16, "summary_last_dropout": 0.0}
+    if head.loss == "next_token":
+        common |= {"is_decoder": True, "loss_type": "ForCausalLM"}
+    torch.manual_seed(0)
+    model: nn.Module = getattr(transformers, name)(
+        CONFIGS[family.model_type](**(common | sizes | off | settings))
+    )
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Arguments of a padded forward, with labels, and which slots hold tokens."""
+
+    kwargs: dict[str, Tensor]
+    valid: Tensor
+    """(N, S) bool."""
+
+    @property
+    def documents(self) -> list[Tensor]:
+        """Token ids, one tensor a document."""
+        ids = self.kwargs["input_ids"].view(self.valid.shape)
+        return [row[keep] for row, keep in zip(ids, self.valid, strict=True)]
+
+
+def rectangle(family: Family, name: str, lengths: tuple[int, ...] = LENGTHS, slots: int = SLOTS) -> Rectangle:
+    """Random documents of these lengths, padded on the right, with every label the head takes."""
+    head = family.heads[name]
+    draw = torch.Generator().manual_seed(1)
+    valid = torch.arange(slots) < torch.tensor(lengths)[:, None]
+    ids = torch.randint(5, VOCABULARY, valid.shape, generator=draw)
+    ids = ids.where(valid, torch.tensor(1 if "roberta" in family.model_type else 0))
+    kwargs = {"input_ids": ids, "attention_mask": valid.long()} | labels(head, valid, draw)
+    if head.loss == "choice":
+        shape = (len(lengths) // 2, 2, slots)
+        kwargs |= {"input_ids": ids.view(shape), "attention_mask": valid.long().view(shape)}
+    return Rectangle(kwargs, valid)
+
+
+def labels(head: Head, valid: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
+    """Random labels for every label argument; -100 (or anything, where the stock loss looks away) on padding."""
+    num_rows = len(valid)
+    found = {}
+    for argument in head.token_labels:
+        random = torch.randint(0, 2 if not head.scores_padding else 3, valid.shape, generator=draw)
+        found[argument] = random.where(valid, torch.tensor(-100)) if head.scores_padding else random
+    for argument in head.document_labels:
+        if head.loss == "span":
+            found[argument] = torch.tensor([int(row.sum()) // 2 for row in valid])
+        else:
+            found[argument] = torch.randint(
+                0, 2, (num_rows // 2 if head.loss == "choice" else num_rows,), generator=draw
+            )
+    return found
+
+
+def scored(output: Any, head: Head, valid: Tensor) -> dict[str, Tensor]:
+    """Every tensor of an output, padding slots left out; hidden states by number."""
+    found: dict[str, Tensor] = {}
+    for key, value in output.items():
+        if key == "hidden_states":
+            found |= {f"hidden_states.{index}": layer[valid] for index, layer in enumerate(value)}
+        elif isinstance(value, Tensor):
+            found[key] = value[valid] if key in head.token_outputs else value
+    return found
+
+
+def doubled(model: nn.Module) -> nn.Module:
+    """A float64 copy."""
+    return copy.deepcopy(model).double()
+
+
+def gradient(model: nn.Module) -> Tensor:
+    """All gradients end to end; absent ones are 0."""
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    return torch.cat([part.flatten() for part in parts])
