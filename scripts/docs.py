@@ -142,6 +142,7 @@ def main() -> int:
     check: bool = parser.parse_args().check
 
     import typer
+
     from yanma.cli import app
 
     wanted = cli_page(typer.main.get_command(app))

@@ -1,6 +1,7 @@
 """PackedBatch: what goes in comes out, on either side of padding; what cannot be one is refused."""
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 import torch
@@ -47,12 +48,17 @@ def test_positions_and_boundaries_follow_the_lengths(sequences):
     assert batch.position_ids.dtype == torch.int64
     assert batch.cu_seqlens.dtype == torch.int32
     ends = batch.cu_seqlens.tolist()
-    assert ends[0] == 0 and [b - a for a, b in zip(ends, ends[1:], strict=False)] == list(batch.lengths)
+    assert ends[0] == 0 and [b - a for a, b in pairwise(ends)] == list(batch.lengths)
     assert batch.mask == documents(batch.lengths)
 
 
 @quick
-@given(documents_lists, st.sampled_from(["left", "right"]), st.integers(0, 99), st.sampled_from([torch.int64, torch.bool]))
+@given(
+    documents_lists,
+    st.sampled_from(["left", "right"]),
+    st.integers(0, 99),
+    st.sampled_from([torch.int64, torch.bool]),
+)
 def test_a_padded_rectangle_and_the_sequences_make_the_same_batch(sequences, side, pad, dtype):
     input_ids, valid = rectangle(sequences, side, pad)
     batch = PackedBatch.from_padded(input_ids, valid.to(dtype), input_ids + 1)
@@ -72,7 +78,9 @@ def test_pad_lays_out_what_from_padded_packed(sequences, value):
 
 
 def test_holes_in_a_row_are_left_out():
-    batch = PackedBatch.from_padded(torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.tensor([[1, 0, 1, 0], [0, 1, 1, 1]]))
+    batch = PackedBatch.from_padded(
+        torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.tensor([[1, 0, 1, 0], [0, 1, 1, 1]])
+    )
     assert batch.input_ids.tolist() == [1, 3, 6, 7, 8] and batch.lengths == (2, 3)
     assert batch.position_ids.tolist() == [0, 1, 0, 1, 2]
 
@@ -138,11 +146,23 @@ SQUARE = torch.arange(4).view(2, 2)
         (lambda: PackedBatch.from_sequences([[1, 2], [3]], [[0], [0]]), r"token_type_ids"),
         (lambda: PackedBatch.from_sequences([[1, 2], [3]], [[0], [0, 0]]), r"token_type_ids of document 0"),
         (lambda: PackedBatch.from_padded(FLAT, FLAT), r"must both be \(N, S\); got \(3,\) and \(3,\)"),
-        (lambda: PackedBatch.from_padded(SQUARE, SQUARE[:1]), r"must both be \(N, S\); got \(2, 2\) and \(1, 2\)"),
-        (lambda: PackedBatch.from_padded(SQUARE, torch.tensor([[1, 1], [0, 0]])), r"document 1 is empty; leave it out"),
+        (
+            lambda: PackedBatch.from_padded(SQUARE, SQUARE[:1]),
+            r"must both be \(N, S\); got \(2, 2\) and \(1, 2\)",
+        ),
+        (
+            lambda: PackedBatch.from_padded(SQUARE, torch.tensor([[1, 1], [0, 0]])),
+            r"document 1 is empty; leave it out",
+        ),
         (lambda: PackedBatch.from_padded(SQUARE, SQUARE > -1, SQUARE[:, :1]), r"token_type_ids is \(2, 1\)"),
-        (lambda: PackedBatch.from_sequences([[1, 2]]).pad(FLAT), r"the pack has 2 tokens, this tensor 3 rows"),
-        (lambda: PackedBatch.from_sequences([[1, 2]]).unpack(FLAT), r"the pack has 2 tokens, this tensor 3 rows"),
+        (
+            lambda: PackedBatch.from_sequences([[1, 2]]).pad(FLAT),
+            r"the pack has 2 tokens, this tensor 3 rows",
+        ),
+        (
+            lambda: PackedBatch.from_sequences([[1, 2]]).unpack(FLAT),
+            r"the pack has 2 tokens, this tensor 3 rows",
+        ),
     ],
 )
 def test_an_impossible_batch_is_refused_by_name(make, message):

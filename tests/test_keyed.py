@@ -28,8 +28,12 @@ def assert_uncorrelated(bits, p, what):
     # Of L independent standard normals the largest is about sqrt(2 ln 2L); the variance errs by sqrt(2 / L). Rare
     # bits make tails heavier.
     largest, count = sums.abs().max().item(), len(sums)
-    assert largest < math.sqrt(2 * math.log(2 * count)) + 1.2, f"{what}: some pair is {largest:.1f} deviations off"
-    assert abs(sums.var().item() - 1) < 5 * math.sqrt(2 / count) + 0.01, f"{what}: pairs vary by {sums.var():.3f}"
+    assert largest < math.sqrt(2 * math.log(2 * count)) + 1.2, (
+        f"{what}: some pair is {largest:.1f} deviations off"
+    )
+    assert abs(sums.var().item() - 1) < 5 * math.sqrt(2 / count) + 0.01, (
+        f"{what}: pairs vary by {sums.var():.3f}"
+    )
     assert abs(sums.mean().item()) < 5 / math.sqrt(count), f"{what}: pairs lean by {sums.mean():.4f}"
 
 
@@ -37,7 +41,9 @@ def assert_even(bits, p, what):
     """(observations, variables): chi-square of the variables' counts."""
     deviations = standardised(bits, p).sum(0) / math.sqrt(len(bits))
     chi_square, freedom = (deviations**2).sum().item(), bits.shape[1]
-    assert abs(chi_square - freedom) < 4 * math.sqrt(2 * freedom), f"{what}: chi-square {chi_square:.0f} of {freedom}"
+    assert abs(chi_square - freedom) < 4 * math.sqrt(2 * freedom), (
+        f"{what}: chi-square {chi_square:.0f} of {freedom}"
+    )
 
 
 def token_rows(seed, document, count, site):
@@ -65,7 +71,24 @@ def test_bits_owe_nothing_to_any_generator():
 
 def test_bits_are_the_same_for_ever():
     # Runs that are repeated after an upgrade must drop what they dropped before: change these only knowingly.
-    assert keep(document_keys(1, [2]), 16, 0.5).int().tolist()[0] == [0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0]
+    assert keep(document_keys(1, [2]), 16, 0.5).int().tolist()[0] == [
+        0,
+        1,
+        1,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        1,
+        0,
+    ]
 
 
 def test_a_column_does_not_depend_on_how_many_there_are():
@@ -98,7 +121,9 @@ def test_mixing_is_a_bijection_that_spreads_every_bit():
     for bit in range(64):
         flipped = mixed(inputs) ^ mixed(inputs ^ (1 << bit if bit < 63 else -(2**63)))
         rates = torch.stack([(flipped >> out & 1).float().mean() for out in range(64)])
-        assert bool((rates - 0.5).abs().max() < 0.02), f"input bit {bit}: {rates.min():.3f} to {rates.max():.3f}"
+        assert bool((rates - 0.5).abs().max() < 0.02), (
+            f"input bit {bit}: {rates.min():.3f} to {rates.max():.3f}"
+        )
 
 
 def test_no_two_pairs_of_seed_and_document_share_a_key():
@@ -109,7 +134,12 @@ def test_no_two_pairs_of_seed_and_document_share_a_key():
 
 def test_no_two_rows_of_a_model_share_a_key():
     rows = torch.cat(
-        [token_rows(seed, document, 40, site) for seed in range(4) for document in range(8) for site in range(30)]
+        [
+            token_rows(seed, document, 40, site)
+            for seed in range(4)
+            for document in range(8)
+            for site in range(30)
+        ]
         + [derived(document_keys(seed, range(8)), site) for seed in range(4) for site in range(30)]
     )
     assert len(rows.unique()) == len(rows)
@@ -125,7 +155,10 @@ def test_the_rate_is_what_keep_probability_says(p):
     assert abs(keep_probability(p) - (1 - p)) <= 0.5 / 65536 or p > 0.99999
     assert 0 < keep_probability(p) <= 1
     kept = keep(document_keys(0, range(2000)), 1000, p)
-    expected, deviation = keep_probability(p), math.sqrt(keep_probability(p) * (1 - keep_probability(p)) / kept.numel())
+    expected, deviation = (
+        keep_probability(p),
+        math.sqrt(keep_probability(p) * (1 - keep_probability(p)) / kept.numel()),
+    )
     assert abs(kept.float().mean().item() - expected) <= 4 * deviation
     if p < 1e-6:
         assert bool(kept.all()), "a rate of 0 drops nothing"
@@ -202,7 +235,9 @@ def test_three_and_four_columns_have_no_parity_in_common():
 def test_the_lanes_of_a_word_are_uniform():
     # 16 equal steps of p count how many lanes fall into each sixteenth; chi-square with 15 degrees of freedom per lane.
     rows = derived(document_keys(0, range(20_000)), 1)
-    above = torch.stack([keep(rows, 8, step / 16).sum(0) for step in range(16)] + [torch.zeros(8, dtype=torch.int64)])
+    above = torch.stack(
+        [keep(rows, 8, step / 16).sum(0) for step in range(16)] + [torch.zeros(8, dtype=torch.int64)]
+    )
     counts = -above.diff(dim=0).float()
     expected = len(rows) / 16
     chi_square = ((counts - expected) ** 2 / expected).sum(0)

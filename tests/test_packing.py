@@ -50,7 +50,9 @@ def test_too_long_examples_are_refused_by_default(lengths, budget):
         made = plan(lengths, budget)
         assert all(tokens(made, group) <= budget for group in made.groups)
         return
-    with pytest.raises(ValueError, match=rf"example {too_long[0]} has {lengths[too_long[0]]} tokens.*is {budget};"):
+    with pytest.raises(
+        ValueError, match=rf"example {too_long[0]} has {lengths[too_long[0]]} tokens.*is {budget};"
+    ):
         plan(lengths, budget)
 
 
@@ -60,7 +62,9 @@ def test_examples_are_taken_in_the_order_given(lengths, budget, draw):
     made = plan(lengths, budget, order=iter(order), too_long="truncate")
     assert [i for group in made.groups for i in group] == order
     for earlier, later in zip(made.groups, made.groups[1:], strict=False):
-        assert tokens(made, earlier) + made.lengths[later[0]] > budget, "a group ends only where the next does not fit"
+        assert tokens(made, earlier) + made.lengths[later[0]] > budget, (
+            "a group ends only where the next does not fit"
+        )
 
 
 @given(lengths_lists, budgets)
@@ -85,7 +89,10 @@ def test_nothing_to_pack_gives_no_groups():
     [
         ({"max_batch_tokens": 0}, "max_batch_tokens is 0; it must be 1 or more"),
         ({"max_batch_tokens": -4}, "max_batch_tokens is -4"),
-        ({"max_batch_tokens": 5, "too_long": "drop"}, "too_long is 'drop'; it must be 'refuse', 'alone' or 'truncate'"),
+        (
+            {"max_batch_tokens": 5, "too_long": "drop"},
+            "too_long is 'drop'; it must be 'refuse', 'alone' or 'truncate'",
+        ),
         ({"max_batch_tokens": 5, "order": [0]}, "order must name each of the 2 examples once"),
         ({"max_batch_tokens": 5, "order": [0, 0]}, "order must name each of the 2 examples once"),
         ({"max_batch_tokens": 5, "order": [0, 1, 1]}, "order must name each of the 2 examples once"),
@@ -115,7 +122,9 @@ def test_shuffled_is_the_same_in_every_process():
 def test_each_epoch_and_each_seed_has_its_own_order():
     orders = {tuple(shuffled(50, seed=seed, epoch=epoch)) for seed in range(30) for epoch in range(30)}
     assert len(orders) == 900
-    assert shuffled(50, seed=1, epoch=23) != shuffled(50, seed=12, epoch=3), "seed and epoch are not run together"
+    assert shuffled(50, seed=1, epoch=23) != shuffled(50, seed=12, epoch=3), (
+        "seed and epoch are not run together"
+    )
 
 
 def test_shuffled_puts_every_example_everywhere():

@@ -122,7 +122,7 @@ def evaluate(
 @app.command()
 def predict(
     run: Run,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="JSON lines (default: stdin)")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="JSON lines (default: stdin)")] = None,
     out: Annotated[Path | None, typer.Option(help="where the answers go (default: stdout)")] = None,
 ) -> None:
     """Predict row by row: JSON lines in, the same lines with predictions out, in their order.

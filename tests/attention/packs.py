@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -58,21 +58,25 @@ def can(backend: str, mask: str, dropout: float) -> bool:
     return {"segments": mask in SEGMENTS_CAN, "sdpa": dropout == 0, "reference": True}[backend]
 
 
-def tensors(num_q: int, num_kv: int, heads: tuple[int, int] = (2, 2), dtype=torch.float32, seed: int = 0, dim=HEAD_DIM):
+def tensors(
+    num_q: int, num_kv: int, heads: tuple[int, int] = (2, 2), dtype=torch.float32, seed: int = 0, dim=HEAD_DIM
+):
     """q, k, v and a gradient to send back."""
     draw = torch.Generator().manual_seed(seed)
     shapes = (num_q, heads[0]), (num_kv, heads[1]), (num_kv, heads[1]), (num_q, heads[0])
     return tuple(torch.randn(*shape, dim, generator=draw).to(dtype) for shape in shapes)
 
 
-def output_and_gradients(run, q, k, v, grad):
-    """run(q, k, v) and the gradients of q, k, v."""
+def output_and_gradients(run, q, k, v, grad, *args, **options):
+    """run(q, k, v, ...) and the gradients of q, k, v."""
     q, k, v = (x.detach().clone().requires_grad_() for x in (q, k, v))
-    out = run(q, k, v)
+    out = run(q, k, v, *args, **options)
     return (out.detach(), *torch.autograd.grad(out, (q, k, v), grad.to(out.dtype)))
 
 
-def kept_weights(mask: Mask, num_q: int, num_kv: int, num_heads: int, dropout: float, seed, backend="reference"):
+def kept_weights(
+    mask: Mask, num_q: int, num_kv: int, num_heads: int, dropout: float, seed, backend="reference"
+):
     """Bool (H, Tq, Tk): which visible weights a backend keeps, read off its output.
 
     All scores are 0, so every visible weight is positive; values of one-hot rows show each weight by itself.
@@ -89,45 +93,64 @@ class Case:
     inputs: tuple[torch.Tensor, ...]
     mask: Mask
     exact: tuple[torch.Tensor, ...]
-    budgets: tuple[float, ...]
-    """Largest error allowed of the output and of each gradient."""
+    """The output, and the gradients of q, k and v."""
+    errors: dict[str, list[float]]
+    """Of each way in which plain torch computes it: the largest error of each of these four."""
+
+    def budgets(self, backend: str) -> list[float]:
+        """The largest errors allowed: twice plain torch's, and one rounding step.
+
+        Fused calls do not count for the reference, which is there to be read and to run in float64.
+        """
+        step = torch.finfo(self.inputs[0].dtype).eps
+        ways = [
+            errors for way, errors in self.errors.items() if (way == "by_hand") == (backend == "reference")
+        ]
+        return [
+            2 * max(errors) + step * x.abs().max().item()
+            for *errors, x in zip(*ways, self.exact, strict=True)
+        ]
 
 
-@lru_cache(maxsize=None)
-def case(mask_name: str, lengths: tuple[int, ...], heads: tuple[int, int], dtype: torch.dtype, dropout: float) -> Case:
+@cache
+def case(
+    mask_name: str, lengths: tuple[int, ...], heads: tuple[int, int], dtype: torch.dtype, dropout: float
+) -> Case:
     total = sum(lengths)
     mask = MASKS[mask_name](lengths)
     inputs = tensors(total, total, heads, dtype, seed=total)
-    doubled = [x.double() for x in inputs]
 
-    def oracle(q, k, v):
-        return attention(q, k, v, mask, dropout=dropout, seed=7, backend="reference")
-
-    exact = output_and_gradients(oracle, *doubled)
-    seen, kept = mask.dense(total), None
+    doubled = (x.double() for x in inputs)
+    exact = output_and_gradients(attention, *doubled, mask, dropout=dropout, seed=7, backend="reference")
+    seen, kept = mask.dense(total), torch.tensor(1 / keep_probability(dropout))
     if dropout:
-        kept = kept_weights(mask, total, total, heads[0], dropout, 7)
-    ways = [textbook] if dropout else [textbook, fused]
-    errors = [
-        [error(a, b) for a, b in zip(output_and_gradients(lambda q, k, v: way(q, k, v, seen, kept, dropout), *inputs), exact)]  # noqa: B023, B905
-        for way in ways
-    ]
-    step = torch.finfo(dtype).eps
-    budgets = [2 * max(errs) + step * b.abs().max().item() for *errs, b in zip(*errors, exact, strict=True)]
-    return Case(inputs, mask, exact, tuple(budgets))
+        kept = kept * kept_weights(mask, total, total, heads[0], dropout, 7)
+    errors = {}
+    for way in (by_hand, textbook) if dropout else (by_hand, textbook, fused):
+        got = output_and_gradients(way, *inputs, seen, kept)
+        errors[way.__name__] = [error(a, b) for a, b in zip(got, exact, strict=True)]
+    return Case(inputs, mask, exact, errors)
 
 
-def textbook(q, k, v, seen, kept, dropout):
-    """Plain torch, one operation at a time, all in the dtype of the inputs."""
+def by_hand(q, k, v, seen, kept):
+    """Plain torch in the dtype of the inputs, softmax written out."""
+    return textbook(q, k, v, seen, kept, softmax=_softmax)
+
+
+def _softmax(x, dim):
+    powers = torch.exp(x - x.amax(dim, keepdim=True))
+    return powers / powers.sum(dim, keepdim=True)
+
+
+def textbook(q, k, v, seen, kept, softmax=torch.softmax):
+    """Plain torch in the dtype of the inputs: product, softmax, product."""
     k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
     scores = torch.einsum("qhd,khd->hqk", q, k) * q.shape[2] ** -0.5
-    weights = torch.nan_to_num(scores.masked_fill(~seen, -torch.inf).softmax(-1))
-    if kept is not None:
-        weights = weights * kept / keep_probability(dropout)
+    weights = softmax(scores.masked_fill(~seen, -torch.inf), -1).masked_fill(~seen, 0) * kept.to(q.dtype)
     return torch.einsum("hqk,khd->qhd", weights, v)
 
 
-def fused(q, k, v, seen, kept, dropout):
+def fused(q, k, v, seen, kept):
     """Plain torch's fused call."""
     k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
     q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from attention.packs import kept_weights, tensors
 
+from attention.packs import kept_weights, tensors
 from yanma import attention
 from yanma.keyed import document_keys, keep_probability
 from yanma.masks import causal, documents, full, window
@@ -64,7 +64,9 @@ def test_an_int_seed_knows_documents_by_their_place():
         by_number = kept_weights(mask, 15, 15, 2, 0.5, 3)
         for keys in (document_keys(3, range(len(lengths))), document_keys(3, range(len(lengths))).tolist()):
             assert torch.equal(by_number, kept_weights(mask, 15, 15, 2, 0.5, keys))
-    assert torch.equal(kept_weights(full(), 15, 15, 2, 0.5, 3), kept_weights(documents([15]), 15, 15, 2, 0.5, 3))
+    assert torch.equal(
+        kept_weights(full(), 15, 15, 2, 0.5, 3), kept_weights(documents([15]), 15, 15, 2, 0.5, 3)
+    )
 
 
 def test_a_longer_document_draws_the_same_for_the_pairs_it_shares():
@@ -102,7 +104,9 @@ def test_the_share_dropped_is_the_rate(dropout):
 def test_the_mean_over_seeds_is_the_output_without_dropout(backend):
     q, k, v, _ = tensors(6, 6, dtype=torch.float64)
     mask = documents([4, 2])
-    draws = torch.stack([attention(q, k, v, mask, dropout=0.3, seed=seed, backend=backend) for seed in range(1000)])
+    draws = torch.stack(
+        [attention(q, k, v, mask, dropout=0.3, seed=seed, backend=backend) for seed in range(1000)]
+    )
     deviations = (draws.mean(0) - attention(q, k, v, mask)) / (draws.std(0) / math.sqrt(len(draws)))
     # 384 numbers, each a standard normal.
     assert deviations.abs().max() < 5

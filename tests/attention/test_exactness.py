@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 import torch
+
 from attention.packs import (
     DTYPES,
     HEAD_DIM,
@@ -18,15 +19,17 @@ from attention.packs import (
     output_and_gradients,
     tensors,
 )
-
 from yanma import attention
 from yanma.keyed import keep_probability
 from yanma.masks import causal, documents, full
 
 CASES = [
     (backend, mask, lengths, dropout)
-    for backend, mask, lengths, dropout in product(("segments", "sdpa", "reference"), MASKS, LENGTHS, (0.0, 0.3))
-    if can(backend, mask, dropout) and (sum(lengths) < 100 or mask in ("documents", "documents & causal", "from_dense"))
+    for backend, mask, lengths, dropout in product(
+        ("segments", "sdpa", "reference"), MASKS, LENGTHS, (0.0, 0.3)
+    )
+    if can(backend, mask, dropout)
+    and (sum(lengths) < 100 or mask in ("documents", "documents & causal", "from_dense"))
 ]
 
 
@@ -36,15 +39,20 @@ def test_outputs_and_gradients_are_as_exact_as_plain_torchs(backend, mask, lengt
     for dtype, heads in product(DTYPES, HEADS if sum(lengths) < 100 else [(4, 2)]):
         made = case(mask, lengths, heads, dtype, dropout)
 
-        def run(q, k, v, made=made):
-            return attention(q, k, v, made.mask, dropout=dropout, seed=7, backend=backend)
-
-        results = output_and_gradients(run, *made.inputs)
+        results = output_and_gradients(
+            attention, *made.inputs, made.mask, dropout=dropout, seed=7, backend=backend
+        )
         for name, got, exact, budget in zip(
-            ("output", "gradient of q", "gradient of k", "gradient of v"), results, made.exact, made.budgets, strict=True
+            ("output", "gradient of q", "gradient of k", "gradient of v"),
+            results,
+            made.exact,
+            made.budgets(backend),
+            strict=True,
         ):
             assert got.dtype == dtype and got.shape == exact.shape
-            assert error(got, exact) <= budget, f"{name}, {dtype}, {heads} heads: {error(got, exact):.1e} > {budget:.1e}"
+            assert error(got, exact) <= budget, (
+                f"{name}, {dtype}, {heads} heads: {error(got, exact):.1e} > {budget:.1e}"
+            )
 
 
 def by_definition(q, k, v, seen, scale):
@@ -53,12 +61,17 @@ def by_definition(q, k, v, seen, scale):
     out = torch.zeros(q.shape, dtype=torch.float64)
     for i, h in product(range(len(q)), range(num_heads)):
         visible = [j for j in range(len(k)) if seen[i][j]]
-        scores = [scale * math.fsum(a * b for a, b in zip(q[i, h].tolist(), k[j, h // group].tolist(), strict=True)) for j in visible]
+        scores = [
+            scale * math.fsum(a * b for a, b in zip(q[i, h].tolist(), k[j, h // group].tolist(), strict=True))
+            for j in visible
+        ]
         weights = [math.exp(score - max(scores)) for score in scores]
         for d in range(v.shape[2]):
             values = [v[j, h // group, d].item() for j in visible]
             if visible:
-                out[i, h, d] = math.fsum(w * x for w, x in zip(weights, values, strict=True)) / math.fsum(weights)
+                out[i, h, d] = math.fsum(w * x for w, x in zip(weights, values, strict=True)) / math.fsum(
+                    weights
+                )
     return out
 
 
@@ -94,7 +107,7 @@ def test_the_oracle_is_the_definition_across_documents():
 def test_segments_agree_with_the_oracle_across_documents(mask, num_q, num_kv, dropout):
     inputs = tensors(num_q, num_kv, heads=(4, 2), dtype=torch.float64)
     results = [
-        output_and_gradients(lambda q, k, v: attention(q, k, v, mask, dropout=dropout, seed=3, backend=name), *inputs)  # noqa: B023
+        output_and_gradients(attention, *inputs, mask, dropout=dropout, seed=3, backend=name)
         for name in ("segments", "reference")
     ]
     for got, exact in zip(*results, strict=True):
@@ -122,7 +135,9 @@ def test_strides_do_not_matter(backend):
     joined = torch.cat([q, k, v], dim=2).split(HEAD_DIM, dim=2)
     backwards = grad.expand(2, *grad.shape)[1].transpose(0, 2).contiguous().transpose(0, 2)
     for made in (strided, joined):
-        again = torch.autograd.grad(run(*(leaves := [x.detach().requires_grad_() for x in made])), leaves, backwards)
+        again = torch.autograd.grad(
+            run(*(leaves := [x.detach().requires_grad_() for x in made])), leaves, backwards
+        )
         assert torch.equal(run(*made), plain[0])
         assert all(torch.equal(a, b) for a, b in zip(again, plain[1:], strict=True))
 
@@ -133,7 +148,9 @@ def test_a_gradient_is_the_same_whoever_else_wants_one(backend, wanted):
     q, k, v, grad = tensors(20, 20)
     run = lambda q, k, v: attention(q, k, v, documents((5, 1, 14)), backend=backend)  # noqa: E731
     everyone = dict(zip("qkv", output_and_gradients(run, q, k, v, grad)[1:], strict=True))
-    inputs = {name: x.detach().requires_grad_(name == wanted) for name, x in zip("qkv", (q, k, v), strict=True)}
+    inputs = {
+        name: x.detach().requires_grad_(name == wanted) for name, x in zip("qkv", (q, k, v), strict=True)
+    }
     run(*inputs.values()).backward(grad)
     assert torch.equal(inputs[wanted].grad, everyone[wanted])
     assert all(x.grad is None for name, x in inputs.items() if name != wanted)
@@ -143,9 +160,8 @@ def test_inputs_are_not_written_to():
     inputs = tensors(20, 20)
     before = [x.clone() for x in inputs]
     for backend, dropout in (("segments", 0.0), ("segments", 0.3), ("sdpa", 0.0), ("reference", 0.3)):
-        output_and_gradients(
-            lambda q, k, v: attention(q, k, v, documents((5, 1, 14)), dropout=dropout, seed=1, backend=backend), *inputs  # noqa: B023
-        )
+        options = {"dropout": dropout, "seed": 1, "backend": backend}
+        output_and_gradients(attention, *inputs, documents((5, 1, 14)), **options)
     assert all(torch.equal(a, b) for a, b in zip(inputs, before, strict=True))
 
 

@@ -5,15 +5,17 @@ from itertools import product
 
 import pytest
 import torch
-from attention.packs import DTYPES, HEAD_DIM, MASKS, can, output_and_gradients, tensors
 
+from attention.packs import DTYPES, HEAD_DIM, MASKS, can, output_and_gradients, tensors
 from yanma import attention
 from yanma.keyed import document_keys
 from yanma.masks import causal, documents, from_dense, full
 
 BACKENDS = ("segments", "sdpa", "reference")
 ABLE = [
-    (backend, mask, dropout) for backend, mask, dropout in product(BACKENDS, MASKS, (0.0, 0.3)) if can(backend, mask, dropout)
+    (backend, mask, dropout)
+    for backend, mask, dropout in product(BACKENDS, MASKS, (0.0, 0.3))
+    if can(backend, mask, dropout)
 ]
 
 
@@ -37,9 +39,15 @@ def test_hidden_keys_cannot_move_the_output(backend, mask, dropout):
             moved_k[key], moved_v[key] = 50.0, -1e4
             after = run(q, moved_k, moved_v)
             assert torch.equal(after[blind], before[blind]), f"key {key} moved a query that may not read it"
-            assert torch.equal(after, before) == bool(blind.all()), f"key {key} moves the queries that may read it"
-            _, _, grad_k, grad_v = output_and_gradients(run, q, k, v, torch.where(blind[:, None, None], grad, 0))
-            assert not grad_k[key].any() and not grad_v[key].any(), f"key {key} has a gradient from what cannot read it"
+            assert torch.equal(after, before) == bool(blind.all()), (
+                f"key {key} moves the queries that may read it"
+            )
+            _, _, grad_k, grad_v = output_and_gradients(
+                run, q, k, v, torch.where(blind[:, None, None], grad, 0)
+            )
+            assert not grad_k[key].any() and not grad_v[key].any(), (
+                f"key {key} has a gradient from what cannot read it"
+            )
     assert checked or mask == "full", "nothing was hidden, so nothing was tested"
 
 
@@ -51,14 +59,18 @@ def test_a_query_that_may_read_nothing_gives_zero_and_takes_no_gradient(backend,
     nothing = documents([3, 2], kv_lengths=[0, 0])
     holed = torch.ones(26, 22, dtype=torch.bool)
     holed[3:7] = False
-    masks = [across, nothing] if backend == "segments" else [across, nothing, from_dense(holed), across & ~across, ~full()]
+    masks = (
+        [across, nothing]
+        if backend == "segments"
+        else [across, nothing, from_dense(holed), across & ~across, ~full()]
+    )
     for made in masks:
         num_q, num_kv = made.shape or (26, 22)
         empty = ~made.dense((num_q, num_kv)).any(1)
         assert empty.any()
         q, k, v, grad = tensors(num_q, num_kv, dtype=dtype)
         out, grad_q, grad_k, grad_v = output_and_gradients(
-            lambda q, k, v: attention(q, k, v, made, backend=backend), q, k, v, grad * size  # noqa: B023
+            attention, q, k, v, grad * size, made, backend=backend
         )
         assert not out[empty].any(), f"{made}: a query that reads nothing gave {out[empty].abs().max()}"
         assert not grad_q[empty].any(), f"{made}: a query that reads nothing has a gradient"
@@ -75,7 +87,7 @@ def test_keys_that_nobody_may_read_take_no_gradient(dropout):
     inputs = tensors(3, 22)
     for backend in ("segments", "reference"):
         *_, grad_k, grad_v = output_and_gradients(
-            lambda q, k, v: attention(q, k, v, made, dropout=dropout, seed=0, backend=backend), *inputs  # noqa: B023
+            attention, *inputs, made, dropout=dropout, seed=0, backend=backend
         )
         unread = torch.tensor([True] * 4 + [False] * 3 + [True] * 15)
         assert not grad_k[unread].any() and not grad_v[unread].any()
@@ -85,15 +97,16 @@ def test_keys_that_nobody_may_read_take_no_gradient(dropout):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_tokens_at_all_give_no_output(backend):
     for made in (documents([]), documents([0, 0]), full()):
-        out, *gradients = output_and_gradients(
-            lambda q, k, v: attention(q, k, v, made, backend=backend), *tensors(0, 0)  # noqa: B023
-        )
+        out, *gradients = output_and_gradients(attention, *tensors(0, 0), made, backend=backend)
         assert out.shape == (0, 2, HEAD_DIM) and all(g.shape[0] == 0 for g in gradients)
 
 
 def random_lengths(count, seed):
     draw = random.Random(seed)
-    return tuple(draw.choice([1, 2, 3, 5, 8, 12, 13, 14, 31, draw.randint(1, 60)]) for _ in range(count)) + (257, 300)
+    return [draw.choice([1, 2, 3, 5, 8, 12, 13, 14, 31, draw.randint(1, 60)]) for _ in range(count)] + [
+        257,
+        300,
+    ]
 
 
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2), (1, 1)])
@@ -103,21 +116,22 @@ def random_lengths(count, seed):
 def test_random_documents_have_the_same_bits_packed_and_alone(dtype, dropout, is_causal, heads):
     """Shuffled, and sorted so that equal lengths share a kernel call; outputs and gradients."""
     shuffled = random_lengths(200, seed=heads[0])
-    for lengths in (shuffled, tuple(sorted(shuffled))):
-        total = sum(lengths)
-        inputs = tensors(total, total, heads, dtype, seed=1)
+    for lengths in (shuffled, sorted(shuffled)):
+        inputs = tensors(sum(lengths), sum(lengths), heads, dtype, seed=1)
         keys = document_keys(11, range(100, 100 + len(lengths)))
 
-        def run(q, k, v, lengths=lengths, keys=keys):
+        def run(q, k, v, lengths, keys):
             mask = documents(lengths) & causal() if is_causal else documents(lengths)
             return attention(q, k, v, mask, dropout=dropout, seed=keys)
 
-        packed = [result.split(lengths) for result in output_and_gradients(run, *inputs)]
+        packed = [result.split(lengths) for result in output_and_gradients(run, *inputs, lengths, keys)]
         for document, alone_inputs in enumerate(zip(*(x.split(lengths) for x in inputs), strict=True)):
-            own = lengths[document : document + 1], keys[document : document + 1]
-            alone = output_and_gradients(lambda q, k, v: run(q, k, v, *own), *alone_inputs)  # noqa: B023
+            length, key = lengths[document], keys[document : document + 1]
+            alone = output_and_gradients(run, *alone_inputs, [length], key)
             for name, whole, part in zip("oqkv", packed, alone, strict=True):
-                assert torch.equal(whole[document], part), f"document {document} of {own[0]} tokens differs in {name}"
+                assert torch.equal(whole[document], part), (
+                    f"document {document} of {length} tokens differs in {name}"
+                )
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

@@ -7,7 +7,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yanma.masks import And, Documents, Full, Mask, Not, Or, Window, causal, documents, from_dense, full, padding, window
+from yanma.masks import (
+    And,
+    Documents,
+    Full,
+    Mask,
+    Not,
+    Or,
+    Window,
+    causal,
+    documents,
+    from_dense,
+    full,
+    padding,
+    window,
+)
 
 SIDE = 4
 SIZE = (SIDE, SIDE)
@@ -37,7 +51,9 @@ leaves = st.one_of(
 
 def _grow(children):
     pairs = st.tuples(children, children)
-    return st.one_of(children.map(lambda a: ~a), pairs.map(lambda p: p[0] & p[1]), pairs.map(lambda p: p[0] | p[1]))
+    return st.one_of(
+        children.map(lambda a: ~a), pairs.map(lambda p: p[0] & p[1]), pairs.map(lambda p: p[0] | p[1])
+    )
 
 
 masks = st.recursive(leaves, _grow, max_leaves=6)
@@ -107,7 +123,9 @@ def test_a_combination_covers_the_tokens_that_its_parts_cover(a, b):
 def test_the_terms_of_an_and_are_flat_and_all_must_allow(a, b):
     both = a & b
     assert not any(isinstance(term, And) for term in both.terms())
-    assert sum(isinstance(term, Window) for term in both.terms()) <= 1, "windows of one intersection merge into one"
+    assert sum(isinstance(term, Window) for term in both.terms()) <= 1, (
+        "windows of one intersection merge into one"
+    )
     together = torch.stack([term.dense(SIZE) for term in both.terms()]).all(0)
     assert torch.equal(together, both.dense(SIZE))
 

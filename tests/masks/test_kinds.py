@@ -35,10 +35,14 @@ def test_a_window_counts_the_tokens_beside_the_query(left, right, size):
 @pytest.mark.parametrize("size", SIZES)
 def test_causal_reads_itself_and_what_stands_before(size):
     assert torch.equal(causal().dense(size), spelled_out(*size, lambda q, k: k <= q))
-    assert causal() == window(None, 0), "causal() is the window with no limit on the left and none to the right"
+    assert causal() == window(None, 0), (
+        "causal() is the window with no limit on the left and none to the right"
+    )
 
 
-@pytest.mark.parametrize("lengths", [(1,), (3, 2), (1, 1, 1), (5, 1, 7, 3), (0, 2), (2, 0, 0, 3), (2, 0), (0, 0), ()])
+@pytest.mark.parametrize(
+    "lengths", [(1,), (3, 2), (1, 1, 1), (5, 1, 7, 3), (0, 2), (2, 0, 0, 3), (2, 0), (0, 0), ()]
+)
 def test_a_document_reads_itself_alone(lengths):
     owner = document_of(lengths)
     expected = spelled_out(len(owner), len(owner), lambda q, k: owner[q] == owner[k])
@@ -57,7 +61,9 @@ def test_a_document_reads_its_own_keys_across(lengths, kv_lengths):
     assert torch.equal(mask.dense(), expected.bool().view(mask.shape))
 
 
-@pytest.mark.parametrize(("lengths", "max_length"), [((1, 2), 2), ((0, 3, 1), 4), ((4,), 4), ((0, 0), 2), ((2, 2), 2), ((), 3)])
+@pytest.mark.parametrize(
+    ("lengths", "max_length"), [((1, 2), 2), ((0, 3, 1), 4), ((4,), 4), ((0, 0), 2), ((2, 2), 2), ((), 3)]
+)
 def test_padding_hides_keys_after_each_rows_length(lengths, max_length):
     slots = len(lengths) * max_length
 
@@ -106,7 +112,10 @@ def test_the_picture_shows_the_pairs():
         (padding([1, 2], 2), "padding([1, 2], 2)"),
         (from_dense(torch.ones(2, 3, dtype=torch.bool)), "from_dense(2 x 3)"),
         (documents([1, 2]) & window(1, 0), "documents([1, 2]) & window(1, 0)"),
-        (documents([2]) & ~(causal() & documents([1, 1])), "documents([2]) & ~(documents([1, 1]) & causal())"),
+        (
+            documents([2]) & ~(causal() & documents([1, 1])),
+            "documents([2]) & ~(documents([1, 1]) & causal())",
+        ),
         ((causal() | window(0, 1)) & documents([2]), "(causal() | window(0, 1)) & documents([2])"),
         ((causal() & documents([2])) | window(0, 1), "(documents([2]) & causal()) | window(0, 1)"),
         (~causal(), "~causal()"),

@@ -18,7 +18,10 @@ from yanma.masks import causal, documents, from_dense, full, padding, window
         (lambda: padding([1, 3], 2), r"padding: row 1 has length 3; max_length is 2"),
         (lambda: padding([1, -1], 2), r"padding: row 1 has length -1"),
         (lambda: from_dense(torch.ones(2, 2)), r"from_dense: needs a bool tensor.*torch.float32 \(2, 2\)"),
-        (lambda: from_dense(torch.ones(2, 2, dtype=torch.int64)), r"from_dense: needs a bool tensor.*torch.int64"),
+        (
+            lambda: from_dense(torch.ones(2, 2, dtype=torch.int64)),
+            r"from_dense: needs a bool tensor.*torch.int64",
+        ),
         (lambda: from_dense(torch.ones(4, dtype=torch.bool)), r"from_dense: needs a bool tensor.*\(4,\)"),
         (lambda: from_dense(torch.ones(1, 2, 2, dtype=torch.bool)), r"from_dense: .*\(1, 2, 2\)"),
     ],
@@ -28,7 +31,9 @@ def test_an_impossible_mask_is_refused_by_name(make, message):
         make()
 
 
-@pytest.mark.parametrize("combine", [lambda a, b: a & b, lambda a, b: a | b, lambda a, b: a & ~b, lambda a, b: ~a | b])
+@pytest.mark.parametrize(
+    "combine", [lambda a, b: a & b, lambda a, b: a | b, lambda a, b: a & ~b, lambda a, b: ~a | b]
+)
 def test_masks_over_different_tokens_do_not_combine(combine):
     with pytest.raises(ValueError, match=r"documents\(\[3\]\).*is \(3, 3\).*documents\(\[2\]\).*is \(2, 2\)"):
         combine(documents([3]), documents([2]))

@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
-from models.builders import SLOTS, build, doubled, every_head, gradient, rectangle, scored
 
 import yanma
+from models.builders import SLOTS, build, doubled, every_head, gradient, rectangle, scored
 from yanma.models.families import FAMILIES, Family
 
 HEADS = pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import threading
 import pytest
 import torch
 import transformers
-from models.builders import FAMILIES, build, every_head, gradient, rectangle
 
 import yanma
+from models.builders import FAMILIES, build, every_head, gradient, rectangle
 from yanma.models import is_unpadded, kernels
 from yanma.models.families import Family
 

@@ -17,7 +17,8 @@ from yanma.training import loop, pretrained
 from yanma.training.config import load
 from yanma.training.folder import RunFolder
 from yanma.training.loop import train
-from yanma.training.stepper import Stepper
+from yanma.training.records import Curves
+from yanma.training.stepper import Moved, Stepper
 
 
 @pytest.fixture
@@ -159,6 +160,21 @@ def test_a_full_disk_in_mid_run_leaves_the_last_good_model_and_says_so(settings,
         "the first epoch's model is still good"
     )
     assert not (folder.path / ".model.new").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+def test_a_disk_that_is_full_for_the_curves_is_one_error_and_no_thread_complains(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with (
+            pytest.raises(OSError, match="File too large"),
+            Curves(tmp_path / "tensorboard", enabled=True) as curves,
+        ):
+            for number in range(10_000):
+                curves.step(number, Moved(0.5, 1.0, (3,), 3, 0.1), 1e-4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_ctrl_c_while_the_model_is_saved_leaves_the_last_good_one(

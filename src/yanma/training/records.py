@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from ..tasks import Example
 from .evaluate import Evaluation
@@ -69,21 +70,30 @@ class Records:
 
 
 class Curves:
-    """TensorBoard's curves: loss, learning rate, length of the gradient, speed, validation."""
+    """TensorBoard's curves: loss, learning rate, length of the gradient, speed, validation.
+
+    Written here, not by torch's SummaryWriter, whose thread prints a traceback when the disk is full.
+    """
 
     def __init__(self, folder: Path, *, enabled: bool) -> None:
-        self._writer: Any = None
+        self._file: BinaryIO | None = None
         if enabled:
-            from torch.utils.tensorboard import SummaryWriter
+            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.summary.writer.record_writer import RecordWriter
 
-            self._writer = SummaryWriter(str(folder))
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / f"events.out.tfevents.{time.time():.0f}.{platform.node()}").open("wb")
+            self._records = RecordWriter(self._file)
+            self._records.write(
+                Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
+            )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self._file is not None:
+            self._file.close()
 
     def step(self, number: int, moved: Moved, learning_rate: float) -> None:
         """Points of one step."""
@@ -102,11 +112,17 @@ class Curves:
         report = validation.report
         points = {"validation/loss": validation.loss, f"validation/{report.headline_name}": report.headline}
         self._add(number, points)
+        if self._file is not None:
+            self._file.flush()
 
     def _add(self, number: int, points: dict[str, float]) -> None:
-        if self._writer is not None:
-            for name, value in points.items():
-                self._writer.add_scalar(name, value, number)
+        if self._file is not None:
+            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.compat.proto.summary_pb2 import Summary
+
+            values = [Summary.Value(tag=name, simple_value=value) for name, value in points.items()]
+            event = Event(wall_time=time.time(), step=number, summary=Summary(value=values))
+            self._records.write(event.SerializeToString())
 
 
 def _size(examples: Sequence[Example]) -> dict[str, int]:

@@ -21,6 +21,8 @@ from .ready import Data, Ready
 Note = Callable[[str], None]
 """Takes a line that the user should read."""
 
+_MOST_WARNINGS = 5
+
 
 def set_up(config: Config, device: torch.device, note: Note) -> tuple[Ready, Data]:
     """Read the data, load or make the model.
@@ -131,8 +133,13 @@ def _encoded(
     ready: Ready, rows: Sequence[Row], name: str, note: Note, *, learned: bool = False
 ) -> tuple[Example, ...]:
     encoded = ready.task.encode(rows, ready.tokenizer, max_length=cast(int, ready.config.model.max_length))
-    for said in (*encoded.notes, *(encoded.warnings if learned else ())):
+    for said in encoded.notes:
         note(f"{name}: {said}")
+    if learned:
+        for said in encoded.warnings[:_MOST_WARNINGS]:
+            note(said)
+        if len(encoded.warnings) > _MOST_WARNINGS:
+            note(f"{name}: {len(encoded.warnings)} classes have one example only")
     return encoded.examples
 
 

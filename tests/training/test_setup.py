@@ -1,0 +1,100 @@
+"""What is made ready before the first step: what is held out, vocabularies, what the user is told."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from yanma.errors import DataError
+from yanma.tasks import Example
+from yanma.training.scratch import learn_tokenizer
+from yanma.training.setup import hold_out, set_up
+
+CPU = torch.device("cpu")
+
+
+def examples(count):
+    return [Example(number, (2, 3), (0,), f"a.jsonl:{number + 1}") for number in range(count)]
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.999])
+@pytest.mark.parametrize("count", [2, 3, 50, 1000])
+def test_about_the_share_is_held_out_and_both_parts_have_something(share, count):
+    kept, held = hold_out(examples(count), share, seed=0)
+    assert sorted(e.id for e in (*kept, *held)) == list(range(count)), "no example is lost or twice there"
+    assert kept and held
+    if count == 1000 and 0.05 < share < 0.95:
+        assert abs(len(held) / count - share) < 0.05
+
+
+def test_rows_that_are_added_later_move_none_of_the_others():
+    held = [{e.id for e in hold_out(examples(count), 0.2, seed=3)[1]} for count in (500, 600)]
+    assert held[0] == {number for number in held[1] if number < 500}
+    assert held[0] != {e.id for e in hold_out(examples(500), 0.2, seed=4)[1]}, "another seed holds out others"
+
+
+def test_one_row_cannot_be_both():
+    with pytest.raises(DataError, match="name rows with --validation"):
+        hold_out(examples(1), 0.5, seed=0)
+
+
+def test_the_user_is_told_what_is_fresh_frozen_cut_held_out_and_rare(config, tmp_path):
+    rows = ['{"text": "the card is red", "label": "red"}'] * 20 + [
+        '{"text": "the card is blue", "label": "blue"}'
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows) + "\n")
+    wanted = config(
+        train=str(tmp_path / "train.jsonl"), validation=0.2, freeze="embeddings", max_length=5, test=None
+    )
+    said = []
+    ready, data = set_up(wanted, CPU, said.append)
+    told = "\n".join(said)
+    for part in (
+        "weights that start at random: classifier.bias, classifier.weight",
+        "frozen: bert.embeddings",
+        "21 of 21 texts are longer than 5 tokens",
+        "train.jsonl:21: the only example of class 'blue'",
+        f"{len(data.validation)} of its 21 rows, drawn by the seed, are kept for validation",
+    ):
+        assert part in told, f"{part!r} was not told:\n{told}"
+    assert ready.config.model.max_length == 5 and max(len(e.input_ids) for e in data.train) == 5
+
+
+def test_very_many_rare_classes_are_counted_not_listed(config, tmp_path):
+    (tmp_path / "train.jsonl").write_text(
+        "".join(f'{{"text": "card", "label": "c{n}"}}\n' for n in range(40))
+    )
+    said = []
+    set_up(config(train=str(tmp_path / "train.jsonl"), validation=0.2, test=None), CPU, said.append)
+    assert sum("the only example" in line for line in said) == 5
+    assert any("40 classes have one example only" in line for line in said)
+
+
+TEXTS = ["where is my card", "我的卡在哪里", "don't lose it: café №5", "where is the cardboard"] * 3
+
+
+def test_a_learned_tokenizer_spells_words_and_takes_chinese_character_by_character():
+    tokenizer = learn_tokenizer(TEXTS)
+    assert tokenizer.tokenize("我的卡 card") == ["我", "的", "卡", "card"]
+    for text in TEXTS:
+        assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"], f"{text} is made of known pieces"
+    ids = tokenizer("card")["input_ids"]
+    assert (ids[0], ids[-1], tokenizer.pad_token_id) == (tokenizer.cls_token_id, tokenizer.sep_token_id, 0)
+
+
+def test_a_learned_tokenizer_is_the_same_in_every_process():
+    code = (
+        "import hashlib, random\n"
+        "from yanma.training.scratch import learn_tokenizer\n"
+        "draw = random.Random(0)\n"
+        "words = [''.join(draw.choices('abcdefgh', k=draw.randint(2, 9))) for _ in range(3000)]\n"
+        "pieces = sorted(learn_tokenizer(words).get_vocab().items())\n"
+        "print(len(pieces), hashlib.sha256(repr(pieces).encode()).hexdigest())\n"
+    )
+    source = str(Path(__file__).resolve().parents[2] / "src")
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{code}"]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    first, second = (process.communicate(timeout=120)[0] for process in started)
+    assert first == second and int(first.split()[0]) > 500, f"{first} and {second}"
