@@ -1,4 +1,4 @@
-"""Small random models of every family and head, rectangles of random documents, and what to compare of their outputs."""
+"""Small random models of every family and head, rectangles of random documents, and parts of their outputs."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ class Problem:
     def of(cls, q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Problem:
         """Check shapes once, here; backends rely on them."""
         if not isinstance(mask, Mask):
-            raise TypeError(f"mask is a {type(mask).__name__}, not a mask; wrap a bool tensor in from_dense()")
+            raise TypeError(
+                f"mask is a {type(mask).__name__}, not a mask; wrap a bool tensor in from_dense()"
+            )
         for name, tensor in (("q", q), ("k", k), ("v", v)):
             if tensor.dim() != 3:
                 raise ValueError(f"{name} must be (tokens, heads, head width); got {tuple(tensor.shape)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ..memory import keep_buffers
+from ..memory import bound_kernel_caches, keep_buffers
 from ..models import is_unpadded, restore, unpad
 from . import contestants_hf, contestants_yanma, parity
 from .batching import share_of_padding
@@ -121,6 +121,7 @@ def side_by_side(
     if not sequences:
         raise ValueError("no sequences to compute")
     keep_buffers()
+    bound_kernel_caches()
     workload = Workload("side by side", "given", tuple(tuple(sequence) for sequence in sequences))
     stock, contestants = _contestants(model, max(width, *workload.lengths))
     outputs = {}

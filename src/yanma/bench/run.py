@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from ..memory import keep_buffers
+from ..memory import bound_kernel_caches, keep_buffers
 from . import workloads as makers
 from .contestant import Contestant
 from .machine import here
@@ -39,6 +39,7 @@ def bench(
     """
     teller = teller or Teller(enabled=False)
     keep_buffers()
+    bound_kernel_caches()
     with _threads(settings.threads), TemporaryDirectory(prefix="yanma-bench-") as folder:
         models = load(settings.model, settings.max_length)
         texts = [_workload(name, settings, models) for name in settings.workloads]

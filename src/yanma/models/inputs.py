@@ -84,6 +84,7 @@ def prepare(
     layout = _layout(model, head, lengths, order, rows, seed, bool(kwargs.get("output_hidden_states")))
     flat = _flat_arguments(model, family, rows, index)
     labels = {name: kwargs.pop(name) for name in head.document_labels if kwargs.get(name) is not None}
+    _check_labels(head, labels, len(lengths))
     order_tensor = torch.tensor(order, device=index.device)
     if head.loss == "stock":
         flat |= {name: label[order_tensor] for name, label in labels.items()}
@@ -106,6 +107,9 @@ def _packed(family: Family, head: Head, batch: PackedBatch, kwargs: dict[str, An
     tokens = {"input_ids": batch.input_ids, "token_type_ids": batch.token_type_ids}
     tokens |= {name: kwargs.pop(name) for name in head.token_labels if kwargs.get(name) is not None}
     given = {name: tensor for name, tensor in tokens.items() if tensor is not None}
+    for name, tensor in given.items():
+        if tensor.shape[:1] != batch.input_ids.shape:
+            raise ValueError(f"{name} is {tuple(tensor.shape)}; the pack has {len(batch.input_ids)} tokens")
     return Rows(given, batch.lengths, None, batch.position_ids, batch.ids, (len(batch.input_ids),))
 
 
@@ -115,6 +119,8 @@ def _padded(model: nn.Module, head: Head, kwargs: dict[str, Any]) -> Rows:
     if ("input_ids" in tokens) == ("inputs_embeds" in tokens):
         raise ValueError("give exactly one of input_ids and inputs_embeds")
     shape = tokens["input_ids"].shape if "input_ids" in tokens else tokens["inputs_embeds"].shape[:-1]
+    if 0 in shape:
+        raise ValueError(f"the input is {tuple(shape)}: there is no token in it")
     device = next(iter(tokens.values())).device
     flat = {name: _end_to_end(tensor, shape, name) for name, tensor in tokens.items()}
     width, num_slots = shape[-1], shape.numel()
@@ -156,6 +162,14 @@ def _check_hidden_slots(
         raise ValueError(
             f"row {row} begins with padding, but this model pools the first slot; pad on the right"
         )
+
+
+def _check_labels(head: Head, labels: Mapping[str, Tensor], num_documents: int) -> None:
+    """One label a document; the choices of one question share one."""
+    for name, label in labels.items():
+        wrong = num_documents % max(len(label), 1) if head.loss == "choice" and label.dim() else 1
+        if wrong and label.shape[:1] != (num_documents,):
+            raise ValueError(f"{name} is {tuple(label.shape)}; there are {num_documents} documents")
 
 
 def _refuse(model: nn.Module, kwargs: Mapping[str, Any]) -> None:

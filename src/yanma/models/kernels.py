@@ -46,9 +46,15 @@ def fastest(dtype: torch.dtype, device: torch.device) -> Kernels:
         return Kernels("torch", "torch", {}, f"the choice is between CPU kernels, and this is {device.type}")
     if dtype not in _DTYPES:
         return Kernels("torch", "torch", {}, f"oneDNN is used for float32 and bfloat16, and this is {dtype}")
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise") or not torch.backends.mkldnn.is_available():
+    if not has_onednn(dtype, device):
         return Kernels("torch", "torch", {}, "this torch has no oneDNN product")
     return _remembered(dtype) or _measured_and_kept(dtype)
+
+
+def has_onednn(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether oneDNN's product can be called by itself for a dtype and device."""
+    is_there = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
+    return device.type == "cpu" and dtype in _DTYPES and is_there
 
 
 def cache_file(dtype: torch.dtype) -> Path:

@@ -8,19 +8,28 @@ from torch.nn import functional as F
 
 # N documents, S tokens of the longest, C choices
 
+_OUTSIDE = -100
+
 
 def span(start_logits: Tensor, end_logits: Tensor, start_positions: Tensor, end_positions: Tensor) -> Tensor:
     """Question answering: softmax over each document's own tokens, the mean of start and end.
 
     `start_logits`, `end_logits` (N, S) with hidden slots at the smallest float; positions (N,), those outside the
-    row are ignored. A stock padded model also spreads probability over padding slots, so its loss depends on them.
+    document are ignored. A stock padded model also spreads probability over padding slots, so its loss depends on
+    them.
     """
-    ignored = start_logits.shape[1]
     losses = [
-        F.cross_entropy(logits, positions.view(-1).clamp(0, ignored), ignore_index=ignored)
+        F.cross_entropy(logits, _inside(positions.view(-1), logits), ignore_index=_OUTSIDE)
         for logits, positions in ((start_logits, start_positions), (end_logits, end_positions))
     ]
     return (losses[0] + losses[1]) / 2
+
+
+def _inside(positions: Tensor, logits: Tensor) -> Tensor:
+    """Positions (N,), `_OUTSIDE` where they point at no token; below 0 counts as 0, as in stock models."""
+    slots = positions.clamp(0, logits.shape[1] - 1)
+    is_token = logits.gather(1, slots[:, None])[:, 0] > hidden_score(logits.dtype)
+    return slots.where(is_token & (positions < logits.shape[1]), _OUTSIDE)
 
 
 def choice(logits: Tensor, labels: Tensor) -> Tensor:

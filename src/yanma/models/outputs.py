@@ -20,8 +20,9 @@ def arrange(output: Any, head: Head, call: Call) -> Any:
         if output.get(name) is not None:
             output[name] = _tokens(output[name][0], call, hidden=_hidden(head, output[name]))
     if output.get("hidden_states") is not None:
-        output["hidden_states"] = tuple(
-            _tokens(states[0], call, hidden=0.0) for states in output["hidden_states"]
+        output["hidden_states"] = tuple(  # None: not selected
+            None if states is None else _tokens(states[0], call, hidden=0.0)
+            for states in output["hidden_states"]
         )
     for name in head.document_outputs:
         if output.get(name) is not None:
@@ -47,7 +48,7 @@ def _hidden(head: Head, scores: Tensor) -> float:
 
 
 def _with_loss(output: Any, head: Head, call: Call) -> Any:
-    if not call.labels:
+    if len(call.labels) < len(head.document_labels) or head.loss not in ("choice", "span"):
         return output
     if head.loss == "choice":
         labels = call.labels["labels"]

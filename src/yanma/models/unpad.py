@@ -95,6 +95,17 @@ def recognise(model: nn.Module) -> tuple[Family, Head]:
 
 def _check(model: nn.Module, family: Family) -> None:
     config: Any = model.config
+    for name, module in model.named_modules():
+        if hasattr(type(module), "_yanma_stock"):
+            raise Unsupported(
+                f"{name} of this {type(model).__name__} is unpadded already: restore the model on which unpad was "
+                f"called, then unpad the whole model"
+            )
+    if getattr(config, "chunk_size_feed_forward", 0):
+        raise Unsupported(
+            f"chunk_size_feed_forward is {config.chunk_size_feed_forward}: chunks would cut across documents; "
+            f"set it to 0"
+        )
     if getattr(config, "add_cross_attention", False):
         raise Unsupported(
             f"{type(model).__name__} has cross-attention (add_cross_attention), which unpad does not do"
@@ -145,15 +156,20 @@ def _subclass(stock: type[nn.Module], bases: tuple[type, ...], body: dict[str, A
 
 
 def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[..., Any]:
-    parameters = list(inspect.signature(stock).parameters)[1:]
+    signature = inspect.signature(stock)
+    parameters = list(signature.parameters)[1:]
 
     @functools.wraps(stock)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         batch = args[0] if args and isinstance(args[0], PackedBatch) else None
         if batch is not None and len(args) > 1:
             raise ValueError("a PackedBatch is the only positional argument; name the others")
+        if any(isinstance(value, PackedBatch) for value in kwargs.values()):
+            raise ValueError("a PackedBatch has no name: give it as the only positional argument")
         if batch is None:
+            signature.bind(self, *args, **kwargs)  # TypeError for too many arguments, or for one given twice
             kwargs |= dict(zip(parameters, args, strict=False))
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}  # None = not given
         _check_still_ours(self)
         wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
         call = prepare(self, family, head, batch, kwargs)

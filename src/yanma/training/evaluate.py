@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from ..memory import bound_kernel_caches, keep_buffers
 from ..tasks import Example, Prediction, Report, flat_labels
 from .folder import RunFolder
 from .ready import Ready
@@ -45,6 +46,8 @@ def evaluate_run(folder: Path, source: str, note: Note) -> Evaluation:
 
     Raises ConfigError where the folder is no run, DataError for rows that cannot be used.
     """
+    keep_buffers()
+    bound_kernel_caches()
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
     ready = open_run(RunFolder(folder), accelerator.device)
     return evaluate(ready, read_examples(ready, source, note), accelerator)

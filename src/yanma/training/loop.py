@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from ..errors import ConfigError
-from ..memory import keep_buffers
+from ..memory import bound_kernel_caches, keep_buffers
 from .config import Config
 from .evaluate import Evaluation, evaluate
 from .folder import RunFolder
@@ -55,6 +55,7 @@ def train(config: Config, *, overwrite: bool = False) -> Trained:
     Raises ConfigError, DataError or Unsupported before the folder is touched where the run cannot start.
     """
     keep_buffers()
+    bound_kernel_caches()
     folder = RunFolder(config.out)
     folder.check_free(overwrite=overwrite)
     accelerator = _accelerator(config)

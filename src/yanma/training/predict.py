@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from ..errors import ConfigError, DataError
+from ..memory import bound_kernel_caches, keep_buffers
 from ..tasks import Example, json_row
 from .folder import RunFolder
 from .ready import Ready
@@ -90,6 +91,8 @@ def predict_run(folder: Path, file: Path | None, out: Path | None, complain: Com
 
     Returns how many lines got no answer. Raises ConfigError where the folder is no run.
     """
+    keep_buffers()
+    bound_kernel_caches()
     if file is not None and out is not None and out.exists() and out.samefile(file):
         raise ConfigError(f"--out is the file that is read, {file}; name another")
     ready = open_run(RunFolder(folder), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
