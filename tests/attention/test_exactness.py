@@ -115,10 +115,10 @@ def test_segments_agree_with_the_oracle_across_documents(mask, num_q, num_kv, dr
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("mask", [documents([2, 3, 3, 14]), documents([2, 3, 3, 14]) & causal()])
+@pytest.mark.parametrize("mask", [documents([2, 3, 3]), documents([2, 13]) & causal()])
 def test_the_backward_of_segments_is_the_derivative_of_its_forward(mask, dropout):
-    """By finite differences, through the plain kernel and (14 keys) the flash kernel."""
-    inputs = [x.requires_grad_() for x in tensors(22, 22, heads=(2, 1), dtype=torch.float64, dim=2)[:3]]
+    """By finite differences, through the plain kernel and (13 keys) the flash kernel."""
+    inputs = [x.requires_grad_() for x in tensors(*mask.shape, heads=(2, 1), dtype=torch.float64, dim=2)[:3]]
     assert torch.autograd.gradcheck(
         lambda q, k, v: attention(q, k, v, mask, dropout=dropout, seed=1, backend="segments"), inputs
     )
