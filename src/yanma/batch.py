@@ -51,6 +51,8 @@ class PackedBatch:
             if length < 1:
                 what = "is empty; leave it out" if length == 0 else f"has a negative length, {length}"
                 raise ValueError(f"document {document} {what}")
+        if not self.lengths:
+            raise ValueError("no documents to pack")
         if self.token_type_ids is not None and self.token_type_ids.shape != self.input_ids.shape:
             raise ValueError(
                 f"token_type_ids is {tuple(self.token_type_ids.shape)}, input_ids {tuple(self.input_ids.shape)}"
@@ -169,4 +171,8 @@ def _check_types(
 
 
 def _concatenate(documents: Sequence[Sequence[int] | Tensor]) -> Tensor:
-    return torch.cat([torch.as_tensor(document, dtype=torch.int64) for document in documents])
+    tensors = [torch.as_tensor(document) for document in documents]
+    for index, tensor in enumerate(tensors):
+        if len(tensor) and (tensor.is_floating_point() or tensor.dtype == torch.bool):
+            raise ValueError(f"document {index} is {tensor.dtype}; token ids are integers")
+    return torch.cat([tensor.long() for tensor in tensors])

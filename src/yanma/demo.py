@@ -36,7 +36,7 @@ LEAST = 40
 SHARES = {"train": 70, "validation": 10, "test": 20}
 """Percent of the texts of each topic."""
 MAX_LENGTH = 128
-EPOCHS = 6
+EPOCHS = 8
 NUM_COMPUTED, NUM_TRAINED = 256, 96
 """Utterances that are computed side by side: forward only, and forward and backward."""
 ROUNDS = 3
@@ -242,7 +242,7 @@ def config(folder: Path, weights: Path) -> Config:
 
     data = {name: str(folder / "data" / f"{name}.jsonl") for name in SHARES}
     model = {"model": str(weights), "max_length": MAX_LENGTH}
-    optim = {"learning_rate": 1e-4, "epochs": EPOCHS, "batch_size": 16}
+    optim = {"learning_rate": 2e-4, "epochs": EPOCHS, "batch_size": 16}
     return load(
         flags={"task": "sequence-classification", "out": str(folder / "run"), **data, **model, **optim}
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -14,8 +13,6 @@ from ..masks import Mask
 from . import reference, sdpa, segments
 from .dropout import dropout_of
 from .problem import Problem
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

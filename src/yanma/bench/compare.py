@@ -164,7 +164,7 @@ def _check(stock: nn.Module, workload: Workload, outputs: Mapping[str, list[Tens
     chosen = sample(workload, parity.SAMPLE)
     expected = parity.reference(stock, kind_of(stock), workload.take(chosen).sequences)
     sampled = {name: [mine[index] for index in chosen] for name, mine in outputs.items()}
-    limit = parity.accepted(parity.difference(sampled[LONGEST], expected))
+    limit = parity.accepted(parity.own_error(sampled[LONGEST], expected))
     for name, mine in sampled.items():
         parity.judge(name, mine, expected, limit)
 

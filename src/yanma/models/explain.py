@@ -13,7 +13,7 @@ from ..attention import Choice
 from ..attention import explain as explain_attention
 from ..errors import Unsupported
 from .kernels import Kernels, fastest
-from .unpad import is_unpadded, recognise
+from .unpad import check, is_unpadded, recognise
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ModelExplanation:
 
 @singledispatch
 def explain(subject: Any, *args: Any, **kwargs: Any) -> Any:
-    """Say what yanma does and why: `explain(model)`, or `explain(q, k, v, mask)` with `attention`'s arguments.
+    """Say what yanma does and why: `explain(model)`, or `explain(q, k, v, mask, dropout=, backend=)`.
 
     For a model: its family, the kernels of its linear layers as measured on this machine, and the modules that
     `unpad` changed, or the reason why it refuses. For an attention call: the backend, and why not the others.
@@ -64,7 +64,10 @@ def _explain_attention(subject: Tensor, *args: Any, **kwargs: Any) -> Choice:
 def _explain_model(subject: nn.Module) -> ModelExplanation:
     name, family, refusal = type(subject).__name__, None, None
     try:
-        family = recognise(subject)[0].model_type
+        found = recognise(subject)[0]
+        family = found.model_type
+        if not is_unpadded(subject):
+            check(subject, found)
     except Unsupported as error:
         refusal = str(error)
     linears = [module for module in subject.modules() if isinstance(module, nn.Linear)]

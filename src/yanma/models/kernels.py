@@ -59,7 +59,7 @@ def has_onednn(dtype: torch.dtype, device: torch.device) -> bool:
 
 def cache_file(dtype: torch.dtype) -> Path:
     """Where the choice is kept; the name tells torch, chip, instruction set and threads apart."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     parts = (
         torch.__version__,
         _chip(),
@@ -112,7 +112,9 @@ def _measure(dtype: torch.dtype) -> Kernels:
     }
     gflops = _race(contest)
     forward = "onednn" if gflops["forward onednn"] > gflops["forward torch"] else "torch"
-    gradient = "onednn" if gflops["gradient onednn"] > gflops["gradient torch"] else "torch"
+    # With torch's forward, torch's own autograd computes the gradients.
+    wins = gflops["gradient onednn"] > gflops["gradient torch"]
+    gradient = "onednn" if forward == "onednn" and wins else "torch"
     return Kernels(forward, gradient, gflops, "the faster as measured on this machine")
 
 

@@ -37,7 +37,7 @@ def unpad(model: Model) -> Model:
     if is_unpadded(model):
         return model
     family, head = recognise(model)
-    _check(model, family)
+    check(model, family)
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
     model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
@@ -93,7 +93,8 @@ def recognise(model: nn.Module) -> tuple[Family, Head]:
     )
 
 
-def _check(model: nn.Module, family: Family) -> None:
+def check(model: nn.Module, family: Family) -> None:
+    """Refuse a model of a known family whose config asks for something that `unpad` does not do."""
     config: Any = model.config
     for name, module in model.named_modules():
         if hasattr(type(module), "_yanma_stock"):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ConfigError
 from .examples import NO_TOKEN
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _call(
 def _check_room(tokenizer: PreTrainedTokenizerBase, max_length: int, *, pair: bool) -> None:
     special = tokenizer.num_special_tokens_to_add(pair=pair)
     if max_length <= special:  # the tokenizer would not cut at all
-        raise ValueError(
+        raise ConfigError(
             f"max_length is {max_length}, but {special} special tokens are added; it must be more"
         )
 

@@ -138,7 +138,10 @@ class Config(_Section):
 
     out: str = Field(description="folder of the run")
     seed: int = Field(
-        default=0, description="of fresh weights, order, dropout and the share that is held out"
+        ge=0,
+        le=2**63 - 1,
+        default=0,
+        description="of fresh weights, order, dropout and the share that is held out",
     )
     masking: Literal["dynamic", "static"] = Field(
         default="dynamic",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -23,7 +22,7 @@ from .ready import Data
 from .records import Curves, Records
 from .reports import table
 from .setup import open_run, set_up
-from .stepper import Moved, Stepper
+from .stepper import Stepper
 from .steps import Step, cut_epoch
 
 
@@ -80,9 +79,8 @@ def train(config: Config, *, overwrite: bool = False) -> Trained:
                 rate = optim.learning_rate * scale(
                     done, num_steps, warmup=optim.warmup, schedule=optim.schedule
                 )
-                moved = stepper.move(step, learning_rate=rate, seed=_dropout_seed(config.seed, done))
+                moved = stepper.move(step, learning_rate=rate, seed=_dropout_seed(config.seed, epoch))
                 done += 1
-                _refuse_nonsense(moved, epoch, done)
                 losses.append(moved.loss)
                 speed.add(moved.lengths, moved.slots, moved.seconds)
                 curves.step(done, moved, rate)
@@ -129,16 +127,9 @@ def _epochs(config: Config, data: Data) -> list[list[Step]]:
     ]
 
 
-def _dropout_seed(seed: int, step: int) -> int:
-    """63 bits that follow from the run's seed and the number of the step."""
-    return int.from_bytes(blake2b(f"dropout/{seed}/{step}".encode(), digest_size=8).digest()) >> 1
-
-
-def _refuse_nonsense(moved: Moved, epoch: int, step: int) -> None:
-    if not math.isfinite(moved.loss):
-        raise ConfigError(
-            f"the loss became {moved.loss} in epoch {epoch}, step {step}; a lower learning_rate or more warmup may help"
-        )
+def _dropout_seed(seed: int, epoch: int) -> int:
+    """63 bits that follow from the run's seed and the epoch: with the example's id they key its dropout."""
+    return int.from_bytes(blake2b(f"dropout/{seed}/{epoch}".encode(), digest_size=8).digest()) >> 1
 
 
 def _epoch_line(epoch: int, epochs: int, losses: list[float], speed: Speed, validation: Evaluation) -> str:

@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -109,13 +110,14 @@ def predict(ready: Ready, lines: Iterable[bytes], out: BinaryIO, complain: Compl
     """Answer JSON objects, one a line, in their order: each with its own fields and `predicted_...` ones.
 
     A line that cannot be used gets no answer: `complain` is told why, with `source:line`, and the next one is read.
-    Returns how many lines that were. Empty lines are passed over.
+    Returns how many lines that were. Empty lines are passed over. `complain` also hears, at the end, how many texts
+    were cut because they are longer than the model's `max_length`.
     """
-    refused = 0
+    refused = cut = 0
     for window in windows(lines):
         asked = _asked(ready, [(f"{source}:{number}", line) for number, line in window if line.strip()])
-        errors = [reason for _, reason in asked if isinstance(reason, DataError)]
-        usable = [(fields, example) for fields, example in asked if isinstance(example, Example)]
+        errors = [reason for _, reason in asked.rows if isinstance(reason, DataError)]
+        usable = [(fields, example) for fields, example in asked.rows if isinstance(example, Example)]
         predictions = ready.predict([example for _, example in usable])
         for (fields, _), prediction in zip(usable, predictions, strict=True):
             out.write(
@@ -125,6 +127,9 @@ def predict(ready: Ready, lines: Iterable[bytes], out: BinaryIO, complain: Compl
         for error in errors:
             complain(str(error))
         refused += len(errors)
+        cut += asked.truncated
+    if cut:
+        complain(f"{source}: {cut} texts are longer than {ready.config.model.max_length} tokens and were cut")
     return refused
 
 
@@ -135,7 +140,17 @@ def _opened(file: Path | None) -> BinaryIO:
     return cast(BinaryIO, gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
 
 
-def _asked(ready: Ready, lines: Sequence[tuple[str, bytes]]) -> list[tuple[Fields, Example | DataError]]:
+@dataclass(frozen=True)
+class _Asked:
+    """What some lines ask."""
+
+    rows: tuple[tuple[Fields, Example | DataError], ...]
+    """One a line: its fields with its example, or with why it cannot be used."""
+    truncated: int
+    """Texts that were cut."""
+
+
+def _asked(ready: Ready, lines: Sequence[tuple[str, bytes]]) -> _Asked:
     """Of each (place, line) all its fields, and what the model reads of them or why it cannot."""
     try:
         fields, rows = [], []
@@ -145,11 +160,12 @@ def _asked(ready: Ready, lines: Sequence[tuple[str, bytes]]) -> list[tuple[Field
             fields.append(json.loads(text))
         max_length = cast(int, ready.config.model.max_length)
         encoded = ready.task.encode(rows, ready.tokenizer, max_length=max_length)
-        return list(zip(fields, encoded.examples, strict=True))
+        return _Asked(tuple(zip(fields, encoded.examples, strict=True)), encoded.truncated)
     except DataError as error:  # one of them cannot be used: find it by taking each alone
         if len(lines) == 1:
-            return [({}, error)]
-        return [answer for line in lines for answer in _asked(ready, [line])]
+            return _Asked((({}, error),), 0)
+        each = [_asked(ready, [line]) for line in lines]
+        return _Asked(tuple(row for one in each for row in one.rows), sum(one.truncated for one in each))
 
 
 def _decoded(line: bytes, where: str) -> str:

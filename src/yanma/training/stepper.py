@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ..errors import ConfigError
 from ..tasks import Example, flat_labels
 from .ready import Ready
 from .steps import Step, share
@@ -46,12 +48,16 @@ class Stepper:
         self._lengths = [len(example.input_ids) for example in examples]
 
     def move(self, step: Step, *, learning_rate: float, seed: int) -> Moved:
-        """Move once on the examples of `step`; `seed` is dropout's."""
+        """Move once on the examples of `step`; `seed` is dropout's.
+
+        Raises ConfigError, and moves nothing, where loss or gradient is no number.
+        """
         begin = time.perf_counter()
         self._model.train()
         loss = self._gradient(step, seed)
         parameters = [p for p in self._model.parameters() if p.requires_grad]
         norm = self._accelerator.clip_grad_norm_(parameters, self._ready.config.optim.clip_norm)
+        _refuse_nonsense(float(loss), float(norm))
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.step()
@@ -85,3 +91,11 @@ class Stepper:
             total += loss.detach()
         loss_of_all: Tensor = self._accelerator.reduce(total, reduction="sum")
         return loss_of_all
+
+
+def _refuse_nonsense(loss: float, gradient_norm: float) -> None:
+    if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+        raise ConfigError(
+            f"the loss became {loss} and its gradient {gradient_norm} long; "
+            f"a lower learning_rate or more warmup may help"
+        )
