@@ -1,0 +1,436 @@
+"""Arguments in every form that a stock model takes; what a stock model would refuse or ignore is never half taken."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import transformers
+
+import yanma
+from models.builders import FAMILIES, SLOTS, build, every_head, rectangle, scored
+from models.test_exactness import sharpened
+from yanma.models.families import Family, after_padding_id
+
+BY_TYPE = {family.model_type: family for family in FAMILIES}
+BERT = BY_TYPE["bert"]
+TOKENS, CLASSES, SPANS = (
+    "BertForTokenClassification",
+    "BertForSequenceClassification",
+    "BertForQuestionAnswering",
+)
+CAUSAL = [(family, name) for family, name in every_head() if family.heads[name].loss == "next_token"]
+LABELLED = [
+    (family, name)
+    for family, name in every_head()
+    if family.heads[name].token_labels or family.heads[name].document_labels
+]
+PAIRS = pytest.mark.parametrize("name", [TOKENS, CLASSES])
+
+
+def pair(name: str, family: Family = BERT, **settings):
+    """The stock model, the unpadded one, and arguments without labels."""
+    stock = sharpened(build(family, name, **settings))
+    data = rectangle(family, name)
+    inputs = {key: data.kwargs[key] for key in ("input_ids", "attention_mask")}
+    return stock, yanma.unpad(copy.deepcopy(stock)), inputs, data
+
+
+def assert_same(found, expected, head, valid):
+    found, expected = scored(found, head, valid), scored(expected, head, valid)
+    assert found.keys() == expected.keys() and expected
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-5, msg=lambda text: f"{key}: {text}")  # noqa: B023
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+@pytest.mark.parametrize("suffix", ["ForTokenClassification", "ForSequenceClassification"])
+def test_an_argument_that_is_none_is_not_given(family: Family, suffix: str):
+    """As wrappers do, which hand on everything they know."""
+    name = next(name for name in family.heads if name.endswith(suffix))
+    stock, ours, inputs, data = pair(name, family)
+    names = ["position_ids", "inputs_embeds", "labels", "output_hidden_states", "output_attentions"]
+    nones = dict.fromkeys(names + ["token_type_ids"] * family.token_types)
+    assert_same(ours(**inputs, **nones), stock(**inputs, **nones), family.heads[name], data.valid)
+
+
+@PAIRS
+@pytest.mark.parametrize("return_dict", [None, True, False])
+@pytest.mark.parametrize("configured", [True, False])
+def test_return_dict_means_what_it_means_to_the_stock_model(
+    name: str, return_dict: bool | None, configured: bool
+):
+    stock, ours, inputs, _ = pair(name, return_dict=configured)
+    expected, found = stock(**inputs, return_dict=return_dict), ours(**inputs, return_dict=return_dict)
+    assert type(found) is type(expected) and len(found) == len(expected)
+
+
+@PAIRS
+@pytest.mark.parametrize("chosen", [True, False, 1, 0, [0], [-1], [0, 2]])
+def test_hidden_states_are_chosen_as_from_the_stock_model(name: str, chosen):
+    stock, ours, inputs, data = pair(name)
+    expected, found = (model(**inputs, output_hidden_states=chosen).hidden_states for model in (stock, ours))
+    if expected is None:
+        assert found is None
+        return
+    assert [state is None for state in found] == [state is None for state in expected]
+    for state, truth in zip(found, expected, strict=True):
+        if truth is not None:
+            assert state.shape == truth.shape
+            torch.testing.assert_close(state[data.valid], truth[data.valid], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+def test_hidden_states_wished_for_in_the_config_are_whole(family: Family):
+    """A document-level head needs first tokens only, but who asks for hidden states gets all of them."""
+    name = next(name for name in family.heads if name.endswith("ForSequenceClassification"))
+    stock, ours, inputs, data = pair(name, family, output_hidden_states=True)
+    assert_same(ours(**inputs), stock(**inputs), family.heads[name], data.valid)
+
+
+def test_all_arguments_may_be_positional():
+    stock, ours, inputs, data = pair(TOKENS)
+    types, places = (torch.arange(SLOTS) > 3).long().expand(6, -1), torch.arange(SLOTS).expand(6, -1) + 1
+    arguments = inputs["input_ids"], inputs["attention_mask"], types, places
+    assert_same(ours(*arguments), stock(*arguments), BERT.heads[TOKENS], data.valid)
+
+
+def test_arguments_too_many_or_given_twice_are_refused_as_by_any_function():
+    _, ours, inputs, _ = pair(TOKENS)
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        ours(inputs["input_ids"], *[None] * 20)
+    with pytest.raises(TypeError, match="multiple values for argument 'input_ids'"):
+        ours(inputs["input_ids"], input_ids=inputs["input_ids"])
+
+
+def test_without_a_mask_every_slot_is_a_token():
+    stock, ours, inputs, data = pair(TOKENS)
+    everything = torch.ones_like(data.valid)
+    assert_same(ours(inputs["input_ids"]), stock(inputs["input_ids"]), BERT.heads[TOKENS], everything)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.float32])
+def test_a_mask_of_any_dtype_serves(dtype: torch.dtype):
+    _, ours, inputs, _ = pair(TOKENS)
+    other = inputs | {"attention_mask": inputs["attention_mask"].to(dtype)}
+    assert torch.equal(ours(**other).logits, ours(**inputs).logits)
+
+
+@pytest.mark.parametrize("shape", [(SLOTS,), (1, SLOTS), (6, SLOTS)])
+def test_position_ids_of_one_row_serve_all_rows(shape: tuple[int, ...]):
+    stock, ours, inputs, data = pair(TOKENS)
+    places = torch.arange(SLOTS).flip(0).expand(shape)
+    found = ours(**inputs, position_ids=places)
+    assert_same(found, stock(**inputs, position_ids=places.expand(6, -1)), BERT.heads[TOKENS], data.valid)
+
+
+@pytest.mark.parametrize(
+    "family", [BY_TYPE["roberta"], BY_TYPE["xlm-roberta"]], ids=lambda family: family.model_type
+)
+def test_padding_ids_among_the_tokens_are_counted_as_robertas_do(family: Family):
+    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+    stock, ours, inputs, data = pair(name, family)
+    ids = inputs["input_ids"].clone()
+    ids[0, 2], ids[2, 0], ids[5, 3:5] = 1, 1, 1
+    inputs["input_ids"] = ids
+    expected = stock(**inputs)
+    assert_same(ours(**inputs), expected, family.heads[name], data.valid)
+    batch = yanma.PackedBatch.from_padded(ids, data.valid)
+    torch.testing.assert_close(ours(batch).logits, expected.logits[data.valid], rtol=1e-5, atol=1e-5)
+
+
+def test_robertas_positions_by_definition():
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        lengths = torch.randint(1, 6, (4,), generator=draw).tolist()
+        documents = [torch.randint(0, 3, (length,), generator=draw) for length in lengths]
+        slots = torch.cat([torch.arange(length) for length in lengths])
+        expected = [
+            1 if token == 1 else 1 + int((document[: place + 1] != 1).sum())
+            for document in documents
+            for place, token in enumerate(document.tolist())
+        ]
+        assert after_padding_id(torch.cat(documents), slots, 1).tolist() == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+def test_documents_of_one_token_each(family: Family):
+    """As many documents as tokens: nothing may take the one for the other."""
+    for name in family.heads:
+        stock = sharpened(build(family, name))
+        batch = yanma.PackedBatch.from_sequences([[token] for token in (7, 9, 8, 9)])
+        ids = (
+            batch.input_ids.view(-1, 2, 1)
+            if family.heads[name].loss == "choice"
+            else batch.input_ids[:, None]
+        )
+        expected = stock(ids)[0].detach()
+        found = yanma.unpad(copy.deepcopy(stock))(batch)[0].detach()
+        torch.testing.assert_close(found.flatten(), expected.flatten(), rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_token_types_of_a_batch_are_used():
+    stock, ours, inputs, data = pair(TOKENS)
+    types = (torch.arange(SLOTS) > 3).long().expand(6, -1)
+    batch = yanma.PackedBatch.from_padded(inputs["input_ids"], data.valid, types)
+    expected = stock(**inputs, token_type_ids=types).logits[data.valid]
+    torch.testing.assert_close(ours(batch).logits, expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(ours(batch).logits, ours(**inputs).logits[data.valid], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "labels"),
+    [
+        ({"num_labels": 1}, torch.arange(6.0)),
+        ({"num_labels": 1}, torch.arange(6.0)[:, None]),
+        ({"num_labels": 3}, torch.rand(6, 3)),
+        ({"num_labels": 3, "problem_type": "regression"}, torch.rand(6, 3)),
+        ({"num_labels": 3}, torch.tensor([0, 1, 2, 0, 1, 2])),
+        ({"num_labels": 3}, torch.tensor([0, -100, 2, 0, -100, 2])),
+    ],
+    ids=[
+        "regression",
+        "regression (N, 1)",
+        "several labels",
+        "regression of 3",
+        "one label",
+        "with unlabelled",
+    ],
+)
+def test_every_kind_of_document_label_gives_the_stock_loss(settings, labels):
+    stock, ours, inputs, data = pair(CLASSES, **settings)
+    expected = stock(**inputs, labels=labels).loss
+    torch.testing.assert_close(ours(**inputs, labels=labels).loss, expected, rtol=1e-5, atol=1e-6)
+    batch = yanma.PackedBatch.from_sequences(data.documents)
+    torch.testing.assert_close(ours(batch, labels=labels).loss, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("family", "name"), LABELLED, ids=[name for _, name in LABELLED])
+def test_a_packed_batch_takes_labels_and_gives_the_padded_loss(family: Family, name: str):
+    head, data = family.heads[name], rectangle(family, name)
+    model = yanma.unpad(sharpened(build(family, name)))
+    labels = {key: data.kwargs[key] for key in (*head.token_labels, *head.document_labels)}
+    flat = {key: value[data.valid] if key in head.token_labels else value for key, value in labels.items()}
+    batch = yanma.PackedBatch.from_sequences(data.documents)
+    assert torch.equal(model(batch, **flat).loss, model(**data.kwargs).loss)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+def test_one_span_label_without_the_other_gives_no_loss_as_in_the_stock_model(family: Family):
+    name = next(name for name, head in family.heads.items() if head.loss == "span")
+    stock, ours, inputs, data = pair(name, family)
+    positions = torch.zeros(6, dtype=torch.long)
+    for label in ("start_positions", "end_positions"):
+        assert stock(**inputs, **{label: positions}).loss is None
+        found = ours(**inputs, **{label: positions})
+        assert found.loss is None
+        assert_same(found, stock(**inputs), family.heads[name], data.valid)
+
+
+def test_span_labels_outside_their_document_are_ignored_in_any_company():
+    _, ours, inputs, data = pair(SPANS)
+    inside = torch.tensor([2, 0, 3, 1, 0, 5])
+    outside = inside.clone()
+    outside[1], outside[4] = 3, 25  # the first slot of padding, and beyond the row
+    kept = [0, 2, 3, 5]
+    expected = ours(
+        yanma.PackedBatch.from_sequences([data.documents[i] for i in kept]),
+        start_positions=inside[kept],
+        end_positions=inside[kept],
+    ).loss
+    answers = {"start_positions": outside, "end_positions": outside}
+    batch = yanma.PackedBatch.from_sequences(data.documents)
+    for loss in (ours(**inputs, **answers).loss, ours(batch, **answers).loss):
+        assert loss.isfinite()
+        torch.testing.assert_close(loss, expected)
+
+
+def test_hidden_slots_never_win_a_span():
+    _, ours, inputs, data = pair(SPANS)
+    output = ours(**inputs)
+    for scores in (output.start_logits, output.end_logits):
+        assert bool(data.valid.gather(1, scores.argmax(1)[:, None]).all())
+        assert not scores.softmax(1)[~data.valid].any()
+
+
+@pytest.mark.parametrize(("family", "name"), CAUSAL, ids=[name for _, name in CAUSAL])
+def test_a_causal_head_never_looks_ahead(family: Family, name: str):
+    model = yanma.unpad(sharpened(build(family, name)))
+    documents = rectangle(family, name).documents
+    batch = yanma.PackedBatch.from_sequences(documents)
+    with torch.no_grad():
+        before = batch.unpack(model(batch).logits)
+        for place in (1, 5, 16):
+            changed = [document.clone() for document in documents]
+            changed[0][place] = 99 if changed[0][place] != 99 else 98
+            after = batch.unpack(model(yanma.PackedBatch.from_sequences(changed)).logits)
+            assert torch.equal(after[0][:place], before[0][:place]), f"token {place} was seen before its turn"
+            assert not torch.equal(after[0][place:], before[0][place:])
+            assert all(torch.equal(a, b) for a, b in zip(after[1:], before[1:], strict=True))
+
+
+@pytest.mark.parametrize(("family", "name"), CAUSAL, ids=[name for _, name in CAUSAL])
+def test_causal_logits_with_padding_on_the_left_and_holes_are_the_stock_models(family: Family, name: str):
+    stock, ours, inputs, data = pair(name, family)
+    holes = inputs["attention_mask"].clone()
+    holes[0, 4:6], holes[5, 0] = 0, 0
+    left = {key: value.flip(1) for key, value in inputs.items()}
+    for changed in (left, inputs | {"attention_mask": holes}):
+        valid = changed["attention_mask"].bool()
+        assert_same(ours(**changed), stock(**changed), family.heads[name], valid)
+    del data
+
+
+@pytest.mark.parametrize(("family", "name"), CAUSAL, ids=[name for _, name in CAUSAL])
+def test_no_document_predicts_the_first_token_of_the_next(family: Family, name: str):
+    model = yanma.unpad(sharpened(build(family, name)))
+    documents = rectangle(family, name).documents
+    batch = yanma.PackedBatch.from_sequences(documents)
+    logits = batch.unpack(model(batch).logits)
+    by_hand = [
+        torch.nn.functional.cross_entropy(scores[:-1], document[1:], reduction="none")
+        for scores, document in zip(logits, documents, strict=True)
+    ]
+    torch.testing.assert_close(model(batch, labels=batch.input_ids).loss, torch.cat(by_hand).mean())
+    alone = [yanma.PackedBatch.from_sequences([document]) for document in documents if len(document) > 1]
+    losses = [model(one, labels=one.input_ids).loss * (len(one.input_ids) - 1) for one in alone]
+    scored_tokens = sum(len(one.input_ids) - 1 for one in alone)
+    torch.testing.assert_close(model(batch, labels=batch.input_ids).loss, sum(losses) / scored_tokens)
+
+
+FOUR = yanma.PackedBatch.from_sequences([[5, 6, 7], [8]])
+ZEROS = torch.zeros(2, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "keywords", "message"),
+    [
+        (
+            TOKENS,
+            (),
+            {"input_ids": FOUR},
+            "a PackedBatch has no name: give it as the only positional argument",
+        ),
+        (TOKENS, (FOUR,), {"input_ids": FOUR.input_ids}, "input_ids is part of a PackedBatch"),
+        (TOKENS, (FOUR,), {"position_ids": FOUR.position_ids}, "position_ids is part of a PackedBatch"),
+        (TOKENS, (FOUR,), {"labels": torch.zeros(9).long()}, r"labels is \(9,\); the pack has 4 tokens"),
+        (TOKENS, (FOUR,), {"labels": torch.zeros(2, 3).long()}, r"labels is \(2, 3\); the pack has 4 tokens"),
+        (CLASSES, (FOUR,), {"labels": torch.zeros(3).long()}, r"labels is \(3,\); there are 2 documents"),
+        (CLASSES, (FOUR,), {"labels": torch.tensor(1)}, r"labels is \(\); there are 2 documents"),
+        (
+            SPANS,
+            (FOUR,),
+            {"start_positions": torch.zeros(3).long(), "end_positions": ZEROS},
+            r"start_positions is \(3,\)",
+        ),
+        (
+            "BertForMultipleChoice",
+            (FOUR,),
+            {"labels": torch.zeros(3).long()},
+            r"labels is \(3,\); there are 2 documents",
+        ),
+        (TOKENS, (torch.zeros(0, 5).long(),), {}, r"the input is \(0, 5\): there is no token in it"),
+        (TOKENS, (torch.zeros(2, 0).long(),), {}, r"the input is \(2, 0\): there is no token in it"),
+        (
+            TOKENS,
+            (ZEROS[None],),
+            {"inputs_embeds": torch.zeros(1, 2, 32)},
+            "exactly one of input_ids and inputs_embeds",
+        ),
+        (
+            TOKENS,
+            (ZEROS[None],),
+            {"labels": torch.zeros(1, 3).long()},
+            r"labels is \(1, 3\); it must begin with \(1, 2\)",
+        ),
+        (TOKENS, (ZEROS[None],), {"token_type_ids": torch.zeros(2, 2).long()}, r"token_type_ids is \(2, 2\)"),
+        (
+            TOKENS,
+            (ZEROS[None],),
+            {"attention_mask": torch.ones(1, 3)},
+            r"attention_mask must be \(1, 2\).*got \(1, 3\)",
+        ),
+        (TOKENS, (ZEROS[None],), {"use_cache": True}, "does not do use_cache"),
+        (
+            TOKENS,
+            (ZEROS[None],),
+            {"encoder_hidden_states": torch.zeros(1, 2, 32)},
+            "does not do encoder_hidden_states",
+        ),
+        (TOKENS, (ZEROS[None],), {"encoder_attention_mask": ZEROS}, "does not do encoder_attention_mask"),
+        (TOKENS, (ZEROS[None],), {"head_mask": torch.ones(4)}, "does not do head_mask"),
+        ("BertLMHeadModel", (ZEROS[None],), {"logits_to_keep": 1}, "does not do logits_to_keep"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_by_name(name, arguments, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        yanma.unpad(build(BERT, name))(*arguments, **keywords)
+
+
+def test_a_config_that_wishes_for_attention_weights_is_refused():
+    model = yanma.unpad(build(BERT, TOKENS, attn_implementation="eager", output_attentions=True))
+    with pytest.raises(yanma.Unsupported, match=r"does not do output_attentions \(attention weights"):
+        model(FOUR)
+    with pytest.raises(yanma.Unsupported, match="chunk_size_feed_forward is 5"):
+        yanma.unpad(build(BERT, TOKENS, chunk_size_feed_forward=5))
+
+
+@pytest.mark.parametrize("outer_first", [True, False])
+def test_half_an_unpadded_model_cannot_be_unpadded_again(outer_first: bool):
+    stock, _, inputs, _ = pair(CLASSES)
+    expected = stock(**inputs).logits
+    first, second = (stock, stock.bert) if outer_first else (stock.bert, stock)
+    yanma.unpad(first)
+    with pytest.raises(
+        yanma.Unsupported, match=r"is unpadded already: restore the model on which unpad was called"
+    ):
+        yanma.unpad(second)
+    torch.testing.assert_close(stock(**inputs).logits, expected, rtol=1e-5, atol=1e-5)
+    yanma.restore(first)
+    assert torch.equal(stock(**inputs).logits, expected)
+
+
+def test_the_parts_of_an_unpadded_model_are_stock_models_by_themselves():
+    stock, ours, inputs, data = pair(CLASSES)
+    expected, found = stock.bert(**inputs), ours.bert(**inputs)
+    torch.testing.assert_close(
+        found.last_hidden_state[data.valid], expected.last_hidden_state[data.valid], rtol=1e-5, atol=1e-5
+    )
+    torch.testing.assert_close(found.pooler_output, expected.pooler_output, rtol=1e-5, atol=1e-5)
+
+
+def test_a_stock_head_may_stand_on_an_unpadded_base():
+    stock, _, inputs, _ = pair(CLASSES)
+    expected = stock(**inputs).logits
+    yanma.unpad(stock.bert)
+    torch.testing.assert_close(stock(**inputs).logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("previous", ["eager", "sdpa"])
+def test_restore_gives_back_the_attention_that_was_chosen(previous: str):
+    stock = build(BERT, TOKENS, attn_implementation=previous)
+    inputs = {key: rectangle(BERT, TOKENS).kwargs[key] for key in ("input_ids", "attention_mask")}
+    expected = stock(**inputs).logits
+    assert stock.config._attn_implementation == previous
+    assert yanma.restore(yanma.unpad(stock)).config._attn_implementation == previous
+    assert torch.equal(stock(**inputs).logits, expected)
+
+
+def test_a_failed_forward_leaves_no_trace():
+    stock, ours, inputs, data = pair(TOKENS)
+    expected = ours(**inputs).logits
+    with pytest.raises(IndexError):
+        ours(inputs["input_ids"] + 10_000, inputs["attention_mask"])
+    assert torch.equal(ours(**inputs).logits, expected)
+    assert_same(stock(**inputs), ours(**inputs), BERT.heads[TOKENS], data.valid)
+
+
+def test_a_base_model_without_a_pooler_takes_padding_on_the_left():
+    stock = sharpened(transformers.BertModel(build(BERT, "BertModel").config, add_pooling_layer=False).eval())
+    ours = yanma.unpad(copy.deepcopy(stock))
+    inputs = {k: rectangle(BERT, TOKENS).kwargs[k].flip(1) for k in ("input_ids", "attention_mask")}
+    valid = inputs["attention_mask"].bool()
+    expected, found = stock(**inputs), ours(**inputs)
+    assert found.pooler_output is None
+    torch.testing.assert_close(found[0][valid], expected[0][valid], rtol=1e-5, atol=1e-5)

@@ -1,0 +1,192 @@
+"""A document's bits are its own in any company: both kernels, both dtypes, narrow heads, dropout."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+import torch
+
+import yanma
+from models.builders import FAMILIES, build, every_head, gradient, rectangle
+from models.test_exactness import HEADS, sharpened
+from yanma.models.families import Family
+from yanma.models.kernels import Kernels
+from yanma.models.linear import linear
+
+BY_TYPE = {family.model_type: family for family in FAMILIES}
+KERNELS = pytest.mark.parametrize("kernel", ["torch", "onednn"])
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+
+
+@pytest.fixture
+def chosen(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = Kernels(kernel, kernel, {}, "told by the test")
+    monkeypatch.setattr("yanma.models.linear.fastest", lambda dtype, device: choice)
+
+
+def random_documents(count: int, longest: int = 40) -> list[torch.Tensor]:
+    draw = random.Random(5)
+    lengths = [
+        draw.choice([1, 1, 2, 3, 4, 7, 12, 13, 16, 17, draw.randint(1, longest)]) for _ in range(count)
+    ]
+    return [torch.tensor([draw.randint(5, 99) for _ in range(length)]) for length in lengths]
+
+
+def per_document(output, head, batch) -> list[tuple[torch.Tensor, ...]]:
+    """All tensors of an output, cut into documents."""
+    cut = [
+        batch.unpack(value) if key in head.token_outputs else value.split(1)
+        for key, value in output.items()
+        if isinstance(value, torch.Tensor)
+    ]
+    return list(zip(*cut, strict=True))
+
+
+NARROW = {
+    "ElectraForPreTraining": {},
+    "BertForSequenceClassification": {"num_labels": 1},
+    "RobertaForTokenClassification": {"num_labels": 2, "num_attention_heads": 1},
+    "DistilBertModel": {"dim": 64, "n_heads": 1},
+    "XLMRobertaModel": {"hidden_size": 128, "num_attention_heads": 2, "hidden_act": "gelu_new"},
+}
+
+
+@KERNELS
+@DTYPES
+@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.usefixtures("chosen")
+def test_bits_do_not_depend_on_company_whatever_the_kernel_and_sizes(
+    name: str, dtype: torch.dtype, kernel: str
+):
+    family = next(family for family, known in every_head() if known == name)
+    model = yanma.unpad(sharpened(build(family, name, **NARROW[name])).to(dtype))
+    documents = random_documents(60)
+    batch = yanma.PackedBatch.from_sequences(documents)
+    with torch.no_grad():
+        together = per_document(model(batch), family.heads[name], batch)
+        for index, document in enumerate(documents):
+            own = yanma.PackedBatch.from_sequences([document])
+            (alone,) = per_document(model(own), family.heads[name], own)
+            for whole, part in zip(together[index], alone, strict=True):
+                assert torch.equal(whole, part), f"document {index} of {len(document)} tokens"
+
+
+@KERNELS
+@DTYPES
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [(32, 1), (128, 1), (32, 2), (384, 2), (64, 15), (32, 16), (384, 384)]
+)
+@pytest.mark.usefixtures("chosen")
+def test_a_row_of_a_product_does_not_depend_on_the_number_of_rows(inputs, outputs, dtype, kernel):
+    draw = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randn(*shape, generator=draw).to(dtype)
+        for shape in ((3000, inputs), (outputs, inputs), (outputs,))
+    )
+    whole = linear(x, weight, bias)
+    for count in (1, 2, 3, 5, 8, 11, 15, 16, 17, 20, 32, 33, 64, 65, 129):
+        for start in range(0, min(3000, 200 * count) - count, count):
+            part = linear(x[start : start + count], weight, bias)
+            assert torch.equal(part, whole[start : start + count]), f"{count} rows from {start}"
+
+
+@HEADS
+@pytest.mark.parametrize("mode", ["fp32", "bf16"])
+def test_with_dropout_a_documents_bits_depend_on_its_id_and_the_seed_alone(
+    family: Family, name: str, mode: str
+):
+    head = family.heads[name]
+    model = yanma.unpad(sharpened(build(family, name, **dropouts(family)))).train()
+    model = model.bfloat16() if mode == "bf16" else model
+    documents = rectangle(family, name).documents
+    ids = [40 + index for index in range(len(documents))]
+    batch = yanma.PackedBatch.from_sequences(documents, ids=ids)
+    other_order = yanma.PackedBatch.from_sequences(documents[::-1], ids=ids[::-1])
+    with torch.no_grad():
+        together = per_document(model(batch, seed=3), head, batch)
+        turned = per_document(model(other_order, seed=3), head, other_order)[::-1]
+        other_seed = per_document(model(batch, seed=4), head, batch)
+        for index, document in enumerate(documents):
+            own = yanma.PackedBatch.from_sequences([document], ids=[ids[index]])
+            (alone,) = per_document(model(own, seed=3), head, own)
+            for whole, again, part, other in zip(
+                together[index], turned[index], alone, other_seed[index], strict=True
+            ):
+                assert torch.equal(whole, part), f"document {index} has other bits alone"
+                assert torch.equal(whole, again), f"document {index} has other bits in another order"
+                assert not torch.equal(whole, other), f"document {index} does not follow the seed"
+
+
+def dropouts(family: Family) -> dict[str, float]:
+    if family.model_type == "distilbert":
+        return {"dropout": 0.2, "attention_dropout": 0.2, "seq_classif_dropout": 0.2, "qa_dropout": 0.2}
+    own = (
+        {"summary_first_dropout": 0.2, "summary_last_dropout": 0.2} if family.model_type == "electra" else {}
+    )
+    return {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2, "classifier_dropout": 0.2} | own
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+def test_equal_documents_with_other_ids_drop_other_things(family: Family):
+    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+    model = yanma.unpad(build(family, name, **dropouts(family))).train()
+    twins = yanma.PackedBatch.from_sequences([[5, 6, 7]] * 3, ids=[1, 2, 1])
+    first, second, third = twins.unpack(model(twins, seed=0).logits)
+    assert torch.equal(first, third) and not torch.equal(first, second)
+    assert not any(torch.equal(*pair) for pair in pairwise(first)), "tokens share their dropout"
+
+
+@pytest.mark.parametrize("attention_only", [False, True], ids=["everywhere", "attention"])
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+def test_with_dropout_gradients_of_the_parts_add_up_to_the_whole(family: Family, attention_only: bool):
+    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+    settings = dropouts(family)
+    if attention_only:
+        settings = {key: 0.2 if "attention" in key else 0.0 for key in settings}
+    model = yanma.unpad(sharpened(build(family, name, **settings))).train()
+    documents = random_documents(20)
+
+    def summed(*cuts: range) -> torch.Tensor:
+        model.zero_grad()
+        for cut in cuts:
+            batch = yanma.PackedBatch.from_sequences([documents[i] for i in cut], ids=list(cut))
+            model(batch, seed=1).logits.square().sum().backward()
+        return gradient(model)
+
+    whole = summed(range(20))
+    assert whole.norm() > 0
+    for cuts in ([range(0, 20, 2), range(1, 20, 2)], [range(i, i + 1) for i in range(20)]):
+        assert (summed(*cuts) - whole).norm() <= 1e-5 * whole.norm()
+
+
+def test_dropout_keeps_the_expectation():
+    """The mean over many seeds is the model without dropout, as its one dropout stands before a linear layer."""
+    name = "BertForTokenClassification"
+    model = yanma.unpad(sharpened(build(BY_TYPE["bert"], name, classifier_dropout=0.3)))
+    batch = yanma.PackedBatch.from_sequences([[5, 6, 7], [8]])
+    with torch.no_grad():
+        expected = model.eval()(batch).logits
+        model.train()
+        draws = torch.stack([model(batch, seed=seed).logits for seed in range(600)])
+    deviations = (draws.mean(0) - expected) / (draws.std(0) / 600**0.5)
+    assert deviations.abs().max() < 5
+
+
+def test_padded_rows_are_known_to_dropout_by_their_place():
+    name = "BertForTokenClassification"
+    family, data = BY_TYPE["bert"], rectangle(BY_TYPE["bert"], name)
+    model = yanma.unpad(build(family, name, **dropouts(family))).train()
+    batch = yanma.PackedBatch.from_sequences(data.documents, ids=range(len(data.documents)))
+    arguments = {key: data.kwargs[key] for key in ("input_ids", "attention_mask")}
+    assert torch.equal(model(**arguments, seed=5).logits[data.valid], model(batch, seed=5).logits)
+
+
+def test_eval_mode_has_no_dropout_and_needs_no_seed():
+    name = "BertForTokenClassification"
+    model = yanma.unpad(build(BY_TYPE["bert"], name, **dropouts(BY_TYPE["bert"]))).eval()
+    batch = yanma.PackedBatch.from_sequences([[5, 6, 7]])
+    state = torch.get_rng_state()
+    assert torch.equal(model(batch).logits, model(batch, seed=9).logits)
+    assert torch.equal(torch.get_rng_state(), state), "torch's generator was advanced"
