@@ -241,7 +241,8 @@ def config(folder: Path, weights: Path) -> Config:
     from .training.config import load
 
     data = {name: str(folder / "data" / f"{name}.jsonl") for name in SHARES}
-    # Half of MiniLM's weights are word vectors: a thousand texts teach them little, and moving them takes a third of a step.
+    # Half of MiniLM's weights are word vectors: a thousand texts teach them little, and moving them takes a third
+    # of a step.
     model = {"model": str(weights), "max_length": MAX_LENGTH, "dropout": 0.05, "freeze": "embeddings"}
     optim = {"learning_rate": 3e-4, "epochs": EPOCHS, "batch_size": 16}
     return load(
