@@ -37,7 +37,7 @@ SHARES = {"train": 70, "validation": 10, "test": 20}
 """Percent of the texts of each topic."""
 MAX_LENGTH = 128
 EPOCHS = 6
-NUM_COMPUTED, NUM_TRAINED = 160, 48
+NUM_COMPUTED, NUM_TRAINED = 128, 48
 """Utterances that are computed side by side: forward only, and forward and backward."""
 ROUNDS = 3
 """Times that each is timed."""

@@ -134,6 +134,27 @@ def test_random_documents_have_the_same_bits_packed_and_alone(dtype, dropout, is
                 assert torch.equal(a, b), f"document {place} of {lengths[place]} tokens differs in {name}"
 
 
+@pytest.fixture(params=[2, 4])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("heads", "dim"), [((4, 4), 8), ((2, 2), 10), ((1, 1), 32), ((3, 3), 16)])
+def test_bits_depend_neither_on_company_nor_on_which_thread_computes(heads, dim, threads):
+    """Heads narrower than 16 and single heads, which kernels treat apart, with odd lengths that misalign buffers."""
+    lengths = [17, 17, 13, 17, 31, 25, 25, 9, 7, 6] * 3
+    inputs = [tensors(length, length, heads, seed=place, dim=dim) for place, length in enumerate(lengths)]
+    alone = [output_and_gradients(attention, *own, full()) for own in inputs]
+    joined = (torch.cat(parts) for parts in zip(*inputs, strict=True))
+    packed = output_and_gradients(attention, *joined, documents(lengths))
+    for place, whole in enumerate(zip(*(result.split(lengths) for result in packed), strict=True)):
+        for name, a, b in zip("oqkv", whole, alone[place], strict=True):
+            assert torch.equal(a, b), f"document {place} of {lengths[place]} tokens differs in {name}"
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_changing_one_document_changes_no_bit_of_another(dropout):
     lengths = (5, 14, 1, 14, 40, 5)

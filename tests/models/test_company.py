@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from itertools import pairwise
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ import torch
 import yanma
 from models.builders import FAMILIES, build, every_head, gradient, rectangle
 from models.test_exactness import HEADS, sharpened
+from yanma.attention import attention
 from yanma.models.families import Family
 from yanma.models.kernels import Kernels
 from yanma.models.linear import linear
@@ -119,33 +119,59 @@ def test_with_dropout_a_documents_bits_depend_on_its_id_and_the_seed_alone(
                 assert not torch.equal(whole, other), f"document {index} does not follow the seed"
 
 
-def dropouts(family: Family) -> dict[str, float]:
+def dropouts(family: Family, attention_only: bool = False) -> dict[str, float]:
     if family.model_type == "distilbert":
-        return {"dropout": 0.2, "attention_dropout": 0.2, "seq_classif_dropout": 0.2, "qa_dropout": 0.2}
-    own = (
-        {"summary_first_dropout": 0.2, "summary_last_dropout": 0.2} if family.model_type == "electra" else {}
-    )
-    return {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2, "classifier_dropout": 0.2} | own
+        names = ["dropout", "attention_dropout", "seq_classif_dropout", "qa_dropout"]
+    else:
+        names = ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"]
+    if family.model_type == "electra":
+        names += ["summary_first_dropout", "summary_last_dropout"]
+    return {name: 0.0 if attention_only and "attention" not in name else 0.2 for name in names}
+
+
+@pytest.mark.parametrize("attention_only", [False, True], ids=["everywhere", "attention"])
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+def test_equal_documents_drop_the_same_only_if_their_ids_are_equal(family: Family, attention_only: bool):
+    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+    model = yanma.unpad(sharpened(build(family, name, **dropouts(family, attention_only)))).train()
+    twins = yanma.PackedBatch.from_sequences([[5, 6, 7, 8, 9]] * 3, ids=[1, 2, 1])
+    first, second, third = twins.unpack(model(twins, seed=0).logits)
+    assert torch.equal(first, third) and not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
-def test_equal_documents_with_other_ids_drop_other_things(family: Family):
+def test_every_layer_and_token_drops_other_things(family: Family, monkeypatch: pytest.MonkeyPatch):
+    """No two rows of any two dropout modules, and no two attention layers or documents, share their bits."""
     name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
     model = yanma.unpad(build(family, name, **dropouts(family))).train()
-    twins = yanma.PackedBatch.from_sequences([[5, 6, 7]] * 3, ids=[1, 2, 1])
-    first, second, third = twins.unpack(model(twins, seed=0).logits)
-    assert torch.equal(first, third) and not torch.equal(first, second)
-    assert not any(torch.equal(*pair) for pair in pairwise(first)), "tokens share their dropout"
+    kept, seeds = [], []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.register_forward_hook(
+                lambda module, args, out: kept.extend((out != 0)[0, :, :16].unbind())
+            )
+
+    def spy(*args, seed, **kwargs):
+        seeds.extend(seed.tolist())
+        return attention(*args, seed=seed, **kwargs)
+
+    monkeypatch.setattr("yanma.models.interface.attention", spy)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    model(yanma.PackedBatch.from_sequences([[5] * 9, [5] * 6]), seed=0)
+    rows = torch.stack(kept)
+    assert (
+        len(rows) >= 15 * 4 and len(rows.unique(dim=0)) >= len(rows) - 2
+    )  # 16 bits meet by chance now and then
+    assert len(seeds) == len(set(seeds)) == 2 * 2, "two documents in two layers"
 
 
 @pytest.mark.parametrize("attention_only", [False, True], ids=["everywhere", "attention"])
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 def test_with_dropout_gradients_of_the_parts_add_up_to_the_whole(family: Family, attention_only: bool):
     name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
-    settings = dropouts(family)
-    if attention_only:
-        settings = {key: 0.2 if "attention" in key else 0.0 for key in settings}
-    model = yanma.unpad(sharpened(build(family, name, **settings))).train()
+    model = yanma.unpad(sharpened(build(family, name, **dropouts(family, attention_only)))).train()
     documents = random_documents(20)
 
     def summed(*cuts: range) -> torch.Tensor:

@@ -123,19 +123,22 @@ class _Segments(torch.autograd.Function):
         return *grads, None, None, None, None
 
 
-def _is_flash(group: _Group, dtype: torch.dtype, dropout: Dropout | None) -> bool:
-    """Whether the flash kernel, which knows no dropout, beats plain products; by lengths and dtype alone.
+def _is_flash(group: _Group, q: Tensor, dropout: Dropout | None) -> bool:
+    """Whether the flash kernel, which knows no dropout, beats plain products; by lengths, width and dtype alone.
 
-    Measured on an AVX512 machine with 12 heads of 32: in bf16 above 256 keys, in fp32 above 12.
+    Measured on an AVX512 machine with 12 heads of 32: in bf16 above 256 keys, in fp32 above 12. For heads narrower
+    than 16, and for one head of one document, the kernel's bits depend on which thread computes them.
     """
-    return dropout is None and group.num_kv > (256 if dtype in (torch.bfloat16, torch.float16) else 12)
+    if dropout is not None or q.shape[2] < 16 or q.shape[1] == 1:
+        return False
+    return group.num_kv > (256 if q.dtype in (torch.bfloat16, torch.float16) else 12)
 
 
 def _forward(
     group: _Group, q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, dropout: Dropout | None
 ) -> tuple[Tensor, ...]:
     """One group's output (count, H, num_q, D), and what its backward needs: log-sum-exp, or weights and what stays."""
-    if _is_flash(group, q.dtype, dropout):
+    if _is_flash(group, q, dropout):
         out, logsumexp = _flash(group.q(q), group.kv(k), group.kv(v), 0.0, causal, scale=scale)
         return out, logsumexp
     queries, keys, values = _matrices(group.q(q)), _matrices(group.kv(k)), _matrices(group.kv(v))
@@ -155,7 +158,7 @@ def _backward(
     causal: bool, scale: float, dropout: Dropout | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of one group's queries, keys and values, each (count, H, length, D)."""
-    if _is_flash(group, q.dtype, dropout):
+    if _is_flash(group, q, dropout):
         tensors = group.q(grad), group.q(q), group.kv(k), group.kv(v), group.q(out)
         return _flash_backward(*tensors, next(saved), 0.0, causal, scale=scale)  # type: ignore[no-any-return]
     weights = next(saved)
