@@ -7,7 +7,7 @@ its dtype alone, never on its neighbours, so a document's output has the same bi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,9 @@ from ..keyed import only
 from ..masks import Documents, Full, Window
 from .dropout import Dropout, document_lengths
 from .problem import Problem
+
+_MOST_SCORE_BYTES = 2**20
+"""Scores that are in memory at once, where they are: 1 MiB stays in a core's cache."""
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -45,7 +48,12 @@ def run(q: Tensor, k: Tensor, v: Tensor, problem: Problem, scale: float, dropout
     """(Tq, H, D)."""
     lengths = document_lengths(problem.mask) or [(problem.num_q, problem.num_kv)]
     causal = Window(None, 0) in problem.mask.terms()
-    return _Segments.apply(q, k, v, tuple(_groups(lengths)), causal, scale, dropout)  # type: ignore[no-any-return, no-untyped-call]
+    groups = tuple(piece for group in _groups(lengths) for piece in _pieces(group, q, dropout))
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    with torch.autocast("cpu", enabled=False):  # it would compute products in less than what `_working` says
+        if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+            return _Segments.apply(q, k, v, groups, causal, scale, dropout)  # type: ignore[no-any-return, no-untyped-call]
+        return _all_groups(q, k, v, groups, causal, scale, dropout, saved=None)
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,36 @@ def _groups(lengths: Sequence[tuple[int, int]]) -> Iterator[_Group]:
         first, q_start, kv_start = end, q_end, kv_end
 
 
+def _pieces(group: _Group, q: Tensor, dropout: Dropout | None) -> Iterator[_Group]:
+    """The group, cut where its scores would leave the cache; the flash kernel never has all of them in memory."""
+    a_document = q.shape[1] * group.num_q * _num_columns(group.num_kv) * _working(q.dtype).itemsize
+    most = group.count if _is_flash(group, q, dropout) else max(1, _MOST_SCORE_BYTES // max(a_document, 1))
+    for first in range(0, group.count, most):
+        count = min(most, group.count - first)
+        q_start = group.q_rows.start + first * group.num_q
+        kv_start = group.kv_rows.start + first * group.num_kv
+        q_rows = slice(q_start, q_start + count * group.num_q)
+        kv_rows = slice(kv_start, kv_start + count * group.num_kv)
+        yield replace(group, first=group.first + first, count=count, q_rows=q_rows, kv_rows=kv_rows)
+
+
+def _all_groups(
+    q: Tensor, k: Tensor, v: Tensor, groups: tuple[_Group, ...],
+    causal: bool, scale: float, dropout: Dropout | None, saved: list[Tensor] | None,
+) -> Tensor:  # fmt: skip
+    """(Tq, H, D); what backward will need is added to `saved`, unless that is None."""
+    out = torch.empty_like(q)
+    for group in groups:
+        if not (group.num_q and group.num_kv):
+            out[group.q_rows] = 0
+            continue
+        result, *kept = _forward(group, q, k, v, causal, scale, dropout)
+        group.q(out).copy_(result)
+        if saved is not None:
+            saved += kept
+    return out
+
+
 class _Segments(torch.autograd.Function):
     """One node for the whole pack: autograd's own slices would each write a gradient as long as the pack."""
 
@@ -92,16 +130,8 @@ class _Segments(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor,
         groups: tuple[_Group, ...], causal: bool, scale: float, dropout: Dropout | None,
     ) -> Tensor:  # fmt: skip
-        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-        out = torch.empty_like(q)
         saved: list[Tensor] = []
-        for group in groups:
-            if not (group.num_q and group.num_kv):
-                out[group.q_rows] = 0
-                continue
-            result, *kept = _forward(group, q, k, v, causal, scale, dropout)
-            group.q(out).copy_(result)
-            saved += kept
+        out = _all_groups(q, k, v, groups, causal, scale, dropout, saved)
         ctx.save_for_backward(q, k, v, out, *saved)
         ctx.groups, ctx.causal, ctx.scale, ctx.dropout = groups, causal, scale, dropout
         return out
@@ -117,21 +147,30 @@ class _Segments(torch.autograd.Function):
             if not (group.num_q and group.num_kv):
                 grads[0][group.q_rows] = grads[1][group.kv_rows] = grads[2][group.kv_rows] = 0
                 continue
-            parts = _backward(group, q, k, v, out, grad, rest, ctx.causal, ctx.scale, ctx.dropout)
+            with torch.autocast("cpu", enabled=False):
+                parts = _backward(group, q, k, v, out, grad, rest, ctx.causal, ctx.scale, ctx.dropout)
             for whole, view, part in zip(grads, (group.q, group.kv, group.kv), parts, strict=True):
                 view(whole).copy_(part)
         return *grads, None, None, None, None
 
 
 def _is_flash(group: _Group, q: Tensor, dropout: Dropout | None) -> bool:
-    """Whether the flash kernel, which knows no dropout, beats plain products; by lengths, width and dtype alone.
+    """Whether the flash kernel, which knows no dropout, beats plain products; by lengths and width alone.
 
-    Measured on an AVX512 machine with 12 heads of 32: in bf16 above 256 keys, in fp32 above 12. For heads narrower
-    than 16, and for one head of one document, the kernel's bits depend on which thread computes them.
+    Measured on an AVX512 machine with 12 heads of 32: above 64 keys. For heads narrower than 16, and for one head of
+    one document, the kernel's bits depend on which thread computes them.
     """
-    if dropout is not None or q.shape[2] < 16 or q.shape[1] == 1:
-        return False
-    return group.num_kv > (256 if q.dtype in (torch.bfloat16, torch.float16) else 12)
+    return dropout is None and group.num_kv > 64 and q.shape[2] >= 16 and q.shape[1] > 1
+
+
+def _num_columns(num_kv: int) -> int:
+    """Columns of a score matrix: at least 16, as softmax over fewer takes three times as long."""
+    return max(num_kv, 16)
+
+
+def _working(dtype: torch.dtype) -> torch.dtype:
+    """What a product is computed in: bf16's own batched products build a kernel for every new shape."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 def _forward(
@@ -139,17 +178,20 @@ def _forward(
 ) -> tuple[Tensor, ...]:
     """One group's output (count, H, num_q, D), and what its backward needs: log-sum-exp, or weights and what stays."""
     if _is_flash(group, q, dropout):
-        out, logsumexp = _flash(group.q(q), group.kv(k), group.kv(v), 0.0, causal, scale=scale)
+        tensors = (x.to(_working(x.dtype)) for x in (group.q(q), group.kv(k), group.kv(v)))
+        out, logsumexp = _flash(*tensors, 0.0, causal, scale=scale)
         return out, logsumexp
-    queries, keys, values = _matrices(group.q(q)), _matrices(group.kv(k)), _matrices(group.kv(v))
+    columns = _num_columns(group.num_kv)
+    queries, keys, values = _matrices(group.q(q)), *(_matrices(group.kv(x), columns) for x in (k, v))
     scores = _products(queries, keys.transpose(1, 2)).mul_(scale)
+    scores[..., group.num_kv :] = -torch.inf
     if causal:
         scores.masked_fill_(_future(scores), -torch.inf)
     weights = torch.softmax(scores, -1)
     shape = group.q(q).shape
     if dropout is None:
         return _products(weights, values).view(shape), weights
-    kept = dropout.keep(group.q_rows, group.num_q, group.num_kv).view(weights.shape)
+    kept = dropout.keep(group.q_rows, group.num_q, columns).view(weights.shape)
     return _products(only(weights, kept), values).mul_(dropout.scale).view(shape), weights, kept
 
 
@@ -159,10 +201,12 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of one group's queries, keys and values, each (count, H, length, D)."""
     if _is_flash(group, q, dropout):
-        tensors = group.q(grad), group.q(q), group.kv(k), group.kv(v), group.q(out)
+        views = group.q(grad), group.q(q), group.kv(k), group.kv(v), group.q(out)
+        tensors = (x.to(_working(x.dtype)) for x in views)
         return _flash_backward(*tensors, next(saved), 0.0, causal, scale=scale)  # type: ignore[no-any-return]
     weights = next(saved)
-    queries, keys, values = _matrices(group.q(q)), _matrices(group.kv(k)), _matrices(group.kv(v))
+    columns = weights.shape[-1]
+    queries, keys, values = _matrices(group.q(q)), *(_matrices(group.kv(x), columns) for x in (k, v))
     grad_out = _matrices(group.q(grad))
     if dropout is None:
         grad_values = _products(weights.transpose(1, 2), grad_out)
@@ -174,31 +218,31 @@ def _backward(
         grad_weights = only(_products(grad_out, values.transpose(1, 2)), kept)
     grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(scale)
     grad_queries, grad_keys = _products(grad_scores, keys), _products(grad_scores.transpose(1, 2), queries)
-    shape, kv_shape = group.q(q).shape, group.kv(k).shape
-    return grad_queries.view(shape), grad_keys.view(kv_shape), grad_values.view(kv_shape)
+    shape, wide = group.q(q).shape, (group.count, q.shape[1], columns, q.shape[2])
+    grad_keys, grad_values = (x.view(wide)[:, :, : group.num_kv] for x in (grad_keys, grad_values))
+    return grad_queries.view(shape), grad_keys, grad_values
 
 
-def _matrices(x: Tensor) -> Tensor:
-    """(count, H, length, D) as (count * H, length, D)."""
-    return x.reshape(-1, *x.shape[2:])
+def _matrices(x: Tensor, length: int | None = None) -> Tensor:
+    """(count, H, n, D) as (count * H, length, D) to compute with; zeros stand behind the n rows."""
+    count, heads, num_rows, dim = x.shape
+    shape = count, heads, length or num_rows, dim
+    matrices = (torch.empty if shape == x.shape else torch.zeros)(shape, dtype=_working(x.dtype))
+    matrices[:, :, :num_rows] = x
+    return matrices.view(-1, *shape[2:])
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
     """(B, M, K) times (B, K, N) as torch.bmm gives it, with bits of each product that do not depend on B.
 
-    torch.bmm takes another kernel for a product by itself (fp32) and for up to 4096 multiplications in all (bf16):
-    thinner batches are widened with zeros.
+    torch.bmm takes another kernel for a product by itself: that one is given company.
     """
-    count = len(a)
-    least = 2 if a.dtype == torch.float32 else max(2, 4096 // (a[0].numel() * b.shape[2]) + 1)
-    if count >= least:
-        return torch.bmm(a, b)
-    return torch.bmm(_widened(a, least), _widened(b, least))[:count]
+    return torch.bmm(a, b) if len(a) > 1 else torch.bmm(_widened(a), _widened(b))[:1]
 
 
-def _widened(x: Tensor, count: int) -> Tensor:
-    """x (B, M, N) and products of zeros behind it, (count, M, N), in memory as x is: that too decides on the kernel."""
-    zeros = (0, 0, 0, 0, 0, count - len(x))
+def _widened(x: Tensor) -> Tensor:
+    """x (1, M, N) and zeros behind it, (2, M, N), in memory as x is: that too decides on the kernel."""
+    zeros = (0, 0, 0, 0, 0, 1)
     is_transposed = x.stride(1) == 1 and x.stride(2) != 1
     return pad(x.mT, zeros).mT if is_transposed else pad(x, zeros)
 
