@@ -1,11 +1,17 @@
 """Other runtimes compute the same model, where they are installed."""
 
+import os
+
 import pytest
 
 from yanma.bench import contestants_ct2, contestants_ort, contestants_text, contestants_yanma
 from yanma.bench.absent import Absent
+from yanma.bench.apart import apart
+from yanma.bench.batching import Rows
+from yanma.bench.contestant import Batched
 from yanma.bench.parts import Outputs
 from yanma.bench.workloads import drawn
+from yanma.errors import YanmaError
 
 from .conftest import MAX_LENGTH
 
@@ -63,3 +69,19 @@ def _agree(models, everyone, workload, count):
             assert 0 < verdict.difference < 1e-5
         else:
             assert verdict.cosine > 0.98
+
+
+def _nobody():
+    raise Absent("there is nobody")
+
+
+def _one_that_dies():
+    return [Batched("dies", Rows(), (2,), lambda sequences: os._exit(3))]
+
+
+def test_what_goes_wrong_in_another_process_is_raised_in_this_one(workload):
+    with pytest.raises(Absent, match="there is nobody"):
+        apart(_nobody, 1)
+    (dead,) = apart(_one_that_dies, 1)
+    with pytest.raises(YanmaError, match="ended before it answered"):
+        dead.run(workload, 2)

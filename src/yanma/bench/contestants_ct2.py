@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .absent import Absent, need
+from .apart import Apart, apart
 from .batching import Rows
 from .contestant import Batched, Compute, Sequences
 from .outputs import mean_of_rows
@@ -22,10 +24,14 @@ INT8, INT8_SORTED = "CTranslate2, int8", "CTranslate2, int8, length-sorted"
 
 def contestants(
     model_folder: Path, folder: Path, threads: int, sizes: tuple[int, ...] = SIZES
-) -> list[Batched]:
+) -> list[Apart]:
     """fp32 and int8, each in the order of arrival and sorted by length. Absent where it cannot convert the model."""
     need("ctranslate2")
     converted = _convert(model_folder, folder / "ctranslate2")
+    return apart(partial(_everyone, converted, threads, sizes), threads)
+
+
+def _everyone(converted: Path, threads: int, sizes: tuple[int, ...]) -> list[Batched]:
     fp32, int8 = (_compute(converted, kind, threads) for kind in ("float32", "int8"))
     return [
         Batched(NAME, Rows(), sizes, fp32),

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .absent import need
+from .apart import Apart, apart
 from .batching import Rows, rectangle
 from .contestant import Batched, Compute, Sequences
 from .outputs import mean_of_rows
@@ -21,12 +23,16 @@ SIZES = (8, 16, 32, 64)
 NAME, SORTED = "ONNX Runtime", "ONNX Runtime, length-sorted"
 
 
-def contestants(
-    model: nn.Module, folder: Path, threads: int, sizes: tuple[int, ...] = SIZES
-) -> list[Batched]:
+def contestants(model: nn.Module, folder: Path, threads: int, sizes: tuple[int, ...] = SIZES) -> list[Apart]:
     """In the order of arrival and sorted by length; the export goes to `folder`. Absent without onnxruntime."""
     need("onnxruntime", "onnx", "onnxscript")
-    compute = _compute(_session(_export(model, folder / "model.onnx"), threads), model)
+    exported = _export(model, folder / "model.onnx")
+    pad_token_id = int(model.config.pad_token_id or 0)  # type: ignore[union-attr, arg-type]
+    return apart(partial(_everyone, exported, pad_token_id, threads, sizes), threads)
+
+
+def _everyone(exported: Path, pad_token_id: int, threads: int, sizes: tuple[int, ...]) -> list[Batched]:
+    compute = _compute(_session(exported, threads), pad_token_id)
     return [
         Batched(NAME, Rows(), sizes, compute),
         Batched(SORTED, Rows(by_length=True), sizes, compute),
@@ -71,9 +77,7 @@ def _session(path: Path, threads: int) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _compute(session: Any, model: nn.Module) -> Compute:
-    pad_token_id = int(model.config.pad_token_id or 0)  # type: ignore[union-attr, arg-type]
-
+def _compute(session: Any, pad_token_id: int) -> Compute:
     def compute(sequences: Sequences) -> list[Tensor]:
         ids, valid = rectangle(sequences, pad_token_id)
         (hidden,) = session.run(None, {"input_ids": ids.numpy(), "attention_mask": valid.numpy()})

@@ -19,9 +19,11 @@ _NEW_PAGE = f"""\
 """
 
 _METHOD = """\
-- Every contestant computes the same texts on the same threads in one process under one setting of the allocator, in
-  turns (A B C A B C ...), after a warm-up. A time is that of the whole workload, from token ids to one output a text
-  in the order of the texts: grouping, collation and pooling are included.
+- Every contestant computes the same texts on the same number of threads under one setting of the allocator, in turns
+  (A B C A B C ...), after a warm-up. ONNX Runtime and CTranslate2 have a process each, as their pools of threads slow
+  down everybody else in theirs; carrying texts and outputs there and back takes them 1 to 2 ms. A time is that of the
+  whole workload, from token ids to one output a text in the order of the texts: grouping, collation and pooling are
+  included.
 - Where a batch size stands, several were tried beforehand and the fastest is measured; padded baselines in the order
   of arrival have batches of 32 texts.
 - "x yanma" is how many times yanma's time it takes: the median of the ratios round by round.
