@@ -217,17 +217,17 @@ def test_autocast_computes_in_bfloat16():
 
 def test_the_kernels_choice_is_remembered_and_an_unreadable_file_is_not_fatal(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kernels.fastest.cache_clear()
+    kernels.chosen.cache_clear()
     path = kernels.cache_file(torch.float32)
     measured = kernels.fastest(torch.float32, torch.device("cpu"))
     assert path.is_file() and measured.gflops
     path.write_text(path.read_text().replace(measured.reason, "from the file"))
-    kernels.fastest.cache_clear()
+    kernels.chosen.cache_clear()
     assert kernels.fastest(torch.float32, torch.device("cpu")).reason == "from the file"
     path.write_text("{")
-    kernels.fastest.cache_clear()
+    kernels.chosen.cache_clear()
     assert kernels.fastest(torch.float32, torch.device("cpu")).gflops
-    kernels.fastest.cache_clear()
+    kernels.chosen.cache_clear()
 
 
 def test_explain_tells_family_and_kernels():

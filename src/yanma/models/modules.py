@@ -117,7 +117,18 @@ def _activated(dense: nn.Module, activation: Callable[[Tensor], Tensor], x: Tens
     gelu = _gelu_approximation(activation)
     if gelu is None or type(dense) is not Linear or needs_gradient(x, dense.weight):
         return activation(dense(x))
+    if _is_hooked(dense) or _is_hooked(activation):  # one kernel for both would pass the hooks over
+        return activation(dense(x))
     return linear(x, dense.weight, dense.bias, gelu)
+
+
+def _is_hooked(module: object) -> bool:
+    """Whether calling a module does more than its `forward`: somebody listens to it, or has replaced its `forward`."""
+    its_own = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "forward")
+    of_all = ("_global_forward_hooks", "_global_forward_pre_hooks")
+    return any(vars(module).get(name) for name in its_own) or any(
+        getattr(nn.modules.module, name, None) for name in of_all
+    )
 
 
 def _gelu_approximation(activation: Callable[[Tensor], Tensor]) -> str | None:
