@@ -108,6 +108,37 @@ def test_every_activation_is_the_stock_models_with_and_without_gradients(
         torch.testing.assert_close(ours(**data.kwargs).logits[data.valid], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("register", ["forward_hook", "forward_pre_hook", "global"])
+@pytest.mark.parametrize("part", ["dense", "activation"])
+@pytest.mark.parametrize(
+    "family", [BERT, *(f for f in FAMILIES if f.model_type == "distilbert")], ids=["bert", "distilbert"]
+)
+def test_hooks_hear_of_a_layer_whose_activation_is_fused_elsewhere(family, part: str, register: str):
+    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+    model, data = yanma.unpad(build(family, name)), rectangle(family, name)
+    names = {"dense": ("lin1", "intermediate.dense"), "activation": ("activation", "intermediate_act_fn")}[
+        part
+    ]
+    layers = [module for path, module in model.named_modules() if path.endswith(names)]
+    with torch.no_grad():
+        expected = model(**data.kwargs).logits
+        heard = []
+
+        def hook(module: torch.nn.Module, *_: object) -> None:
+            heard.append(module)
+
+        if register == "global":
+            handles = [torch.nn.modules.module.register_module_forward_hook(hook)]
+        else:
+            handles = [getattr(layer, f"register_{register}")(hook) for layer in layers]
+        try:
+            torch.testing.assert_close(model(**data.kwargs).logits, expected, rtol=1e-5, atol=1e-6)
+        finally:
+            for handle in handles:
+                handle.remove()
+    assert layers and all(layer in heard for layer in layers)
+
+
 def test_training_under_autocast_gives_the_stock_gradients_to_bfloat16(kernel: str):
     stock, data = sharpened(build(BERT, TOKENS)).train(), rectangle(BERT, TOKENS)
     exact, ours = copy.deepcopy(stock).double(), yanma.unpad(copy.deepcopy(stock))

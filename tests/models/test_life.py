@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -140,6 +143,32 @@ def test_copies_and_saved_models_are_the_model(tmp_path):
     assert torch.equal(valid_logits(yanma.unpad(loaded), data), valid_logits(ours, data))
     yanma.restore(copied)
     assert is_unpadded(ours) and not is_unpadded(copied), "restoring a copy touched the original"
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [*every_head()], ids=lambda value: getattr(value, "model_type", value)
+)
+def test_a_pickle_is_the_model(family: Family, name: str):
+    model, data = yanma.unpad(build(family, name)), rectangle(family, name)
+    loaded = pickle.loads(pickle.dumps(model))
+    assert is_unpadded(loaded) and [*map(type, loaded.modules())] == [*map(type, model.modules())]
+    with torch.no_grad():
+        before, after = model(**data.kwargs).to_tuple(), loaded(**data.kwargs).to_tuple()
+    assert before and all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert type(yanma.restore(loaded)) is getattr(transformers, name)
+
+
+def test_another_process_opens_what_torch_saved(tmp_path):
+    model, data = yanma.unpad(build(BERT, TOKENS)), rectangle(BERT, TOKENS)
+    torch.save((model, data.kwargs), tmp_path / "whole.pt")
+    code = (
+        "import sys, torch\n"
+        "model, kwargs = torch.load(sys.argv[1] + '/whole.pt', weights_only=False)\n"
+        "torch.save(model(**kwargs).logits.detach(), sys.argv[1] + '/logits.pt')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    with torch.no_grad():
+        assert torch.equal(torch.load(tmp_path / "logits.pt"), model(**data.kwargs).logits)
 
 
 def test_restore_gives_back_the_stock_classes_and_bits():

@@ -123,11 +123,10 @@ def _activated(dense: nn.Module, activation: Callable[[Tensor], Tensor], x: Tens
 
 
 def _is_hooked(module: object) -> bool:
-    """Whether calling a module does more than its `forward`: somebody listens to it, or has replaced its `forward`."""
-    its_own = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "forward")
-    of_all = ("_global_forward_hooks", "_global_forward_pre_hooks")
-    return any(vars(module).get(name) for name in its_own) or any(
-        getattr(nn.modules.module, name, None) for name in of_all
+    """Whether calling a module does more than its class's `forward`: somebody listens, or has replaced `forward`."""
+    its_own, of_all = vars(module), vars(nn.modules.module)
+    return any(its_own.get(name) for name in ("_forward_hooks", "_forward_pre_hooks", "forward")) or any(
+        of_all.get(name) for name in ("_global_forward_hooks", "_global_forward_pre_hooks")
     )
 
 
