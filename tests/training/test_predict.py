@@ -156,7 +156,7 @@ def process(runs):
         "-W",
         "error",
         "-m",
-        "yanma.cli",
+        "yanma",
         "predict",
         str(runs["sequence-classification"]),
     ]
