@@ -1,106 +1,35 @@
-"""Mask expressions are trees: a backend asks the tree what it is, so it can refuse what it cannot honour.
-
-A mask says for each query which keys it may read: True = may read. Indices are flat: query `q_idx` of Tq,
-key `kv_idx` of Tk. Nothing of size Tq x Tk exists until somebody calls `dense()`.
-"""
+"""The tree: `&`, `|` and `~` of masks, and the kinds that their simplification knows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-Shape = tuple[int, int]
-
-
-class Mask:
-    """One node of a mask expression; combine nodes with `&` (both), `|` (either) and `~` (not).
-
-    >>> (causal() & window(1, 4)).describe()
-    'window(1, 0)'
-    """
-
-    @property
-    def shape(self) -> Shape | None:
-        """(Tq, Tk) where the mask fixes it; None where it fits any size."""
-        return None
-
-    def visible(self, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        """Bool, broadcast over two int64 index tensors: may query `q_idx` read key `kv_idx`?"""
-        raise NotImplementedError
-
-    def describe(self) -> str:
-        """The expression as one would write it; long lists of numbers are shortened."""
-        raise NotImplementedError
-
-    def terms(self) -> tuple[Mask, ...]:
-        """The parts that all must allow a pair: the flattened `&`."""
-        return (self,)
-
-    def __and__(self, other: Mask) -> Mask:
-        return _all_of((*self.terms(), *_checked(other).terms()))
-
-    def __or__(self, other: Mask) -> Mask:
-        return _any_of(self, _checked(other))
-
-    def __invert__(self) -> Mask:
-        return Not(self)
-
-    def __repr__(self) -> str:
-        return self.describe()
-
-    def dense(self, n: int | Shape | None = None, *, device: torch.device | str | None = None) -> Tensor:
-        """Bool (Tq, Tk). `n` is the size for masks that fit any size: one number, or (Tq, Tk).
-
-        >>> window(1, 0).dense(3).int().tolist()
-        [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
-
-        Raises ValueError where the size is missing or contradicts the mask's own.
-        """
-        num_q, num_kv = self._size(n)
-        q_idx = torch.arange(num_q, device=device)[:, None]
-        kv_idx = torch.arange(num_kv, device=device)[None, :]
-        return self.visible(q_idx, kv_idx).expand(num_q, num_kv).contiguous()
-
-    def show(self, n: int | Shape | None = None) -> str:
-        """A picture in text: one line a query, `#` = may read, `.` = may not.
-
-        >>> print(window(1, 1).show(4))
-        ##..
-        ###.
-        .###
-        ..##
-        """
-        rows = self.dense(n).tolist()
-        return "\n".join("".join(".#"[seen] for seen in row) for row in rows)
-
-    def _size(self, n: int | Shape | None) -> Shape:
-        wanted = (n, n) if isinstance(n, int) else n
-        if self.shape is None and wanted is None:
-            raise ValueError(
-                f"{self.describe()} fits any size; say which: dense(n) or dense((num_q, num_kv))"
-            )
-        if self.shape is not None and wanted not in (None, self.shape):
-            raise ValueError(
-                f"{self.describe()} is {self.shape[0]} x {self.shape[1]}, not {wanted[0]} x {wanted[1]}"
-            )
-        return self.shape or wanted  # type: ignore[return-value]  # one of them is set
+from .grid import Grid, Pairs, Rows
+from .intervals import Intervals
+from .mask import Mask, Numbers, Shape, short
 
 
 @dataclass(frozen=True, repr=False)
 class Full(Mask):
     """See `full()`."""
 
-    def visible(self, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        return torch.ones(
-            torch.broadcast_shapes(q_idx.shape, kv_idx.shape), dtype=torch.bool, device=q_idx.device
-        )
+    def _seen(self, pairs: Pairs) -> Tensor:
+        return torch.ones_like(pairs.together)
 
-    def describe(self) -> str:
+    def _runs(self, rows: Rows) -> Intervals:
+        starts = torch.zeros_like(rows.q)
+        return rows.flat(starts, starts + rows.grid.shape[1])
+
+    def _say(self, numbers: Numbers) -> str:
         return "full()"
+
+    def _across(self) -> bool | None:
+        return True
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,30 +46,41 @@ class Window(Mask):
                     f"window: {name} is {reach}; a window counts tokens beside the query, so 0 or more"
                 )
 
-    def visible(self, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        distance = kv_idx - q_idx
-        seen = torch.ones_like(distance, dtype=torch.bool)
+    def _seen(self, pairs: Pairs) -> Tensor:
+        distance = pairs.kv - pairs.q
+        seen = pairs.together
         if self.left is not None:
             seen = seen & (distance >= -self.left)
         if self.right is not None:
             seen = seen & (distance <= self.right)
         return seen
 
-    def describe(self) -> str:
+    def _runs(self, rows: Rows) -> Intervals:
+        # A reach beyond the longest document sees no more, and would overflow.
+        reach = sum(rows.grid.shape)
+        starts = torch.zeros_like(rows.q) if self.left is None else rows.q - min(self.left, reach)
+        ends = rows.num_kv if self.right is None else rows.q + min(self.right, reach) + 1
+        return rows.runs(starts, ends)
+
+    def _say(self, numbers: Numbers) -> str:
         return "causal()" if (self.left, self.right) == (None, 0) else f"window({self.left}, {self.right})"
 
 
 @dataclass(frozen=True, repr=False)
 class Documents(Mask):
-    """See `documents()`."""
+    """See `documents()`; lengths of None are not known yet."""
 
-    lengths: tuple[int, ...]
-    kv_lengths: tuple[int, ...]
+    lengths: tuple[int, ...] | None
+    kv_lengths: tuple[int, ...] | None
 
     def __post_init__(self) -> None:
+        if self.lengths is None or self.kv_lengths is None:
+            if self.lengths is not self.kv_lengths:
+                raise ValueError("documents: kv_lengths without lengths; give both")
+            return
         for name, lengths in (("lengths", self.lengths), ("kv_lengths", self.kv_lengths)):
             if any(length < 0 for length in lengths):
-                raise ValueError(f"documents: {name} has a negative length: {_short(lengths)}")
+                raise ValueError(f"documents: {name} has a negative length: {short(lengths)}")
         if len(self.lengths) != len(self.kv_lengths):
             raise ValueError(
                 f"documents: {len(self.lengths)} lengths but {len(self.kv_lengths)} kv_lengths; "
@@ -148,113 +88,149 @@ class Documents(Mask):
             )
 
     @cached_property
-    def shape(self) -> Shape:
-        return sum(self.lengths), sum(self.kv_lengths)
+    def grid(self) -> Grid:
+        """Where the documents lie."""
+        if self.lengths is None or self.kv_lengths is None:
+            raise ValueError("documents has no lengths; use bind(lengths)")
+        return Grid(self.lengths, self.kv_lengths)
 
-    def visible(self, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        return _doc_ids(self.lengths, q_idx.device)[q_idx] == _doc_ids(self.kv_lengths, kv_idx.device)[kv_idx]
+    @property
+    def shape(self) -> Shape | None:
+        return None if self.lengths is None else self.grid.shape
 
-    def describe(self) -> str:
-        cross = "" if self.lengths == self.kv_lengths else f", kv_lengths={_short(self.kv_lengths)}"
-        return f"documents({_short(self.lengths)}{cross})"
+    @property
+    def frame(self) -> Documents | None:
+        return None if self.lengths is None else self
+
+    def _seen(self, pairs: Pairs) -> Tensor:
+        return pairs.together
+
+    def _runs(self, rows: Rows) -> Intervals:
+        return rows.whole
+
+    def _say(self, numbers: Numbers) -> str:
+        if self.lengths is None or self.kv_lengths is None:
+            return "documents"
+        cross = "" if self.lengths == self.kv_lengths else f", kv_lengths={numbers(self.kv_lengths)}"
+        return f"documents({numbers(self.lengths)}{cross})"
+
+    def _within(self, grid: Grid, document: int) -> Mask:
+        return Full()
 
 
 @dataclass(frozen=True, repr=False)
-class Padding(Mask):
-    """See `padding()`."""
-
-    lengths: tuple[int, ...]
-    max_length: int
-
-    def __post_init__(self) -> None:
-        for row, length in enumerate(self.lengths):
-            if not 0 <= length <= self.max_length:
-                raise ValueError(f"padding: row {row} has length {length}; max_length is {self.max_length}")
-
-    @property
-    def shape(self) -> Shape:
-        slots = len(self.lengths) * self.max_length
-        return slots, slots
-
-    def visible(self, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        lengths = torch.tensor(self.lengths, device=q_idx.device)
-        row = kv_idx // self.max_length
-        return (q_idx // self.max_length == row) & (kv_idx % self.max_length < lengths[row])
-
-    def describe(self) -> str:
-        return f"padding({_short(self.lengths)}, {self.max_length})"
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Dense(Mask):
-    """See `from_dense()`; equal only to itself."""
-
-    tensor: Tensor
-
-    def __post_init__(self) -> None:
-        if self.tensor.dim() != 2 or self.tensor.dtype != torch.bool:
-            raise ValueError(
-                f"from_dense: needs a bool tensor (Tq, Tk), True = may read; "
-                f"got {self.tensor.dtype} {tuple(self.tensor.shape)}"
-            )
-
-    @property
-    def shape(self) -> Shape:
-        return self.tensor.shape[0], self.tensor.shape[1]
-
-    def visible(self, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        return self.tensor.to(q_idx.device)[q_idx, kv_idx]
-
-    def describe(self) -> str:
-        return f"from_dense({self.tensor.shape[0]} x {self.tensor.shape[1]})"
-
-
-@dataclass(frozen=True, repr=False)
-class And(Mask):
-    """All parts allow the pair. Made by `&`, which flattens and simplifies."""
+class _Combined(Mask):
+    """Parts that share one frame."""
 
     masks: tuple[Mask, ...]
 
+    def __post_init__(self) -> None:
+        if self.frame:
+            for mask in self.masks:
+                for leaf in mask._leaves():
+                    leaf._check(self.frame.grid)
+
+    @cached_property
+    def frame(self) -> Documents | None:
+        return _common_frame(self.masks)
+
     @cached_property
     def shape(self) -> Shape | None:
-        return _common_shape(self.masks)
+        return self.frame.shape if self.frame else _common_shape(self.masks)
 
-    def visible(self, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        seen = self.masks[0].visible(q_idx, kv_idx)
+    def _columns(self, grid: Grid) -> int:
+        return sum(mask._columns(grid) for mask in self.masks)
+
+    def _is_alike(self) -> bool:
+        return all(mask._is_alike() for mask in self.masks)
+
+    def _leaves(self) -> Iterator[Mask]:
+        for mask in self.masks:
+            yield from mask._leaves()
+
+    def _joined(self, sign: str, bracketed: type[Mask], numbers: Numbers) -> str:
+        texts = ((mask._say(numbers), isinstance(mask, bracketed)) for mask in self.masks)
+        return sign.join(f"({text})" if brackets else text for text, brackets in texts)
+
+
+@dataclass(frozen=True, repr=False)
+class And(_Combined):
+    """All parts allow the pair. Made by `&`, which flattens and simplifies."""
+
+    def _seen(self, pairs: Pairs) -> Tensor:
+        seen = self.masks[0]._seen(pairs)
         for mask in self.masks[1:]:
-            seen = seen & mask.visible(q_idx, kv_idx)
+            seen = seen & mask._seen(pairs)
         return seen
+
+    def _runs(self, rows: Rows) -> Intervals:
+        # What stays within documents by itself need not be cut at their ends.
+        masks = [mask for mask in self.masks if not isinstance(mask, Documents)]
+        if not any(mask._across() is False for mask in masks):
+            masks = list(self.masks)
+        runs = masks[0]._runs(rows)
+        for mask in masks[1:]:
+            runs = runs & mask._runs(rows)
+        return runs
 
     def terms(self) -> tuple[Mask, ...]:
         return self.masks
 
-    def describe(self) -> str:
-        return " & ".join(f"({m.describe()})" if isinstance(m, Or) else m.describe() for m in self.masks)
+    def _say(self, numbers: Numbers) -> str:
+        return self._joined(" & ", Or, numbers)
+
+    def _across(self) -> bool | None:
+        parts = [mask._across() for mask in self.masks]
+        return False if False in parts else None if None in parts else True
+
+    def _within(self, grid: Grid, document: int) -> Mask:
+        return all_of([term for mask in self.masks for term in mask._within(grid, document).terms()])
+
+    def _mapped(self, change: Callable[[Mask], Mask]) -> Mask:
+        return all_of([term for mask in self.masks for term in mask._mapped(change).terms()])
 
 
 @dataclass(frozen=True, repr=False)
-class Or(Mask):
+class Or(_Combined):
     """Any part allows the pair. Made by `|`, which flattens."""
 
-    masks: tuple[Mask, ...]
-
-    @cached_property
-    def shape(self) -> Shape | None:
-        return _common_shape(self.masks)
-
-    def visible(self, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        seen = self.masks[0].visible(q_idx, kv_idx)
+    def _seen(self, pairs: Pairs) -> Tensor:
+        seen = self.masks[0]._seen(pairs)
         for mask in self.masks[1:]:
-            seen = seen | mask.visible(q_idx, kv_idx)
+            seen = seen | mask._seen(pairs)
         return seen
 
-    def describe(self) -> str:
-        return " | ".join(f"({m.describe()})" if isinstance(m, And) else m.describe() for m in self.masks)
+    def _runs(self, rows: Rows) -> Intervals:
+        runs = self.masks[0]._runs(rows)
+        for mask in self.masks[1:]:
+            runs = runs | mask._runs(rows)
+        return runs
+
+    def _say(self, numbers: Numbers) -> str:
+        return self._joined(" | ", And, numbers)
+
+    def _across(self) -> bool | None:
+        parts = [mask._across() for mask in self.masks]
+        return True if True in parts else None if None in parts else False
+
+    def _within(self, grid: Grid, document: int) -> Mask:
+        return any_of([mask._within(grid, document) for mask in self.masks])
+
+    def _mapped(self, change: Callable[[Mask], Mask]) -> Mask:
+        return any_of([mask._mapped(change) for mask in self.masks])
 
 
 @dataclass(frozen=True, repr=False)
 class Not(Mask):
-    """The pair is allowed exactly where `mask` forbids it. Made by `~`."""
+    """The pair is allowed exactly where `mask` forbids it. Made by `~`.
+
+    Pairs of different documents too: what a mask of positions forbids across documents, its negation allows.
+
+    >>> print((~causal() | ~documents([1, 2])).show())
+    .##
+    #.#
+    #..
+    """
 
     mask: Mask
 
@@ -262,19 +238,45 @@ class Not(Mask):
     def shape(self) -> Shape | None:
         return self.mask.shape
 
-    def visible(self, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        return ~self.mask.visible(q_idx, kv_idx)
+    @property
+    def frame(self) -> Documents | None:
+        return self.mask.frame
 
     def __invert__(self) -> Mask:
         return self.mask
 
-    def describe(self) -> str:
-        inner = self.mask.describe()
+    def _seen(self, pairs: Pairs) -> Tensor:
+        return ~self.mask._seen(pairs)
+
+    def _runs(self, rows: Rows) -> Intervals:
+        return ~self.mask._runs(rows)
+
+    def _say(self, numbers: Numbers) -> str:
+        inner = self.mask._say(numbers)
         return f"~({inner})" if isinstance(self.mask, And | Or) else f"~{inner}"
+
+    def _columns(self, grid: Grid) -> int:
+        return 1 + self.mask._columns(grid)
+
+    def _across(self) -> bool | None:
+        inner = self.mask._across()
+        return None if inner is None else not inner
+
+    def _is_alike(self) -> bool:
+        return self.mask._is_alike()
+
+    def _within(self, grid: Grid, document: int) -> Mask:
+        return ~self.mask._within(grid, document)
+
+    def _leaves(self) -> Iterator[Mask]:
+        return self.mask._leaves()
+
+    def _mapped(self, change: Callable[[Mask], Mask]) -> Mask:
+        return ~self.mask._mapped(change)
 
 
 def full() -> Mask:
-    """Every query reads every key.
+    """Every query reads every key, of any document.
 
     >>> print(full().show(2))
     ##
@@ -284,12 +286,13 @@ def full() -> Mask:
 
 
 def causal() -> Mask:
-    """A query reads itself and whatever stands before it: `window(None, 0)`.
+    """A query reads itself and whatever stands before it in its document: `window(None, 0)`.
 
-    >>> print(causal().show(3))
-    #..
-    ##.
-    ###
+    Where a document has another number of keys, query 0 stands beside key 0 (top left, as torch's `is_causal`):
+
+    >>> print(causal().show((2, 4)))
+    #...
+    ##..
     """
     return Window(None, 0)
 
@@ -304,16 +307,15 @@ def window(left: int | None, right: int | None) -> Mask:
     ##..
     .##.
     ..##
-
-    Distances are between flat indices. Within one document of a pack they are the distances in that document.
     """
     return Full() if left is None and right is None else Window(left, right)
 
 
-def documents(lengths: Iterable[int], kv_lengths: Iterable[int] | None = None) -> Mask:
+def documents(lengths: Iterable[int] | None = None, kv_lengths: Iterable[int] | None = None) -> Mask:
     """Each query reads the keys of its own document; documents lie end to end, of the given lengths in tokens.
 
-    `kv_lengths` are the documents' lengths on the key side where they differ (cross-attention).
+    `kv_lengths` are the documents' lengths on the key side where they differ (cross-attention). Without lengths it
+    stands for documents that `bind` names later.
 
     >>> print(documents([1, 2]).show())
     #..
@@ -324,55 +326,73 @@ def documents(lengths: Iterable[int], kv_lengths: Iterable[int] | None = None) -
     ...#
     ...#
     """
-    own = tuple(int(n) for n in lengths)
+    own = None if lengths is None else tuple(int(n) for n in lengths)
     return Documents(own, own if kv_lengths is None else tuple(int(n) for n in kv_lengths))
 
 
-def padding(lengths: Iterable[int], max_length: int) -> Mask:
-    """The mask of a padded rectangle, its rows end to end: each slot reads the valid slots of its own row.
+def bound(mask: Mask, lengths: Iterable[int], kv_lengths: Iterable[int] | None) -> Mask:
+    """The expression with these lengths for each `documents` that has none; see `Mask.bind`."""
+    if not _has_documents(mask):
+        text = f"({mask.describe()})" if isinstance(mask, Or) else mask.describe()
+        raise ValueError(f"{text} has no documents to bind; write documents(lengths) & {text}")
+    known = documents(lengths, kv_lengths)
 
-    Row i has `lengths[i]` valid slots and then padding, `max_length` slots in all. As in every padded model,
-    only keys are hidden: a padding slot still reads its row's tokens, and its output means nothing.
+    def change(leaf: Mask) -> Mask:
+        if not isinstance(leaf, Documents) or leaf == known:
+            return leaf
+        if leaf.lengths is not None:
+            raise ValueError(f"bind: the mask has {leaf.describe()} already, which is not {known.describe()}")
+        return known
 
-    >>> print(padding([1, 2], 2).show())
-    #...
-    #...
-    ..##
-    ..##
-    """
-    return Padding(tuple(int(n) for n in lengths), int(max_length))
-
-
-def from_dense(tensor: Tensor) -> Mask:
-    """The mask that a bool tensor (Tq, Tk) spells out, True = may read. Only dense backends can honour it."""
-    return Dense(tensor)
+    return mask._mapped(change)
 
 
-def _all_of(masks: Sequence[Mask]) -> Mask:
+def all_of(masks: Sequence[Mask]) -> Mask:
     """The intersection, simplified where that is exact: windows to the tighter one, no repeats, no `full()`."""
     windows = [m for m in masks if isinstance(m, Window)]
     others = [m for m in dict.fromkeys(masks) if not isinstance(m, Window | Full)]
+    if any(isinstance(m, Documents) and m.lengths is not None for m in others):
+        others = [m for m in others if m != Documents(None, None)]
     if windows:
         lefts = [w.left for w in windows if w.left is not None]
         rights = [w.right for w in windows if w.right is not None]
         others.append(Window(min(lefts, default=None), min(rights, default=None)))
-    _common_shape(others)
     match others:
         case []:
             return Full()
         case [only]:
             return only
         case _:
-            return And(tuple(others))
+            return _consistent(And(tuple(others)))
 
 
-def _any_of(a: Mask, b: Mask) -> Mask:
-    parts = [*(a.masks if isinstance(a, Or) else (a,)), *(b.masks if isinstance(b, Or) else (b,))]
-    kept = tuple(dict.fromkeys(parts))
-    shape = _common_shape(kept)
-    if shape is None and any(isinstance(m, Full) for m in kept):
-        return Full()
-    return kept[0] if len(kept) == 1 else Or(kept)
+def any_of(masks: Sequence[Mask]) -> Mask:
+    """The union, flat and without repeats; beside `full()` only what says of how many tokens."""
+    parts = [part for mask in masks for part in (mask.masks if isinstance(mask, Or) else (mask,))]
+    kept = list(dict.fromkeys(parts))
+    if Full() in kept:
+        kept = [m for m in kept if m == Full() or m.shape is not None or _has_documents(m)]
+    return kept[0] if len(kept) == 1 else _consistent(Or(tuple(kept)))
+
+
+def _has_documents(mask: Mask) -> bool:
+    return any(isinstance(leaf, Documents) for leaf in mask._leaves())
+
+
+def _consistent(mask: Mask) -> Mask:
+    mask.shape  # noqa: B018  # raises where parts cover different tokens
+    return mask
+
+
+def _common_frame(masks: Iterable[Mask]) -> Documents | None:
+    framed = [m.frame for m in masks if m.frame is not None]
+    for frame in framed[1:]:
+        if frame != framed[0]:
+            raise ValueError(
+                f"{framed[0].describe()} is {framed[0].shape} and {frame.describe()} is {frame.shape}: "
+                f"two different sets of documents in one mask; masks that are combined must cover the same tokens"
+            )
+    return framed[0] if framed else None
 
 
 def _common_shape(masks: Iterable[Mask]) -> Shape | None:
@@ -384,21 +404,3 @@ def _common_shape(masks: Iterable[Mask]) -> Shape | None:
                 f"masks that are combined must cover the same tokens"
             )
     return shaped[0].shape if shaped else None
-
-
-def _checked(other: object) -> Mask:
-    if not isinstance(other, Mask):
-        raise TypeError(
-            f"a mask combines with a mask, not with {type(other).__name__}; wrap a tensor in from_dense()"
-        )
-    return other
-
-
-def _doc_ids(lengths: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.repeat_interleave(torch.tensor(lengths, dtype=torch.int64, device=device))
-
-
-def _short(numbers: Sequence[int]) -> str:
-    if len(numbers) <= 6:
-        return str(list(numbers))
-    return f"[{', '.join(map(str, numbers[:3]))}, ... {len(numbers)} in all]"
