@@ -8,10 +8,22 @@
 ...##
 """
 
-from .blocks import Blocks, RandomBlocks, RandomDrop, blocks, random_blocks, random_drop
+from .algebra import (
+    And,
+    Documents,
+    Full,
+    Not,
+    Or,
+    Window,
+    causal,
+    documents,
+    full,
+    window,
+)
 from .flat import Dense, Function, Padding, from_dense, from_mask_mod, padding
 from .intervals import Intervals
 from .mask import Mask
+from .patterns import Blocks, RandomBlocks, RandomDrop, blocks, random_blocks, random_drop
 from .per_document import DocumentMask
 from .positions import (
     Chunked,
@@ -26,18 +38,6 @@ from .positions import (
     strided,
 )
 from .structure import Segments, Tree, Visible, segments, tree, visible
-from .tree import (
-    And,
-    Documents,
-    Full,
-    Not,
-    Or,
-    Window,
-    causal,
-    documents,
-    full,
-    window,
-)
 
 __all__ = [
     "And",

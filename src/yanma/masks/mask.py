@@ -17,8 +17,8 @@ from .grid import Grid, Pairs, Rows
 from .intervals import Intervals, trimmed
 
 if TYPE_CHECKING:
+    from .algebra import Documents
     from .per_document import DocumentMask
-    from .tree import Documents
 
 Shape = tuple[int, int]
 Numbers = Callable[[Sequence[object]], str]
@@ -107,7 +107,7 @@ class Mask:
 
         Raises ValueError where the expression has no `documents`, or has other documents already.
         """
-        from .tree import bound
+        from .algebra import bound
 
         return bound(self, lengths, kv_lengths)
 
@@ -133,12 +133,12 @@ class Mask:
         return (self,)
 
     def __and__(self, other: Mask) -> Mask:
-        from .tree import all_of
+        from .algebra import all_of
 
         return all_of((*self.terms(), *_checked(other).terms()))
 
     def __or__(self, other: Mask) -> Mask:
-        from .tree import any_of
+        from .algebra import any_of
 
         return any_of((self, _checked(other)))
 
@@ -146,7 +146,7 @@ class Mask:
         return self & ~_checked(other)
 
     def __invert__(self) -> Mask:
-        from .tree import Not
+        from .algebra import Not
 
         return Not(self)
 
