@@ -17,7 +17,7 @@ LIBRARY: dict[str, set[str]] = {
     "chip": set(),
     "keyed": set(),
     "memory": set(),
-    "masks": {"errors"},
+    "masks": {"errors", "keyed"},
     "packing": {"errors"},
     "batch": {"errors", "masks", "packing"},
     "attention": {"errors", "keyed", "masks"},

@@ -60,4 +60,4 @@ def _row_keys(keys: Tensor, lengths: Tensor, num_heads: int) -> Tensor:
 def document_lengths(mask: Mask) -> list[tuple[int, int]] | None:
     """(query, key) lengths of the documents that `mask` keeps apart; None where it names no documents."""
     found = [term for term in mask.terms() if isinstance(term, Documents)]
-    return list(zip(found[0].lengths, found[0].kv_lengths, strict=True)) if found else None
+    return list(zip(found[0].grid.lengths, found[0].grid.kv_lengths, strict=True)) if found else None

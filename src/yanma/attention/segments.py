@@ -32,9 +32,6 @@ def refusal(problem: Problem) -> str | None:
     if problem.device.type != "cpu":
         return f"runs on a CPU, and this is {problem.device.type}"
     others = [term for term in problem.mask.terms() if not isinstance(term, Documents)]
-    several = len(problem.mask.terms()) - len(others) > 1
-    if several:
-        return "cannot express two different sets of documents"
     for term in others:
         if not isinstance(term, Full) and term != Window(None, 0):
             return f"cannot express {term.describe()}; only documents and causal"
