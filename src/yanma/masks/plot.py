@@ -49,7 +49,7 @@ def _draw_cells(axes: Axes, shown: Picture) -> None:
     colors = [[_color(cell) for cell in row] for row in shown.rows]
     columns, rows = ([*side, side.stop] for side in (shown.keys, shown.queries))
     gap = 0.5 if max(shown.shape) <= _MOST_LABELS and not shown.is_reduced else 0.0
-    axes.pcolormesh(columns, rows, colors, edgecolors="white" if gap else "none", linewidth=gap)  # type: ignore[arg-type]
+    axes.pcolormesh(columns, rows, colors, edgecolors="white" if gap else "none", linewidth=gap)
     q_borders, kv_borders = shown.borders
     for border in q_borders:
         axes.axhline(border, color="0.25", linewidth=1)
