@@ -1,0 +1,79 @@
+"""Plans of tiles, made once for a mask and its size, and kept under a bound of bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Lock
+
+from ..masks import Mask
+from .dropout import document_lengths
+from .problem import Problem
+from .tiles import Tiles, tile
+
+Key = tuple[Mask, int, int]
+"""The mask, and how many queries and keys there are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All tiles of a mask."""
+
+    tiles: tuple[Tiles, ...]
+
+    @cached_property
+    def pairs(self) -> int:
+        """How many (query, key) pairs are computed, for each head."""
+        return sum(same.pairs for same in self.tiles)
+
+    @cached_property
+    def num_bytes(self) -> int:
+        """Memory of the plan."""
+        return sum(same.num_bytes for same in self.tiles)
+
+
+class Plans:
+    """The plans used last, together at most `max_bytes`; a plan that is larger by itself is not kept."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self._kept: OrderedDict[Key, Plan] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Key, make: Callable[[Key], Plan]) -> Plan:
+        """The plan kept for `key`, or a new one."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+        made = make(key)
+        with self._lock:
+            self._keep(key, made)
+        return made
+
+    def _keep(self, key: Key, made: Plan) -> None:
+        if made.num_bytes > self.max_bytes or key in self._kept:
+            return
+        self._kept[key] = made
+        self.num_bytes += made.num_bytes
+        while self.num_bytes > self.max_bytes:
+            self.num_bytes -= self._kept.popitem(last=False)[1].num_bytes
+
+
+PLANS = Plans(max_bytes=2**26)
+"""64 MiB: a plan takes about 24 bytes a token, and 12 KiB for each picture of a tile with a window of 129 keys."""
+
+
+def plan(problem: Problem) -> Plan:
+    """The tiles of a problem's mask."""
+    return PLANS.get((problem.mask, problem.num_q, problem.num_kv), _made)
+
+
+def _made(key: Key) -> Plan:
+    mask, num_q, num_kv = key
+    found = mask.intervals((num_q, num_kv))
+    return Plan(tile(found.starts, found.ends, document_lengths(mask) or [(num_q, num_kv)]))
