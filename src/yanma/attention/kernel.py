@@ -8,7 +8,7 @@ block has the same bits in any company.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,14 +33,21 @@ class Softmax:
     kept_scale: float = 1.0
     """What those are multiplied by."""
 
+    def with_two_rows(self) -> Softmax:
+        """For R = 1 and another query behind it, which sees all keys."""
+        bias = None if self.bias is None else pad(self.bias, (0, 0, 0, 1))
+        kept = None if self.kept is None else pad(self.kept, (0, 0, 0, 1), value=True)
+        return replace(self, bias=bias, kept=kept)
+
 
 def is_flash(q: Tensor, num_kv: int, softmax: Softmax) -> bool:
     """Whether the flash kernel, which knows no dropout, beats plain products for q (B, H, R, D) and K = `num_kv`.
 
     Measured on an AVX512 machine with 12 heads of 32: in bf16 above 256 keys, in fp32 above 12. For heads narrower
-    than 16, and for one head of one document, the kernel's bits depend on which thread computes them.
+    than 16, and for one head of one document, the kernel's bits depend on which thread computes them; for fewer than
+    4 queries, on where they lie in memory.
     """
-    if softmax.kept is not None or q.shape[3] < 16 or q.shape[1] == 1:
+    if softmax.kept is not None or q.shape[3] < 16 or q.shape[1] == 1 or q.shape[2] < 4:
         return False
     return num_kv > (256 if q.dtype in (torch.bfloat16, torch.float16) else 12)
 
@@ -52,6 +59,9 @@ def attend(
     softmax: Softmax,
 ) -> tuple[Tensor, Tensor]:
     """The output (B, H, R, D), and what its backward needs: log-sum-exp (B, H, R), or weights (B * H, R, K)."""
+    if _is_one_row(q, k):
+        out, saved = attend(_two_rows(q), k, v, softmax.with_two_rows())
+        return out[:, :, :1], saved
     if is_flash(q, k.shape[2], softmax):
         return _flash(q, k, v, 0.0, softmax.causal, attn_mask=softmax.bias, scale=softmax.scale)  # type: ignore[no-any-return]
     found, values = weights(q, k, softmax), _matrices(v)
@@ -62,7 +72,9 @@ def attend(
 
 
 def weights(q: Tensor, k: Tensor, softmax: Softmax) -> Tensor:
-    """Attention weights before any is dropped, (B * H, R, K)."""
+    """Attention weights before any is dropped, (B * H, R, K); what `attend` saves without the flash kernel."""
+    if _is_one_row(q, k):
+        return weights(_two_rows(q), k, softmax.with_two_rows())
     scores = _products(_matrices(q), _matrices(k).transpose(1, 2)).mul_(softmax.scale)
     if softmax.causal:
         scores.masked_fill_(_future(scores), -torch.inf)
@@ -75,6 +87,10 @@ def attend_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, saved: Tensor, softmax: Softmax
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v; `out` and `saved` are what `attend` gave for the same arguments."""
+    if _is_one_row(q, k):
+        two = _two_rows(grad), _two_rows(q), k, v, _two_rows(out)
+        grad_q, grad_k, grad_v = attend_backward(*two, saved, softmax.with_two_rows())
+        return grad_q[:, :, :1], grad_k, grad_v
     if is_flash(q, k.shape[2], softmax):
         tensors = grad, q, k, v, out, saved
         return _flash_backward(*tensors, 0.0, softmax.causal, attn_mask=softmax.bias, scale=softmax.scale)  # type: ignore[no-any-return]
@@ -90,6 +106,16 @@ def attend_backward(
     grad_scores = torch._softmax_backward_data(grad_weights, saved, -1, saved.dtype).mul_(softmax.scale)
     grad_queries, grad_keys = _products(grad_scores, keys), _products(grad_scores.transpose(1, 2), queries)
     return grad_queries.view(q.shape), grad_keys.view(k.shape), grad_values.view(k.shape)
+
+
+def _is_one_row(q: Tensor, k: Tensor) -> bool:
+    """Whether products would be of a single row, whose bits depend on where it lies in memory: it gets company."""
+    return q.shape[2] == 1 and k.shape[2] > 1
+
+
+def _two_rows(x: Tensor) -> Tensor:
+    """(B, H, 1, D) with a row of zeros behind it."""
+    return pad(x, (0, 0, 0, 1))
 
 
 def _matrices(x: Tensor) -> Tensor:
