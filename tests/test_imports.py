@@ -16,7 +16,7 @@ LIBRARY: dict[str, set[str]] = {
     "errors": set(),
     "keyed": set(),
     "memory": set(),
-    "masks": {"errors"},
+    "masks": {"errors", "keyed"},
     "packing": {"errors"},
     "batch": {"errors", "masks", "packing"},
     "attention": {"errors", "keyed", "masks"},

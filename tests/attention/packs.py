@@ -26,18 +26,11 @@ MASKS = {
     "documents & window": lambda lengths: documents(lengths) & window(3, 1),
     "documents | window": lambda lengths: documents(lengths) | window(0, 1),
     "documents & ~causal": lambda lengths: documents(lengths) & ~causal(),
-    "two documents": lambda lengths: documents(lengths) & documents(halves(lengths)),
     "padding": lambda lengths: rows(lengths),
     "from_dense": lambda lengths: from_dense(scattered(sum(lengths))),
 }
 
 SEGMENTS_CAN = ("documents", "documents & causal", "full", "causal")
-
-
-def halves(lengths: tuple[int, ...]) -> tuple[int, ...]:
-    """The same tokens cut elsewhere."""
-    total = sum(lengths)
-    return (total // 2, total - total // 2)
 
 
 def rows(lengths: tuple[int, ...]) -> Mask:

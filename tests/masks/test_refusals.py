@@ -41,6 +41,8 @@ def test_masks_over_different_tokens_do_not_combine(combine):
 
 def test_a_clash_hidden_in_a_nested_expression_is_found():
     nested = causal() | (window(1, 1) & documents([3]))
+    with pytest.raises(ValueError, match="two different sets of documents"):
+        nested & documents([1, 2])
     with pytest.raises(ValueError, match="must cover the same tokens"):
         nested & documents([2, 2])
     with pytest.raises(ValueError, match="must cover the same tokens"):
