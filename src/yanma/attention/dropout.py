@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..keyed import derived, document_keys, keep, keep_at, keep_probability
-from ..masks import Documents, Mask
+from ..masks import Mask
 from .problem import Problem
 
 
@@ -69,6 +69,8 @@ def _row_keys(keys: Tensor, lengths: Tensor, num_heads: int) -> Tensor:
 
 
 def document_lengths(mask: Mask) -> list[tuple[int, int]] | None:
-    """(query, key) lengths of the documents that `mask` keeps apart; None where it names no documents."""
-    found = [term for term in mask.terms() if isinstance(term, Documents)]
-    return list(zip(found[0].lengths, found[0].kv_lengths, strict=True)) if found else None
+    """(query, key) lengths of the documents that `mask` keeps apart; None where it names none, or reads across them."""
+    frame = mask.frame
+    if frame is None or not (frame in mask.terms() or mask.per_document() is not None):
+        return None
+    return list(zip(frame.lengths, frame.kv_lengths, strict=True))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from threading import Lock
 
-from ..masks import Mask
+from ..masks import Dense, Mask
 from .dropout import document_lengths
 from .problem import Problem
 from .tiles import Tiles, tile
@@ -16,22 +15,20 @@ from .tiles import Tiles, tile
 Key = tuple[Mask, int, int]
 """The mask, and how many queries and keys there are."""
 
+MAX_INTERVALS = 2**24
+"""More intervals than this (over all queries, each as many as the one that has the most) are not worked on: 128 MiB."""
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """All tiles of a mask."""
+    """All tiles of a mask, or the reason why there are none."""
 
     tiles: tuple[Tiles, ...]
-
-    @cached_property
-    def pairs(self) -> int:
-        """How many (query, key) pairs are computed, for each head."""
-        return sum(same.pairs for same in self.tiles)
-
-    @cached_property
-    def num_bytes(self) -> int:
-        """Memory of the plan."""
-        return sum(same.num_bytes for same in self.tiles)
+    refusal: str | None
+    pairs: int
+    """How many (query, key) pairs are computed, for each head."""
+    num_bytes: int
+    """Memory of the plan, and of tensors that its mask holds."""
 
 
 class Plans:
@@ -42,6 +39,9 @@ class Plans:
         self.num_bytes = 0
         self._kept: OrderedDict[Key, Plan] = OrderedDict()
         self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def get(self, key: Key, make: Callable[[Key], Plan]) -> Plan:
         """The plan kept for `key`, or a new one."""
@@ -65,15 +65,23 @@ class Plans:
 
 
 PLANS = Plans(max_bytes=2**26)
-"""64 MiB: a plan takes about 24 bytes a token, and 12 KiB for each picture of a tile with a window of 129 keys."""
+"""64 MiB: a plan takes about 40 bytes a token, and 12 KiB for each picture of a tile with a window of 129 keys."""
 
 
 def plan(problem: Problem) -> Plan:
-    """The tiles of a problem's mask."""
-    return PLANS.get((problem.mask, problem.num_q, problem.num_kv), _made)
+    """The tiles of a problem's mask. A tensor or a function inside a mask must not change what it says afterwards."""
+    return PLANS.get((problem.mask, problem.num_q, problem.num_kv), make)
 
 
-def _made(key: Key) -> Plan:
+def make(key: Key) -> Plan:
+    """A new plan."""
     mask, num_q, num_kv = key
+    held = 1024 + sum(leaf.tensor.nbytes for leaf in mask._leaves() if isinstance(leaf, Dense))
     found = mask.intervals((num_q, num_kv))
-    return Plan(tile(found.starts, found.ends, document_lengths(mask) or [(num_q, num_kv)]))
+    if found.starts.numel() > MAX_INTERVALS:
+        width = found.starts.shape[1]
+        why = f"needs up to {width} intervals for each of {num_q} queries; the bound is {MAX_INTERVALS} in all"
+        return Plan((), why, 0, held)
+    tiles = tile(found.starts, found.ends, document_lengths(mask) or [(num_q, num_kv)])
+    num_bytes = held + sum(same.num_bytes for same in tiles)
+    return Plan(tiles, None, sum(same.pairs for same in tiles), num_bytes)
