@@ -73,4 +73,4 @@ def document_lengths(mask: Mask) -> list[tuple[int, int]] | None:
     frame = mask.frame
     if frame is None or not (frame in mask.terms() or mask.per_document() is not None):
         return None
-    return list(zip(frame.lengths, frame.kv_lengths, strict=True))
+    return list(zip(frame.grid.lengths, frame.grid.kv_lengths, strict=True))

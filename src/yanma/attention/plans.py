@@ -32,7 +32,7 @@ class Plan:
 
 
 class Plans:
-    """The plans used last, together at most `max_bytes`; a plan that is larger by itself is not kept."""
+    """The plans used last, together at most `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -56,7 +56,7 @@ class Plans:
         return made
 
     def _keep(self, key: Key, made: Plan) -> None:
-        if made.num_bytes > self.max_bytes or key in self._kept:
+        if key in self._kept:  # another thread was faster
             return
         self._kept[key] = made
         self.num_bytes += made.num_bytes
@@ -64,24 +64,34 @@ class Plans:
             self.num_bytes -= self._kept.popitem(last=False)[1].num_bytes
 
 
-PLANS = Plans(max_bytes=2**26)
-"""64 MiB: a plan takes about 40 bytes a token, and 12 KiB for each picture of a tile with a window of 129 keys."""
+PLANS = Plans(max_bytes=2**28)
+"""256 MiB. A plan takes about 40 bytes a token, and 12 KiB for each picture of a tile with a window of 129 keys."""
 
 
 def plan(problem: Problem) -> Plan:
     """The tiles of a problem's mask. A tensor or a function inside a mask must not change what it says afterwards."""
-    return PLANS.get((problem.mask, problem.num_q, problem.num_kv), make)
+    return PLANS.get((problem.mask, problem.num_q, problem.num_kv), _make)
 
 
-def make(key: Key) -> Plan:
-    """A new plan."""
+def _make(key: Key) -> Plan:
     mask, num_q, num_kv = key
     held = 1024 + sum(leaf.tensor.nbytes for leaf in mask._leaves() if isinstance(leaf, Dense))
+    if held > PLANS.max_bytes:
+        return _too_large(mask, held)
     found = mask.intervals((num_q, num_kv))
     if found.starts.numel() > MAX_INTERVALS:
         width = found.starts.shape[1]
-        why = f"needs up to {width} intervals for each of {num_q} queries; the bound is {MAX_INTERVALS} in all"
+        why = (
+            f"needs up to {width} intervals for each of {num_q} queries; the bound is {MAX_INTERVALS} in all"
+        )
         return Plan((), why, 0, held)
     tiles = tile(found.starts, found.ends, document_lengths(mask) or [(num_q, num_kv)])
     num_bytes = held + sum(same.num_bytes for same in tiles)
+    if num_bytes > PLANS.max_bytes:
+        return _too_large(mask, num_bytes)
     return Plan(tiles, None, sum(same.pairs for same in tiles), num_bytes)
+
+
+def _too_large(mask: Mask, num_bytes: int) -> Plan:
+    why = f"needs a plan of {num_bytes} bytes for {mask.describe()}; the bound is {PLANS.max_bytes}"
+    return Plan((), why, 0, 1024)

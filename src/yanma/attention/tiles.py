@@ -63,7 +63,9 @@ class Places:
     def _view(self, x: Tensor) -> Tensor:
         (count, length), (_, heads, width), row = self.index.shape, x.shape, x.stride(0)
         strides = (self.step * row, width, row, 1)  # type: ignore[operator]  # only called where there is a step
-        return x.as_strided((count, heads, length, width), strides, x.storage_offset() + int(self.index[0, 0]) * row)
+        return x.as_strided(
+            (count, heads, length, width), strides, x.storage_offset() + int(self.index[0, 0]) * row
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +170,9 @@ def _blocks(counts: Tensor, num_queries: list[int]) -> tuple[Tensor, Tensor]:
     return order, (sizes[side_of_block] - nth * ROWS).clamp(max=ROWS)
 
 
-def _union(starts: Tensor, ends: Tensor, block: Tensor, num_blocks: int, num_kv: int) -> tuple[Tensor, Tensor]:
+def _union(
+    starts: Tensor, ends: Tensor, block: Tensor, num_blocks: int, num_kv: int
+) -> tuple[Tensor, Tensor]:
     """The keys that each block's rows may read, ascending, all blocks' end to end; and how many each block has."""
     stride = num_kv + 1  # blocks lie on one line, far enough apart that their intervals cannot touch
     shift = block[:, None] * stride
@@ -187,7 +191,7 @@ def _union(starts: Tensor, ends: Tensor, block: Tensor, num_blocks: int, num_kv:
 
 def _tiles(rows: Tensor, columns: Tensor, is_padding: Tensor, starts: Tensor, ends: Tensor) -> Tiles:
     """Tiles (B, R) x (B, K) of queries with intervals (B, R, I), its different pictures drawn once each."""
-    count, num_rows, num_columns = *rows.shape, columns.shape[1]
+    count, num_columns = columns.shape
     ordered = columns.masked_fill(is_padding, torch.iinfo(torch.int64).max)
     first = torch.searchsorted(ordered, starts.flatten(1)).view(starts.shape)
     end = torch.searchsorted(ordered, ends.flatten(1)).view(ends.shape)
@@ -215,7 +219,9 @@ def _different(rows: Tensor) -> tuple[Tensor, Tensor]:
     which = torch.empty_like(marks).scatter_(0, kind, torch.arange(len(rows)))
     if torch.equal(rows[which[kind]], rows):
         return which, kind
-    return torch.arange(len(rows)), torch.arange(len(rows))  # different rows with one mark: every row is its own kind
+    return torch.arange(len(rows)), torch.arange(
+        len(rows)
+    )  # different rows with one mark: every row is its own kind
 
 
 def _drawn(starts: Tensor, ends: Tensor, width: int) -> Tensor:
