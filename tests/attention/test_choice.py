@@ -33,12 +33,8 @@ def test_segments_refuses_what_it_cannot_express_and_names_who_can(mask, why):
         attention(q, k, v, mask, backend="segments")
 
 
-def test_segments_refuses_two_sets_of_documents_and_causal_across():
+def test_segments_refuses_causal_across():
     q, k, v, _ = tensors(5, 5)
-    with pytest.raises(
-        Unsupported, match="segments cannot express two different sets of documents; backends that can: sdpa"
-    ):
-        attention(q, k, v, documents([3, 2]) & documents([2, 3]), backend="segments")
     with pytest.raises(
         Unsupported, match="segments cannot express causal where queries and keys differ in number; backends"
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..masks import Documents, Full, Window
@@ -28,10 +29,12 @@ def cost(problem: Problem) -> Cost:
 
 def run(q: Tensor, k: Tensor, v: Tensor, problem: Problem, scale: float, dropout: Dropout | None) -> Tensor:
     """(Tq, H, D)."""
-    if _is_plain(problem):
-        causal = Window(None, 0) in problem.mask.terms()
-        return attend_documents(q, k, v, _lengths(problem), causal, scale, dropout)
-    return attend_tiles(q, k, v, plan(problem).tiles, scale, dropout)
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    with torch.autocast("cpu", enabled=False):  # it would compute products in less than float32
+        if _is_plain(problem):
+            causal = Window(None, 0) in problem.mask.terms()
+            return attend_documents(q, k, v, _lengths(problem), causal, scale, dropout)
+        return attend_tiles(q, k, v, plan(problem).tiles, scale, dropout)
 
 
 def _is_plain(problem: Problem) -> bool:

@@ -10,19 +10,49 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .dropout import Dropout
-from .kernel import Softmax, attend, attend_backward, is_flash, weights
+from .kernel import (
+    MOST_SCORE_BYTES,
+    Softmax,
+    attend,
+    attend_backward,
+    is_flash,
+    num_columns,
+    weights,
+    working,
+)
 from .tiles import Tiles
 
 MAX_BATCH_BYTES = 2**23
-"""Tiles are computed in batches of at most this much, or one by one where one is larger. Measured: 8 MiB is faster
-than 64, as what a batch reads and writes stays in the cache, and freed memory is used again."""
+"""Queries, keys, values and outputs of the tiles that are computed together, or of one where it has more. 8 MiB is
+faster than 64: a batch stays in the cache, and freed memory is used again."""
 
 
 def attend_tiles(
     q: Tensor, k: Tensor, v: Tensor, tiles: tuple[Tiles, ...], scale: float, dropout: Dropout | None
 ) -> Tensor:
-    """Each query reads what its tile shows of its keys; queries in no tile give 0. All (T, H, D)."""
-    return _Tiled.apply(q, k, v, tiles, scale, dropout)  # type: ignore[no-any-return, no-untyped-call]
+    """Each query reads what its tile shows of its keys; queries in no tile give 0. All (T, H, D), contiguous."""
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        return _Tiled.apply(q, k, v, tiles, scale, dropout)  # type: ignore[no-any-return, no-untyped-call]
+    return _all_tiles(q, k, v, tiles, scale, dropout, saved=None)
+
+
+def _all_tiles(
+    q: Tensor, k: Tensor, v: Tensor, tiles: tuple[Tiles, ...],
+    scale: float, dropout: Dropout | None, saved: list[Tensor] | None,
+) -> Tensor:  # fmt: skip
+    """(Tq, H, D); each batch's log-sum-exp is added to `saved`, unless that is None.
+
+    Weights are not kept, where there are such: they are much larger, and backward computes them again.
+    """
+    out = torch.zeros_like(q)
+    for part in _batches(tiles, q, dropout):
+        softmax = _softmax(part, q.dtype, scale, dropout)
+        queries = _without(part, part.rows.take(q))
+        result, own = attend(queries, part.columns.take(k), part.columns.take(v), softmax)
+        part.rows.put(out, _without(part, result))
+        if saved is not None and is_flash(queries.shape, part.num_kv, dropout is not None):
+            saved.append(own)
+    return out
 
 
 class _Tiled(torch.autograd.Function):
@@ -33,16 +63,8 @@ class _Tiled(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor,
         tiles: tuple[Tiles, ...], scale: float, dropout: Dropout | None,
     ) -> Tensor:  # fmt: skip
-        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-        out = torch.zeros_like(q)
         saved: list[Tensor] = []
-        for part in _batches(tiles, q):
-            softmax = _softmax(part, q.dtype, scale, dropout)
-            queries = _without(part, part.rows.take(q))
-            result, own = attend(queries, part.columns.take(k), part.columns.take(v), softmax)
-            part.rows.put(out, _without(part, result))
-            if is_flash(queries, part.num_kv, softmax):
-                saved.append(own)  # weights are computed again instead: they are much larger than log-sum-exp
+        out = _all_tiles(q, k, v, tiles, scale, dropout, saved)
         ctx.save_for_backward(q, k, v, out, *saved)
         ctx.tiles, ctx.scale, ctx.dropout = tiles, scale, dropout
         return out
@@ -54,37 +76,40 @@ class _Tiled(torch.autograd.Function):
         grad, rest = grad.contiguous(), iter(saved)
         grad_q = torch.zeros_like(q)
         # Several tiles add to a key: in less than fp32 the sum would depend on how they are cut into batches.
-        dtype = torch.promote_types(k.dtype, torch.float32)
-        grad_k, grad_v = torch.zeros_like(k, dtype=dtype), torch.zeros_like(v, dtype=dtype)
-        for part in _batches(ctx.tiles, q):
+        grad_k, grad_v = (torch.zeros_like(x, dtype=working(x.dtype)) for x in (k, v))
+        for part in _batches(ctx.tiles, q, ctx.dropout):
             softmax = _softmax(part, q.dtype, ctx.scale, ctx.dropout)
             queries, keys = _without(part, part.rows.take(q)), part.columns.take(k)
-            is_saved = is_flash(queries, part.num_kv, softmax)
-            own = next(rest) if is_saved else weights(queries, keys, softmax)
             tensors = queries, keys, part.columns.take(v), part.rows.take(out)
-            parts = attend_backward(_without(part, part.rows.take(grad)), *tensors, own, softmax)
+            with torch.autocast("cpu", enabled=False):
+                flash = is_flash(queries.shape, part.num_kv, ctx.dropout is not None)
+                own = next(rest) if flash else weights(queries, keys, softmax)
+                parts = attend_backward(_without(part, part.rows.take(grad)), *tensors, own, softmax)
             part.rows.put(grad_q, parts[0])
             part.columns.add(grad_k, parts[1])
             part.columns.add(grad_v, parts[2])
         return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None, None, None
 
 
-def _batches(tiles: tuple[Tiles, ...], q: Tensor) -> Iterator[Tiles]:
-    """Tiles of one shape, as many at a time as fit MAX_BATCH_BYTES."""
+def _batches(tiles: tuple[Tiles, ...], q: Tensor, dropout: Dropout | None) -> Iterator[Tiles]:
+    """Tiles of one shape, as many at a time as the bounds allow, but at least one."""
     heads, width = q.shape[1:]
+    itemsize = working(q.dtype).itemsize
     for same in tiles:
-        scores = same.num_q * same.num_kv * heads
-        bytes_each = (scores + 2 * (same.num_q + same.num_kv) * heads * width) * q.element_size()
-        count = max(1, MAX_BATCH_BYTES // bytes_each)
-        for first in range(0, len(same), count):
-            yield same[first : first + count]
+        count = MAX_BATCH_BYTES // (2 * (same.num_q + same.num_kv) * heads * width * itemsize)
+        if not is_flash(torch.Size((1, heads, same.num_q, width)), same.num_kv, dropout is not None):
+            scores = heads * same.num_q * num_columns(same.num_kv) * itemsize
+            count = min(count, MOST_SCORE_BYTES // scores)
+        for first in range(0, len(same), max(1, count)):
+            yield same[first : first + max(1, count)]
 
 
 def _softmax(tiles: Tiles, dtype: torch.dtype, scale: float, dropout: Dropout | None) -> Softmax:
+    bias = tiles.bias(working(dtype))
     if dropout is None:
-        return Softmax(scale, False, tiles.bias(dtype))
+        return Softmax(scale, False, bias)
     kept = dropout.keep_at(tiles.rows.index, tiles.columns.index)
-    return Softmax(scale, False, tiles.bias(dtype), kept, dropout.scale)
+    return Softmax(scale, False, bias, kept, dropout.scale)
 
 
 def _without(tiles: Tiles, rows: Tensor) -> Tensor:

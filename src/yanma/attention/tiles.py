@@ -52,7 +52,7 @@ class Places:
     def put(self, x: Tensor, rows: Tensor) -> None:
         """Write rows (B, H, L, D) into x (T, H, D); no place may occur twice."""
         if self.step is None:
-            x[self.index] = rows.transpose(1, 2)
+            x[self.index] = rows.transpose(1, 2).to(x.dtype)
         else:
             self._view(x).copy_(rows)
 

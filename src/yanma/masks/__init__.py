@@ -21,7 +21,9 @@ from .algebra import (
     window,
 )
 from .flat import Dense, Function, Padding, from_dense, from_mask_mod, padding
+from .flex import block_mask, mask_mod
 from .intervals import Intervals
+from .lowerings import Counts, Varlen, additive, column_intervals, count, varlen
 from .mask import Mask
 from .patterns import Blocks, RandomBlocks, RandomDrop, blocks, random_blocks, random_drop
 from .per_document import DocumentMask
@@ -38,11 +40,16 @@ from .positions import (
     strided,
 )
 from .structure import Segments, Tree, Visible, segments, tree, visible
+from .text import parse
+from .tiles import BlockLists, BlockStructure, block_structure
 
 __all__ = [
     "And",
+    "BlockLists",
+    "BlockStructure",
     "Blocks",
     "Chunked",
+    "Counts",
     "Dense",
     "Dilated",
     "DocumentMask",
@@ -61,24 +68,33 @@ __all__ = [
     "Segments",
     "Strided",
     "Tree",
+    "Varlen",
     "Visible",
     "Window",
+    "additive",
+    "block_mask",
+    "block_structure",
     "blocks",
     "causal",
     "chunked",
+    "column_intervals",
+    "count",
     "dilated",
     "documents",
     "from_dense",
     "from_mask_mod",
     "full",
     "global_tokens",
+    "mask_mod",
     "padding",
+    "parse",
     "prefix",
     "random_blocks",
     "random_drop",
     "segments",
     "strided",
     "tree",
+    "varlen",
     "visible",
     "window",
 ]

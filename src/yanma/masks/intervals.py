@@ -75,6 +75,42 @@ class Intervals:
         """(Tq,) int64: the number of keys that each query may read."""
         return (self.ends - self.starts).sum(1, dtype=torch.int64)
 
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """All pairs that may read, in order: (P,) int64 queries and (P,) int64 keys."""
+        lengths = (self.ends - self.starts).flatten().long()
+        run = torch.arange(len(lengths)).repeat_interleave(lengths)
+        place = torch.arange(len(run)) - (lengths.cumsum(0) - lengths)[run]
+        return run // max(1, self.starts.shape[1]), self.starts.flatten()[run] + place
+
+    def transposed(self) -> Intervals:
+        """For each key the runs of queries that may read it; time and memory follow the runs, not the pairs.
+
+        >>> Intervals.of([[(0, 2)], [(1, 2)]], 2).transposed().starts.tolist()
+        [[0], [0]]
+        """
+        # A key's run of queries begins where the query before may not read it, and ends where the next may not.
+        nothing = self.starts.new_full((1, self.starts.shape[1]), self.num_kv)
+        here, before = (
+            Intervals(torch.cat(starts), torch.cat(ends), self.num_kv)
+            for starts, ends in (
+                ((self.starts, nothing), (self.ends, nothing)),
+                ((nothing, self.starts), (nothing, self.ends)),
+            )
+        )
+        sides = []
+        for edges in (here & ~before, before & ~here):
+            queries, keys = edges.pairs()
+            order = keys.argsort(stable=True)
+            sides.append((keys[order], queries[order].int()))
+        (keys, starts), (_, ends) = sides
+        counts = torch.bincount(keys, minlength=self.num_kv)
+        place = torch.arange(len(keys)) - (counts.cumsum(0) - counts)[keys]
+        table = torch.full(
+            (2, self.num_kv, int(counts.max()) if len(counts) else 0), len(self.starts), dtype=torch.int32
+        )
+        table[0, keys, place], table[1, keys, place] = starts, ends
+        return Intervals(table[0], table[1], len(self.starts))
+
     def _beside(self, other: Intervals) -> tuple[Tensor, Tensor]:
         return torch.cat([self.starts, other.starts], 1), torch.cat([self.ends, other.ends], 1)
 

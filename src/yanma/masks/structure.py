@@ -72,7 +72,7 @@ class Segments(Mask):
         device = pairs.q_idx.device
         codes, runs = self._codes.to(device), self._run_ids(pairs.grid).to(device)
         query, key = codes[pairs.q_idx], codes[pairs.kv_idx]
-        in_full, causally, in_run = self._rule_table.to(device)[:, query, key]
+        in_full, causally, in_run = self._rule_table.to(device)[:, query, key].unbind()
         same_run = runs[pairs.q_idx] == runs[pairs.kv_idx]
         return pairs.together & (in_full | causally & (pairs.kv <= pairs.q) | in_run & same_run)
 
@@ -80,7 +80,7 @@ class Segments(Mask):
         table = _RunTable.of(self._codes, self._run_ids(rows.grid), rows.grid)
         runs, is_there = table.of_rows(rows)
         query = self._codes[rows.start : rows.end, None]
-        in_full, causally, in_run = self._rule_table[:, query, table.code[runs]]
+        in_full, causally, in_run = self._rule_table[:, query, table.code[runs]].unbind()
         starts, ends = table.start[runs], table.end[runs]
         own = torch.arange(rows.start, rows.end)[:, None]
         whole = in_full | in_run & (starts <= own) & (own < ends)
@@ -357,7 +357,7 @@ def tree(parents: Sequence[int] | Sequence[Sequence[int]]) -> Mask:
     ##.#
     """
     is_nested = len(parents) > 0 and not isinstance(parents[0], int)
-    return Tree(tuple(tuple(own) for own in parents) if is_nested else tuple(parents))  # type: ignore[arg-type, union-attr]
+    return Tree(tuple(tuple(own) for own in parents) if is_nested else tuple(parents))  # type: ignore[arg-type]
 
 
 def visible(matrices: Iterable[Tensor | tuple[int, int, Iterable[Sequence[int]]]]) -> Mask:
