@@ -70,10 +70,11 @@ PLANS = Plans(max_bytes=2**28)
 
 def plan(problem: Problem) -> Plan:
     """The tiles of a problem's mask. A tensor or a function inside a mask must not change what it says afterwards."""
-    return PLANS.get((problem.mask, problem.num_q, problem.num_kv), _make)
+    return PLANS.get((problem.mask, problem.num_q, problem.num_kv), make)
 
 
-def _make(key: Key) -> Plan:
+def make(key: Key) -> Plan:
+    """A new plan."""
     mask, num_q, num_kv = key
     held = 1024 + sum(leaf.tensor.nbytes for leaf in mask._leaves() if isinstance(leaf, Dense))
     if held > PLANS.max_bytes:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..keyed import mixed
+
 ROWS = 64
 """Queries of a tile, where the document has as many. Measured with windows of 129 and 1,025 keys: 64 is as fast as
 128 and computes fewer pairs that nobody may read."""
@@ -76,7 +78,8 @@ class Tiles:
     columns: Places
     """Their keys; the last one is repeated where a tile has fewer, and hidden there."""
     seen: Tensor | None
-    """Bool (U, R, K), the different pictures; a blind query sees the first key. None = every query reads every key."""
+    """Bool (U, R, K), the different pictures; a blind query sees the first key. None = every query reads every key:
+    such tiles are apart from others, so that whether a tile's scores are masked is not for its neighbours to say."""
     picture: Tensor | None
     """(B,) int64: which of them is a tile's own; None = there is but one."""
     blind: Tensor | None
@@ -131,23 +134,29 @@ def tile(
     Queries that may read nothing are in no tile, or blind in theirs. The tiles' order is that of their shapes, so two
     tiles of one document come in the same order in any company.
     """
-    order, cuts = _blocks((ends - starts).sum(1), [num_q for num_q, _ in lengths])
-    block_of_row = torch.repeat_interleave(torch.arange(len(cuts)), cuts)
-    starts, ends = starts[order].long(), ends[order].long()
-    columns, counts = _union(starts, ends, block_of_row, len(cuts), sum(num_kv for _, num_kv in lengths))
-    width = torch.where(cuts == ROWS, (counts + _KEYS_STEP - 1) // _KEYS_STEP * _KEYS_STEP, counts)
+    visible = (ends - starts).sum(1, dtype=torch.int64)
+    order, cuts = _blocks(visible, [num_q for num_q, _ in lengths])
+    block = torch.repeat_interleave(torch.arange(len(cuts)), cuts)
+    starts, ends, visible = starts[order].long(), ends[order].long(), visible[order]
+    columns, counts = _union(starts, ends, block, len(cuts), sum(num_kv for _, num_kv in lengths))
+    is_whole = torch.zeros_like(counts).index_add_(0, block, visible) == cuts * counts
+    rounded = (counts + _KEYS_STEP - 1) // _KEYS_STEP * _KEYS_STEP
+    width = torch.where((cuts == ROWS) & ~is_whole, rounded, counts)
     first_row, first_column = cuts.cumsum(0) - cuts, counts.cumsum(0) - counts
-    shapes, group = torch.unique(torch.stack((cuts, width)), dim=1, return_inverse=True)
+    shapes, group = torch.unique(torch.stack((cuts, width, is_whole)), dim=1, return_inverse=True)
     found = []
-    for place, (num_rows, num_columns) in enumerate(shapes.T.tolist()):
+    for place, (num_rows, num_columns, whole) in enumerate(shapes.T.tolist()):
         if not num_columns:
             continue
         own = (group == place).nonzero()[:, 0]
         rows = first_row[own][:, None] + torch.arange(num_rows)
         last = counts[own][:, None] - 1
         keys = columns[first_column[own][:, None] + torch.arange(num_columns).minimum(last)]
-        is_padding = torch.arange(num_columns) > last
-        found.append(_tiles(order[rows], keys, is_padding, starts[rows], ends[rows]))
+        places = Places.of(order[rows]), Places.of(keys)
+        if whole:
+            found.append(Tiles(*places, None, None, None))
+        else:
+            found.append(_partial(*places, torch.arange(num_columns) > last, starts[rows], ends[rows]))
     return tuple(found)
 
 
@@ -189,33 +198,27 @@ def _union(
     return torch.repeat_interleave(begins - own * stride, lengths) + within, counts
 
 
-def _tiles(rows: Tensor, columns: Tensor, is_padding: Tensor, starts: Tensor, ends: Tensor) -> Tiles:
-    """Tiles (B, R) x (B, K) of queries with intervals (B, R, I), its different pictures drawn once each."""
-    count, num_columns = columns.shape
-    ordered = columns.masked_fill(is_padding, torch.iinfo(torch.int64).max)
+def _partial(rows: Places, columns: Places, is_padding: Tensor, starts: Tensor, ends: Tensor) -> Tiles:
+    """Tiles of queries with intervals (B, R, I), not all keys of which are seen; different pictures are drawn once."""
+    ordered = columns.index.masked_fill(is_padding, torch.iinfo(torch.int64).max)
     first = torch.searchsorted(ordered, starts.flatten(1)).view(starts.shape)
     end = torch.searchsorted(ordered, ends.flatten(1)).view(ends.shape)
     is_blind = ~(starts < ends).any(2)
-    if bool(is_blind.any()):
-        first[..., 0].masked_fill_(is_blind, 0)
-        end[..., 0].masked_fill_(is_blind, 1)
-        end[..., 1:].masked_fill_(is_blind[..., None], 0)
-        first[..., 1:].masked_fill_(is_blind[..., None], 0)
-        blind: Tensor | None = is_blind
-    else:
-        blind = None
-    places = Places.of(rows), Places.of(columns)
-    if bool(((end - first).sum(2) == num_columns).all()):
-        return Tiles(*places, None, None, blind)
-    which, picture = _different(torch.cat((first, end), 2).view(count, -1))
-    seen = _drawn(first[which], end[which], num_columns)
-    return Tiles(*places, seen, None if len(which) == 1 else picture, blind)
+    blind = is_blind if bool(is_blind.any()) else None
+    if blind is not None:
+        first.masked_fill_(blind[..., None], 0)
+        end.masked_fill_(blind[..., None], 0)
+        end[..., 0].masked_fill_(blind, 1)
+    which, picture = _different(torch.cat((first, end), 2).flatten(1))
+    seen = _drawn(first[which], end[which], is_padding.shape[1])
+    return Tiles(rows, columns, seen, None if len(which) == 1 else picture, blind)
 
 
 def _different(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Of rows (B, N) one of each kind, as indices (U,), and each row's kind (B,)."""
-    factors = torch.randint(2**62, (rows.shape[1],), generator=torch.Generator().manual_seed(0)) | 1
-    marks, kind = torch.unique((rows * factors).sum(1), return_inverse=True)
+    if len(rows) == 1:
+        return torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    marks, kind = torch.unique((rows * mixed(torch.arange(rows.shape[1]))).sum(1), return_inverse=True)
     which = torch.empty_like(marks).scatter_(0, kind, torch.arange(len(rows)))
     if torch.equal(rows[which[kind]], rows):
         return which, kind
