@@ -178,8 +178,10 @@ def _fixed_cost(rounds: int) -> tuple[float, float]:
 
     lengths = [5 + 3 * text % 60 for text in range(32)]
     key = (documents(lengths) & window(16, 16), sum(lengths), sum(lengths))
-    size = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
-    model = unpad(BertModel(BertConfig(**size, num_attention_heads=12, vocab_size=1000)).eval())
+    config = BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, vocab_size=1000
+    )
+    model = unpad(BertModel(config).eval())
     batch = PackedBatch.from_sequences([[2] * length for length in lengths])
     with torch.inference_mode():
         turns = {"plan": timed(lambda: make(key)), "model": timed(lambda: model(batch))}
