@@ -118,7 +118,7 @@ def bench_masks(rounds: int = 5, *, quick: bool = False) -> MasksReport:
 def _row(mask: Mask, tokens: int, backward: bool, rounds: int) -> Row:
     inputs = _tensors(tokens)
     seen = mask.dense(tokens)
-    ours: Work = partial(attention, mask=mask, backend="segments")  # type: ignore[assignment]
+    ours: Work = partial(attention, mask=mask, backend="segments")
     dense = partial(_dense, seen=seen)
     run = _gradients if backward else _output
     exact = run(dense, [x.double() for x in inputs])
@@ -163,7 +163,7 @@ def _difference(got: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
 def _growth(sizes: Sequence[int], rounds: int) -> Iterator[tuple[int, float]]:
     for tokens in sizes:
         inputs = _tensors(tokens)
-        ours: Work = partial(attention, mask=window(64, 64), backend="segments")  # type: ignore[assignment]
+        ours: Work = partial(attention, mask=window(64, 64), backend="segments")
         turns = {"ours": timed(partial(_output, ours, inputs))}
         in_turns(turns, 1)
         yield tokens, in_turns(turns, rounds)["ours"].median
