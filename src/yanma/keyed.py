@@ -49,14 +49,23 @@ def keep(rows: Tensor, num_columns: int, p: float) -> Tensor:
 
     `p` is rounded to a multiple of 1/65536; `keep_probability` says what it then is.
     """
-    words = rows[..., None] * _column_constants(-(-num_columns // _LANES)).to(rows.device)
-    words ^= (words >> 32) & _LOW_32
-    words *= _B
-    words ^= (words >> 32) & _LOW_32
+    words = _words(rows[..., None] * _column_constants(-(-num_columns // _LANES)).to(rows.device))
     lanes = words.view(torch.int16)[..., :num_columns]
     # On a CPU, comparing into uint8 is five times as fast as into bool; the bytes are the same.
     kept = torch.empty(lanes.shape, dtype=torch.uint8, device=rows.device)
     return torch.ge(lanes, _steps(p) - 32768, out=kept).view(torch.bool)
+
+
+def keep_at(rows: Tensor, columns: Tensor, p: float) -> Tensor:
+    """What `keep` says of chosen columns: int64 `rows` and `columns` broadcast to the shape of the answer.
+
+    >>> row = document_keys(0, [3])
+    >>> bool(keep_at(row, torch.tensor([5, 2]), 0.5).equal(keep(row, 8, 0.5)[0, [5, 2]]))
+    True
+    """
+    words = _words(rows * (mixed((columns // _LANES) * _A + _C) | 1))
+    words >>= columns % _LANES * 16
+    return words.to(torch.int16) >= _steps(p) - 32768
 
 
 def only(x: Tensor, kept: Tensor) -> Tensor:
@@ -73,6 +82,14 @@ def _steps(p: float) -> int:
     if not 0 <= p < 1:
         raise ValueError(f"dropout is {p}; it must be at least 0 and less than 1")
     return min(round(p * 65536), 65535)
+
+
+def _words(words: Tensor) -> Tensor:
+    """Spread the bits of each word, in place: an xor-shift, a multiply, an xor-shift."""
+    words ^= (words >> 32) & _LOW_32
+    words *= _B
+    words ^= (words >> 32) & _LOW_32
+    return words
 
 
 @lru_cache(maxsize=64)

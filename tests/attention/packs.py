@@ -30,7 +30,8 @@ MASKS = {
     "from_dense": lambda lengths: from_dense(scattered(sum(lengths))),
 }
 
-SEGMENTS_CAN = ("documents", "documents & causal", "full", "causal")
+PLAIN = ("documents", "documents & causal", "full", "causal")
+"""What `segments` computes without tiles."""
 
 
 def rows(lengths: tuple[int, ...]) -> Mask:
@@ -48,7 +49,9 @@ def scattered(total: int) -> torch.Tensor:
 
 
 def can(backend: str, mask: str, dropout: float) -> bool:
-    return {"segments": mask in SEGMENTS_CAN, "sdpa": dropout == 0, "reference": True}[backend]
+    """Whether a backend serves a call on a CPU that needs no gradients."""
+    able = {"segments": True, "varlen": False, "flex": not dropout, "sdpa": not dropout, "reference": True}
+    return able[backend]
 
 
 def tensors(
@@ -119,7 +122,7 @@ def case(
     if dropout:
         kept = kept * kept_weights(mask, total, total, heads[0], dropout, 7)
     errors = {}
-    for way in (by_hand, textbook) if dropout else (by_hand, textbook, fused):
+    for way in (by_hand, textbook, factor_last) if dropout else (by_hand, textbook, fused):
         got = output_and_gradients(way, *inputs, seen, kept)
         errors[way.__name__] = [error(a, b) for a, b in zip(got, exact, strict=True)]
     return Case(inputs, mask, exact, errors)
@@ -141,6 +144,12 @@ def textbook(q, k, v, seen, kept, softmax=torch.softmax):
     scores = torch.einsum("qhd,khd->hqk", q, k) * q.shape[2] ** -0.5
     weights = softmax(scores.masked_fill(~seen, -torch.inf), -1).masked_fill(~seen, 0) * kept.to(q.dtype)
     return torch.einsum("hqk,khd->qhd", weights, v)
+
+
+def factor_last(q, k, v, seen, kept):
+    """Plain torch in the dtype of the inputs, what dropout multiplies by taken out of the product."""
+    factor = kept.max() or torch.ones(())
+    return textbook(q, k, v, seen, kept / factor) * factor.to(q.dtype)
 
 
 def fused(q, k, v, seen, kept):

@@ -1,49 +1,98 @@
 """Which backend serves a call; what is asked for and cannot be done exactly is refused, and says who can."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import yanma
 from attention.packs import LENGTHS, MASKS, can, tensors
 from yanma import Unsupported, attention
-from yanma.attention import BACKENDS, explain, sdpa
-from yanma.masks import causal, documents, from_dense, full, padding, window
+from yanma.attention import BACKENDS, Problem, explain, plans, reference, sdpa, varlen
+from yanma.masks import causal, documents, from_dense, full, window
 
 GRID = from_dense(torch.ones(5, 5, dtype=torch.bool))
 
 
-@pytest.mark.parametrize(
-    ("mask", "why"),
-    [
-        (window(2, 0), r"window\(2, 0\)"),
-        (documents([3, 2]) & window(2, 0), r"window\(2, 0\)"),
-        (window(0, None), r"window\(0, None\)"),
-        (~causal(), r"~causal\(\)"),
-        (documents([3, 2]) & ~causal(), r"~causal\(\)"),
-        (documents([3, 2]) | causal(), r"documents\(\[3, 2\]\) \| causal\(\)"),
-        (padding([1] * 5, 1), r"padding\(\[1, 1, 1, 1, 1\], 1\)"),
-        (GRID, r"from_dense\(5 x 5\)"),
-    ],
-)
-def test_segments_refuses_what_it_cannot_express_and_names_who_can(mask, why):
-    q, k, v, _ = tensors(5, 5)
-    with pytest.raises(
-        Unsupported, match=rf"^segments cannot express {why}.*; backends that can: sdpa, reference$"
-    ):
-        attention(q, k, v, mask, backend="segments")
+MANY = from_dense(torch.arange(25).view(5, 5) % 2 == 0)  # 3 intervals a row at most
 
 
-def test_segments_refuses_causal_across():
+def test_segments_refuses_more_intervals_than_its_bound_and_names_who_can(monkeypatch):
+    q, k, v, _ = tensors(5, 5)
+    monkeypatch.setattr(plans, "MAX_INTERVALS", 14)
+    why = "segments needs up to 3 intervals for each of 5 queries; the bound is 14 in all"
+    with pytest.raises(Unsupported, match=rf"^{why}; backends that can: sdpa, reference, flex$"):
+        attention(q, k, v, MANY, backend="segments")
+    choice = explain(q, k, v, MANY)
+    assert choice.backend == "sdpa" and choice.refusals["segments"] == why.removeprefix("segments ")
+
+
+def test_segments_refuses_a_plan_larger_than_what_is_kept(monkeypatch):
+    q, k, v, _ = tensors(5, 5)
+    monkeypatch.setattr(plans, "PLANS", plans.Plans(max_bytes=1100))
+    with pytest.raises(
+        Unsupported,
+        match=r"^segments needs a plan of \d+ bytes for window\(2, 0\); the bound is 1100; backends that can: sdpa",
+    ):
+        attention(q, k, v, window(2, 0), backend="segments")
+    held = from_dense(torch.zeros(40, 40, dtype=torch.bool))
+    assert explain(*tensors(40, 40)[:3], held).refusals["segments"].startswith("needs a plan of 2624 bytes")
+
+
+def test_flex_refuses_by_reason():
+    q, k, v, _ = tensors(5, 5)
+    for why, arguments, options in (
+        ("has no gradients on a CPU", (q.clone().requires_grad_(), k, v), {}),
+        ("has no dropout", (q, k, v), {"dropout": 0.1, "seed": 0}),
+        (
+            "computes in float32, bfloat16 or float16, and this is torch.float64",
+            (q.double(), k.double(), v.double()),
+            {},
+        ),
+        ("needs a query and a key", (q[:0], k, v), {}),
+    ):
+        mask = full() if len(arguments[0]) else documents([0], kv_lengths=[5])
+        with pytest.raises(Unsupported, match=rf"^flex {why}; backends that can: segments"):
+            attention(*arguments, mask, backend="flex", **options)
+    far = torch.zeros(5, 2, 8, device="meta")
+    assert explain(far, far, far, full()).refusals["flex"].startswith("runs on CUDA, or forward on a CPU")
+
+
+def test_varlen_refuses_by_reason(monkeypatch):
     q, k, v, _ = tensors(5, 5)
     with pytest.raises(
-        Unsupported, match="segments cannot express causal where queries and keys differ in number; backends"
+        Unsupported, match=r"^varlen runs on CUDA, and this is cpu; backends that can: segments"
     ):
-        attention(q, k, v, documents([3, 2], kv_lengths=[2, 3]) & causal(), backend="segments")
-    q, k, v, _ = tensors(3, 5)
+        attention(q, k, v, full(), backend="varlen")
+    at = Problem.of(q, k, v, full(), 0.0)
+    on_cuda = replace(at, device=torch.device("cuda"), dtype=torch.float16)
+    assert varlen.refusal(on_cuda) is None
+    for change, why in (
+        ({"dtype": torch.float32}, "computes in bfloat16 or float16, and this is torch.float32"),
+        ({"dropout": 0.1}, "has no dropout"),
+        ({"head_dim": 20}, "needs heads of a multiple of 8, up to 256; these are 20 wide"),
+        (
+            {"mask": ~causal()},
+            "cannot express it: varlen kernels know documents and one window, not ~causal()",
+        ),
+    ):
+        assert varlen.refusal(replace(on_cuda, **change)).startswith(why)
+
+
+def test_the_reference_refuses_scores_above_its_bound(monkeypatch):
+    q, k, v, _ = tensors(5, 5)
+    monkeypatch.setattr(reference, "MAX_SCORE_BYTES", 199)
     with pytest.raises(
-        Unsupported, match="segments cannot express causal where queries and keys differ in number"
+        Unsupported,
+        match=r"^reference needs several tensors of 200 bytes, a score for each pair; the bound is 199; "
+        r"backends that can: segments, sdpa, flex$",
     ):
-        attention(q, k, v, causal(), backend="segments")
+        attention(q, k, v, full(), backend="reference")
+    far = torch.zeros(5, 2, 8, device="meta")
+    with pytest.raises(
+        Unsupported, match=r"^no backend can compute full\(\): segments runs on a CPU.*; reference needs"
+    ):
+        attention(far, far, far, full(), dropout=0.1, seed=0)
 
 
 def test_sdpa_refuses_dropout_and_masks_that_are_too_large(monkeypatch):
@@ -58,12 +107,14 @@ def test_sdpa_refuses_dropout_and_masks_that_are_too_large(monkeypatch):
         Unsupported, match=r"^sdpa needs a dense mask of 5 x 5 bytes; the bound is 24; backends that can: "
     ):
         attention(q, k, v, documents([3, 2]), backend="sdpa")
-    assert explain(q, k, v, GRID).backend == "reference"
+    assert explain(q, k, v, GRID).refusals["sdpa"].startswith("needs a dense mask of 5 x 5 bytes")
 
 
 def test_an_unknown_backend_is_refused_with_those_there_are():
     q, k, v, _ = tensors(5, 5)
-    with pytest.raises(ValueError, match="no backend 'flash'; there are auto, segments, sdpa, reference"):
+    with pytest.raises(
+        ValueError, match="no backend 'flash'; there are auto, segments, varlen, flex, sdpa, reference"
+    ):
         attention(q, k, v, full(), backend="flash")
     with pytest.raises(ValueError, match="no backend ''; there are auto"):
         explain(q, k, v, full(), backend="")
@@ -83,26 +134,50 @@ def test_auto_takes_the_first_that_can_and_gives_its_very_bits(mask, lengths, dr
     out = attention(q, k, v, made, dropout=dropout, seed=1)
     assert torch.equal(out, attention(q, k, v, made, dropout=dropout, seed=1, backend=choice.backend))
     assert choice.backend not in choice.refusals
+    assert {*choice.costs, *choice.refusals} == {backend.name for backend in BACKENDS}
 
 
-def test_explain_says_what_attention_does():
+def test_explain_is_a_table_of_all_backends():
     q, k, v, _ = tensors(5, 5)
-    assert str(explain(q, k, v, documents([3, 2]))) == "segments: chosen"
-    assert str(explain(q, k, v, window(1, 1), dropout=0.1)).splitlines() == [
-        "reference: chosen",
-        "segments: cannot express window(1, 1); only documents and causal",
-        "sdpa: draws dropout from torch's stream, so it would depend on what shares the batch",
+    assert str(explain(q, k, v, documents([3, 2]))).splitlines() == [
+        "segments   chosen  13 pairs a head, 0 bytes of mask",
+        "sdpa       can     25 pairs a head, 25 bytes of mask",
+        "reference  can     25 pairs a head, 25 bytes of mask",
+        "flex       can     16,384 pairs a head, 16 bytes of mask",
+        "varlen     cannot  runs on CUDA, and this is cpu",
     ]
-    assert explain(q, k, v, full(), backend="reference").backend == "reference"
-    with pytest.raises(Unsupported, match="segments cannot express"):
-        explain(q, k, v, GRID, backend="segments")
-    assert yanma.explain(q, k, v, GRID).backend == "sdpa"
+    named = explain(q, k, v, full(), backend="reference")
+    assert named.backend == "reference" and "reference  chosen" in str(named)
+    assert "sdpa       cannot  draws dropout" in str(explain(q, k, v, full(), dropout=0.1))
+    with pytest.raises(Unsupported, match="sdpa draws dropout"):
+        explain(q, k, v, GRID, dropout=0.1, backend="sdpa")
+    assert yanma.explain(q, k, v, GRID).backend == "segments"
+
+
+def test_explain_counts_what_tiles_compute():
+    q = torch.zeros(640, 1, 8)
+    choice = explain(q, q, q, window(64, 64))
+    assert 640 * 129 < choice.costs["segments"].pairs <= 640 * 192
+    assert choice.costs["flex"].pairs == 13 * 128**2, "5 blocks on the diagonal, 8 beside it"
 
 
 def test_segments_refuses_other_devices():
     q = torch.zeros(5, 2, 8, device="meta")
     choice = explain(q, q, q, documents([3, 2]))
-    assert choice.backend == "sdpa" and choice.refusals == {"segments": "runs on a CPU, and this is meta"}
+    assert choice.backend == "sdpa" and choice.refusals["segments"] == "runs on a CPU, and this is meta"
+
+
+def test_auto_says_once_what_it_chose_and_why_not_the_others(caplog, monkeypatch):
+    monkeypatch.setattr(sdpa, "MAX_MASK_BYTES", 23)  # a reason that no other test has given
+    monkeypatch.setattr(plans, "MAX_INTERVALS", 13)
+    q, k, v, _ = tensors(5, 5)
+    with caplog.at_level("INFO", logger="yanma"):
+        for _ in range(3):
+            attention(q, k, v, from_dense(MANY.tensor.clone()))
+        attention(q, k, v, full(), backend="reference")
+    (said,) = caplog.messages
+    assert said.startswith("attention: reference is chosen; segments needs up to 3 intervals")
+    assert "; varlen runs on CUDA, and this is cpu; sdpa needs a dense mask of 5 x 5 bytes" in said
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..keyed import derived, document_keys, keep, keep_probability
-from ..masks import Documents, Mask
+from ..keyed import derived, document_keys, keep, keep_at, keep_probability
+from ..masks import Mask
 from .problem import Problem
 
 
@@ -20,6 +20,8 @@ class Dropout:
     p: float
     row_keys: Tensor
     """(Tq, H) int64: what each head of each query is known by, from its document's key and its place in it."""
+    first_keys: Tensor
+    """(Tq,) int64: the flat index of the first key of each query's document."""
 
     @property
     def scale(self) -> float:
@@ -31,6 +33,15 @@ class Dropout:
         keys = self.row_keys[rows].view(-1, num_q, self.row_keys.shape[1])
         return keep(keys.transpose(1, 2), num_kv, self.p)
 
+    def keep_at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Bool (B, H, R, K): weights that stay, of queries (B, R) and keys (B, K), both int64 and flat.
+
+        The queries of a row of `rows` are of one document.
+        """
+        keys = self.row_keys[rows].transpose(1, 2).contiguous()[..., None]
+        places = columns - self.first_keys[rows[:, 0]][:, None]
+        return keep_at(keys, places[:, None, None], self.p)
+
 
 def dropout_of(p: float, seed: int | Sequence[int] | Tensor | None, problem: Problem) -> Dropout | None:
     """The dropout of a call, or None where p is 0. `seed`: one number, or one int64 key a document."""
@@ -39,13 +50,13 @@ def dropout_of(p: float, seed: int | Sequence[int] | Tensor | None, problem: Pro
     keep_probability(p)
     if seed is None:
         raise ValueError(f"dropout={p} needs a seed: one number, or one key a document")
-    lengths = [num_q for num_q, _ in document_lengths(problem.mask) or [(problem.num_q, problem.num_kv)]]
+    documents = document_lengths(problem.mask) or [(problem.num_q, problem.num_kv)]
+    lengths, kv_lengths = torch.tensor(documents, device=problem.device).view(-1, 2).T
     keys = document_keys(seed, range(len(lengths))) if isinstance(seed, int) else torch.as_tensor(seed)
     if keys.shape != (len(lengths),):
         raise ValueError(f"seed has shape {tuple(keys.shape)}; the mask has {len(lengths)} documents")
-    return Dropout(
-        p, _row_keys(keys.to(problem.device), torch.tensor(lengths, device=problem.device), problem.num_heads)
-    )
+    first_keys = (kv_lengths.cumsum(0) - kv_lengths).repeat_interleave(lengths)
+    return Dropout(p, _row_keys(keys.to(problem.device), lengths, problem.num_heads), first_keys)
 
 
 def _row_keys(keys: Tensor, lengths: Tensor, num_heads: int) -> Tensor:
@@ -58,6 +69,8 @@ def _row_keys(keys: Tensor, lengths: Tensor, num_heads: int) -> Tensor:
 
 
 def document_lengths(mask: Mask) -> list[tuple[int, int]] | None:
-    """(query, key) lengths of the documents that `mask` keeps apart; None where it names no documents."""
-    found = [term for term in mask.terms() if isinstance(term, Documents)]
-    return list(zip(found[0].grid.lengths, found[0].grid.kv_lengths, strict=True)) if found else None
+    """(query, key) lengths of the documents that `mask` keeps apart; None where it names none, or reads across them."""
+    frame = mask.frame
+    if frame is None or not (frame in mask.terms() or mask.per_document() is not None):
+        return None
+    return list(zip(frame.grid.lengths, frame.grid.kv_lengths, strict=True))

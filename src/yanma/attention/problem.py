@@ -22,6 +22,8 @@ class Problem:
     dtype: torch.dtype
     device: torch.device
     dropout: float
+    needs_grad: bool
+    """Whether gradients of q, k or v will be asked for."""
 
     @classmethod
     def of(cls, q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Problem:
@@ -45,4 +47,18 @@ class Problem:
             raise ValueError(
                 f"{mask.describe()} is {mask.shape}, but there are {len(q)} queries and {len(k)} keys"
             )
-        return cls(mask, len(q), len(k), q.shape[1], q.shape[2], q.dtype, q.device, dropout)
+        needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+        return cls(mask, len(q), len(k), q.shape[1], q.shape[2], q.dtype, q.device, dropout, needs_grad)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a backend would do for a call: an estimate, from the mask alone."""
+
+    pairs: int
+    """(query, key) pairs that are computed, for each head; those that a kernel skips by itself are counted too."""
+    mask_bytes: int
+    """Memory of the mask in the form that the backend needs."""
+
+    def __str__(self) -> str:
+        return f"{self.pairs:,} pairs a head, {self.mask_bytes:,} bytes of mask"

@@ -6,12 +6,26 @@ import torch
 from torch import Tensor
 
 from .dropout import Dropout, document_lengths
-from .problem import Problem
+from .problem import Cost, Problem
+
+MAX_SCORE_BYTES = 2**32
+"""The largest (H, Tq, Tk) of scores that is formed, 4 GiB: about 9,000 x 9,000 for 12 heads in fp32. There are about
+four tensors of this size at a time."""
 
 
 def refusal(problem: Problem) -> str | None:
-    """Why this backend cannot do it; None = it can. The reference can do everything."""
+    """Why this backend cannot do it; None = it can. The reference can do everything that fits the memory."""
+    scores = problem.num_heads * problem.num_q * problem.num_kv * problem.dtype.itemsize
+    if scores > MAX_SCORE_BYTES:
+        return (
+            f"needs several tensors of {scores} bytes, a score for each pair; the bound is {MAX_SCORE_BYTES}"
+        )
     return None
+
+
+def cost(problem: Problem) -> Cost:
+    """Every pair, and a bool for each."""
+    return Cost(problem.num_q * problem.num_kv, problem.num_q * problem.num_kv)
 
 
 def run(q: Tensor, k: Tensor, v: Tensor, problem: Problem, scale: float, dropout: Dropout | None) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from .dropout import Dropout
-from .problem import Problem
+from .problem import Cost, Problem
 
 MAX_MASK_BYTES = 2**30
 """The largest dense mask that is built: 1 GiB, about 32,000 x 32,000."""
@@ -21,6 +21,11 @@ def refusal(problem: Problem) -> str | None:
             f"needs a dense mask of {problem.num_q} x {problem.num_kv} bytes; the bound is {MAX_MASK_BYTES}"
         )
     return None
+
+
+def cost(problem: Problem) -> Cost:
+    """Every pair, and a bool for each."""
+    return Cost(problem.num_q * problem.num_kv, problem.num_q * problem.num_kv)
 
 
 def run(q: Tensor, k: Tensor, v: Tensor, problem: Problem, scale: float, dropout: Dropout | None) -> Tensor:

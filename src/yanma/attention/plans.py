@@ -1,0 +1,98 @@
+"""Plans of tiles, made once for a mask and its size, and kept under a bound of bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+from ..masks import Dense, Mask
+from .dropout import document_lengths
+from .problem import Problem
+from .tiles import Tiles, tile
+
+Key = tuple[Mask, int, int]
+"""The mask, and how many queries and keys there are."""
+
+MAX_INTERVALS = 2**24
+"""More intervals than this (over all queries, each as many as the one that has the most) are not worked on: 128 MiB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All tiles of a mask, or the reason why there are none."""
+
+    tiles: tuple[Tiles, ...]
+    refusal: str | None
+    pairs: int
+    """How many (query, key) pairs are computed, for each head."""
+    num_bytes: int
+    """Memory of the plan, and of tensors that its mask holds."""
+
+
+class Plans:
+    """The plans used last, together at most `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self._kept: OrderedDict[Key, Plan] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: Key, make: Callable[[Key], Plan]) -> Plan:
+        """The plan kept for `key`, or a new one."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+        made = make(key)
+        with self._lock:
+            self._keep(key, made)
+        return made
+
+    def _keep(self, key: Key, made: Plan) -> None:
+        if key in self._kept:  # another thread was faster
+            return
+        self._kept[key] = made
+        self.num_bytes += made.num_bytes
+        while self.num_bytes > self.max_bytes:
+            self.num_bytes -= self._kept.popitem(last=False)[1].num_bytes
+
+
+PLANS = Plans(max_bytes=2**28)
+"""256 MiB. A plan takes about 40 bytes a token, and 12 KiB for each picture of a tile with a window of 129 keys."""
+
+
+def plan(problem: Problem) -> Plan:
+    """The tiles of a problem's mask. A tensor or a function inside a mask must not change what it says afterwards."""
+    return PLANS.get((problem.mask, problem.num_q, problem.num_kv), make)
+
+
+def make(key: Key) -> Plan:
+    """A new plan."""
+    mask, num_q, num_kv = key
+    held = 1024 + sum(leaf.tensor.nbytes for leaf in mask._leaves() if isinstance(leaf, Dense))
+    if held > PLANS.max_bytes:
+        return _too_large(mask, held)
+    found = mask.intervals((num_q, num_kv))
+    if found.starts.numel() > MAX_INTERVALS:
+        width = found.starts.shape[1]
+        why = (
+            f"needs up to {width} intervals for each of {num_q} queries; the bound is {MAX_INTERVALS} in all"
+        )
+        return Plan((), why, 0, held)
+    tiles = tile(found.starts, found.ends, document_lengths(mask) or [(num_q, num_kv)])
+    num_bytes = held + sum(same.num_bytes for same in tiles)
+    if num_bytes > PLANS.max_bytes:
+        return _too_large(mask, num_bytes)
+    return Plan(tiles, None, sum(same.pairs for same in tiles), num_bytes)
+
+
+def _too_large(mask: Mask, num_bytes: int) -> Plan:
+    why = f"needs a plan of {num_bytes} bytes for {mask.describe()}; the bound is {PLANS.max_bytes}"
+    return Plan((), why, 0, 1024)

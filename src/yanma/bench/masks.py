@@ -1,0 +1,204 @@
+"""Attention under a mask against one dense mask: correct first, then times in turns, growth, and what a mask costs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from ..attention import attention
+from ..attention.plans import make
+from ..errors import ConfigError
+from ..masks import Mask, causal, documents, global_tokens, window
+from .machine import Machine, here
+from .measure import Timing, in_turns, timed
+from .parity import ParityError
+
+HEADS, WIDTH = 12, 32
+TOKENS, QUICK_TOKENS = 8192, 1024
+_FLOOR = 1e-6
+
+Work = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One mask: yanma's time and that of torch with a dense mask made beforehand."""
+
+    mask: str
+    backward: bool
+    ours: Timing
+    dense: Timing
+    difference: float
+    """The largest of any number of the output (and the gradients) from float64."""
+    dense_difference: float
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As text."""
+        return (
+            f"{self.mask.replace('|', chr(92) + '|')}, {'forward and backward' if self.backward else 'forward'}",
+            f"{1000 * self.ours.median:.1f} ms",
+            f"{1000 * self.dense.median:.1f} ms",
+            f"{self.dense.over(self.ours):.1f}",
+            f"{self.difference:.1e}",
+            f"{self.dense_difference:.1e}",
+        )
+
+
+COLUMNS = ("mask", "yanma", "dense mask", "times as fast", "yanma off float64 by", "dense off by")
+
+
+@dataclass(frozen=True)
+class MasksReport:
+    """One run."""
+
+    machine: Machine
+    num_tokens: int
+    rounds: int
+    rows: tuple[Row, ...]
+    growth: tuple[tuple[int, float], ...]
+    """(tokens, seconds) of window(64, 64), forward."""
+    lowering_s: float
+    """Making the plan of 32 texts' mask anew."""
+    forward_s: float
+    """The forward of a model of MiniLM's size (6 layers of 384) on those texts, without padding."""
+
+    @property
+    def slope(self) -> float:
+        """By which power of the number of tokens time grows, by least squares between logarithms."""
+        points = [(math.log(tokens), math.log(seconds)) for tokens, seconds in self.growth]
+        return statistics.linear_regression(*zip(*points, strict=True)).slope
+
+    def lines(self) -> Iterator[str]:
+        """Markdown."""
+        yield f"{self.num_tokens:,} tokens, {HEADS} heads of {WIDTH}, fp32, {self.rounds} rounds in turns, medians; "
+        yield f"{self.machine.device}, {self.machine.threads} threads, {self.machine.date}."
+        yield ""
+        yield f"| {' | '.join(COLUMNS)} |"
+        yield f"|---|{'---:|' * (len(COLUMNS) - 1)}"
+        yield from (f"| {' | '.join(row.cells)} |" for row in self.rows)
+        yield ""
+        grown = ", ".join(f"{tokens:,}: {1000 * seconds:.1f} ms" for tokens, seconds in self.growth)
+        yield f"window(64, 64), forward: {grown}. Time grows with tokens to the power {self.slope:.2f}."
+        yield ""
+        yield f"The plan of a new mask for 32 short texts: {1000 * self.lowering_s:.2f} ms, once a batch; the forward "
+        yield f"of a model of MiniLM's size on them: {1000 * self.forward_s:.1f} ms. Share: "
+        yield f"{100 * self.lowering_s / self.forward_s:.1f} %."
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {**asdict(self), "slope": self.slope}
+
+
+def bench_masks(rounds: int = 5, *, quick: bool = False) -> MasksReport:
+    """Measure; raises ParityError where anything is further from float64 than twice torch with a dense mask."""
+    tokens = QUICK_TOKENS if quick else TOKENS
+    lengths = [tokens // 128] * 128
+    pairs = [
+        (window(64, 64), False),
+        (window(64, 64), True),
+        (window(64, 64) | global_tokens(first=1), True),
+        (documents(lengths), False),
+        (documents(lengths) & causal(), True),
+        (documents(lengths) & window(64, 64), True),
+    ]
+    rows = tuple(_row(mask, tokens, backward, rounds) for mask, backward in pairs)
+    sizes = [tokens // 4 * 2**power for power in range(3 if quick else 6)]
+    return MasksReport(here(), tokens, rounds, rows, tuple(_growth(sizes, rounds)), *_fixed_cost(rounds))
+
+
+def _row(mask: Mask, tokens: int, backward: bool, rounds: int) -> Row:
+    inputs = _tensors(tokens)
+    seen = mask.dense(tokens)
+    ours: Work = partial(attention, mask=mask, backend="segments")
+    dense = partial(_dense, seen=seen)
+    run = _gradients if backward else _output
+    exact = run(dense, [x.double() for x in inputs])
+    differences = [_difference(run(work, inputs), exact) for work in (ours, dense)]
+    if differences[0] > max(2 * differences[1], _FLOOR):
+        raise ParityError(
+            f"{mask.describe()}: off float64 by {differences[0]:.1e}, torch by {differences[1]:.1e}"
+        )
+    turns = {"ours": timed(lambda: run(ours, inputs)), "dense": timed(lambda: run(dense, inputs))}
+    in_turns(turns, 1)
+    times = in_turns(turns, rounds)
+    return Row(mask.describe(), backward, times["ours"], times["dense"], *differences)
+
+
+def _tensors(tokens: int) -> list[Tensor]:
+    """q, k, v and the gradient of the output."""
+    draw = torch.Generator().manual_seed(tokens)
+    return [torch.randn(tokens, HEADS, WIDTH, generator=draw) for _ in range(4)]
+
+
+def _dense(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, attn_mask=seen)[0].transpose(0, 1)
+
+
+def _output(work: Work, inputs: Sequence[Tensor]) -> list[Tensor]:
+    with torch.inference_mode():
+        return [work(*inputs[:3])]
+
+
+def _gradients(work: Work, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The output, and the gradients of q, k and v."""
+    leaves = [x.detach().requires_grad_() for x in inputs[:3]]
+    out = work(*leaves)
+    return [out.detach(), *torch.autograd.grad(out, leaves, inputs[3])]
+
+
+def _difference(got: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
+    return max((a.double() - b).abs().max().item() for a, b in zip(got, exact, strict=True))
+
+
+def _growth(sizes: Sequence[int], rounds: int) -> Iterator[tuple[int, float]]:
+    for tokens in sizes:
+        inputs = _tensors(tokens)
+        ours: Work = partial(attention, mask=window(64, 64), backend="segments")
+        turns = {"ours": timed(partial(_output, ours, inputs))}
+        in_turns(turns, 1)
+        yield tokens, in_turns(turns, rounds)["ours"].median
+
+
+def _fixed_cost(rounds: int) -> tuple[float, float]:
+    """Seconds of making the plan of 32 short texts' mask anew, and of a model's forward on them."""
+    from transformers import BertConfig, BertModel
+
+    from ..batch import PackedBatch
+    from ..models import unpad
+
+    lengths = [5 + 3 * text % 60 for text in range(32)]
+    key = (documents(lengths) & window(16, 16), sum(lengths), sum(lengths))
+    config = BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, vocab_size=1000
+    )
+    model = unpad(BertModel(config).eval())
+    batch = PackedBatch.from_sequences([[2] * length for length in lengths])
+    with torch.inference_mode():
+        turns = {"plan": timed(lambda: make(key)), "model": timed(lambda: model(batch))}
+        in_turns(turns, 1)
+        times = in_turns(turns, max(rounds, 5))
+    return times["plan"].median, times["model"].median
+
+
+BEGIN = "<!-- yanma bench masks: begin; what stands between these markers is written by `yanma bench masks --write` -->"
+END = "<!-- yanma bench masks: end -->"
+
+
+def written(page: str, report: MasksReport, where: str) -> str:
+    """The page with the part between this bench's markers replaced; ConfigError where they are not there."""
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
+        raise ConfigError(
+            f"{where}: it must have these two lines, between which the results go:\n{BEGIN}\n{END}"
+        )
+    head, rest = page.split(BEGIN)
+    return f"{head}{BEGIN}\n\n" + "\n".join(report.lines()) + f"\n\n{END}{rest.split(END)[1]}"
