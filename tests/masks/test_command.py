@@ -1,6 +1,9 @@
 """`yanma mask`: the picture on stdout, the counts on stderr, one line for every mistake."""
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -113,3 +116,11 @@ def test_colour_only_for_a_terminal_that_wants_it(run, monkeypatch):
     assert "\x1b[" in run("causal", "--lengths", "3")[1]
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in run("causal", "--lengths", "3")[1]
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_readme_shows_what_the_command_prints(run, page):
+    text = (Path(__file__).resolve().parents[2] / page).read_text(encoding="utf-8")
+    found = re.search(r"```sh\nyanma mask (.*)\n```\n\n```text\n(.*?)```", text, re.DOTALL)
+    assert found, f"{page} has no example of yanma mask"
+    assert run(*shlex.split(found[1]))[:2] == (0, found[2])
