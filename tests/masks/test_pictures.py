@@ -69,7 +69,7 @@ def test_a_cell_belongs_to_the_document_that_its_queries_and_keys_share():
     assert owners == [[0, None, None, None, None]] * 2 + [[None, None, None, 2, 2]]
     # Cells of 4: the second row and column of cells touch both documents.
     owners = [[cell.document for cell in row] for row in picture(documents([6, 194])).rows]
-    assert owners[0][:3] == [0, 0, None] and owners[1][:3] == [0, 1, 1] and owners[2][:3] == [None, 1, 1]
+    assert owners[0][:3] == [0, 0, None] and owners[1][:3] == [0, 0, 1] and owners[2][:3] == [None, 1, 1]
 
 
 def test_a_million_tokens_are_a_small_picture():

@@ -40,7 +40,7 @@ class Cell:
     share: float
     """How much of it is visible; exactly 0 and 1 for none and all."""
     document: int | None
-    """The document that it belongs to, the later one where it touches several; None: queries and keys share none."""
+    """The first document that its queries and keys share; None where they share none."""
 
     @property
     def sign(self) -> str:
