@@ -118,6 +118,18 @@ def test_a_wrong_setting_is_one_line(run, flags, arguments, message):
     assert sum(line.startswith("error:") for line in err.splitlines()) == 1
 
 
+def test_a_folder_that_is_no_model_or_only_a_pickle_is_one_line(run, flags, tmp_path):
+    for name, message in (
+        ("other.txt", "no config.json in it, so this is not a model folder"),
+        ("config.json", "no model.safetensors in it"),
+        ("pytorch_model.bin", "holds only a pickle checkpoint (pytorch_model.bin), which could run code when loaded"),
+    ):
+        (tmp_path / name).write_text("{}")
+        code, out, err = run("train", *flags(model=tmp_path))
+        assert (code, out) == (2, "") and err.count("\n") == 1, f"says: {err}"
+        assert err.startswith(f"error: {tmp_path}: {message}"), f"says: {err}"
+
+
 def test_a_misspelt_flag_is_a_usage_error(run, flags):
     code, out, err = run("train", *flags(), "--learning-rat", "1")
     assert (code, out) == (2, "") and "--learning-rat" in err

@@ -214,4 +214,6 @@ def _asked(name: str, load: Callable[[], Any]) -> Any:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "trust_remote_code" in str(error):
             reason = "it needs code that comes with it, which yanma does not run"
+        elif not at_home(name).is_dir():
+            reason = f"no such folder here; as a name on the hub: {reason}"
         raise ConfigError(f"{name}: {reason}") from error
