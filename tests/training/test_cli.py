@@ -122,7 +122,10 @@ def test_a_folder_that_is_no_model_or_only_a_pickle_is_one_line(run, flags, tmp_
     for name, message in (
         ("other.txt", "no config.json in it, so this is not a model folder"),
         ("config.json", "no model.safetensors in it"),
-        ("pytorch_model.bin", "holds only a pickle checkpoint (pytorch_model.bin), which could run code when loaded"),
+        (
+            "pytorch_model.bin",
+            "holds only a pickle checkpoint (pytorch_model.bin), which could run code when loaded",
+        ),
     ):
         (tmp_path / name).write_text("{}")
         code, out, err = run("train", *flags(model=tmp_path))

@@ -50,7 +50,9 @@ def test_a_path_that_is_not_there_is_one_line_and_no_question_to_a_hub(name):
 
 def test_a_name_that_no_hub_answers_to_is_first_of_all_no_folder_here(monkeypatch):
     def unreachable(*args, **kwargs):
-        raise OSError("We couldn't connect to 'https://huggingface.co' to load the files.\nCheck your connection.")
+        raise OSError(
+            "We couldn't connect to 'https://huggingface.co' to load the files.\nCheck your connection."
+        )
 
     monkeypatch.setattr(pretrained.AutoConfig, "from_pretrained", unreachable)
     message = refusal("missing/dir")

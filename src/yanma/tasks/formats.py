@@ -283,7 +283,9 @@ def _check_columns(there: Collection[str], wanted: Sequence[str], where: str) ->
     for column in wanted:
         if column not in there:
             hint = did_you_mean(column, there)
-            raise DataError(f"{where}: no column {column!r}; {hint}{' ' * bool(hint)}it has: {', '.join(there) or 'none'}")
+            raise DataError(
+                f"{where}: no column {column!r}; {hint}{' ' * bool(hint)}it has: {', '.join(there) or 'none'}"
+            )
         if isinstance(there, list) and there.count(column) > 1:
             raise DataError(f"{where}: {there.count(column)} columns are called {column!r}")
 
