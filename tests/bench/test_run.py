@@ -106,7 +106,7 @@ def test_all_batch_sizes_are_tried_and_the_fastest_is_measured(settings, monkeyp
     for kind, fastest in ((Packs, 2048), (Rows, 16)):
 
         def groups(self, lengths, size, real=kind.groups, fastest=fastest):
-            time.sleep(0.0 if size == fastest else 0.1)
+            time.sleep(0.0 if size == fastest else 0.05)
             return real(self, lengths, size)
 
         monkeypatch.setattr(kind, "groups", groups)

@@ -56,7 +56,7 @@ def test_a_name_that_no_hub_answers_to_is_first_of_all_no_folder_here(monkeypatc
 
     monkeypatch.setattr(pretrained.AutoConfig, "from_pretrained", unreachable)
     message = refusal("missing/dir")
-    assert message.startswith("missing/dir: no such folder here, ") and message.endswith("load the files.")
+    assert message.startswith("missing/dir: no such folder here; ") and message.endswith("load the files.")
 
 
 def test_a_name_under_a_folder_that_is_here_is_a_path(tmp_path, monkeypatch):
