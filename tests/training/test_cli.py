@@ -1,12 +1,14 @@
 """The commands: data on stdout, words on stderr, one line for every mistake, and the exit code that it deserves."""
 
 import json
+import logging
 import re
 
 import pytest
 from typer.testing import CliRunner
 
 from yanma import cli
+from yanma.training import pretrained
 from yanma.training.config import settings as all_settings
 from yanma.training.loop import train
 
@@ -116,6 +118,18 @@ def test_a_wrong_setting_is_one_line(run, flags, arguments, message):
     assert code == (1 if "--train" in arguments else 2)
     assert out == "" and err.splitlines()[-1].startswith(message), f"says: {err}"
     assert sum(line.startswith("error:") for line in err.splitlines()) == 1
+
+
+def test_of_a_name_that_is_no_folder_here_this_is_said_before_the_hub_is_asked(run, flags, monkeypatch):
+    def unreachable(*args, **kwargs):
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 8s [Retry 4/5].")
+        raise OSError("We couldn't connect to 'https://huggingface.co'")
+
+    monkeypatch.setattr(pretrained.AutoTokenizer, "from_pretrained", unreachable)
+    code, out, err = run("train", *flags(model="missing/dir"))
+    first, last = err.splitlines()
+    assert (code, out) == (2, "") and first == "missing/dir: no such folder here; the hub is asked for it"
+    assert last.startswith("error: missing/dir: no such folder here; ") and "couldn't connect" in last
 
 
 def test_a_folder_that_is_no_model_or_only_a_pickle_is_one_line(run, flags, tmp_path):
