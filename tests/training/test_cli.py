@@ -121,8 +121,10 @@ def test_a_wrong_setting_is_one_line(run, flags, arguments, message):
 
 
 def test_of_a_name_that_is_no_folder_here_this_is_said_before_the_hub_is_asked(run, flags, monkeypatch):
+    hub = logging.getLogger("huggingface_hub.utils._http")
+
     def unreachable(*args, **kwargs):
-        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 8s [Retry 4/5].")
+        assert not hub.isEnabledFor(logging.WARNING), "it would tell of every retry"
         raise OSError("We couldn't connect to 'https://huggingface.co'")
 
     monkeypatch.setattr(pretrained.AutoTokenizer, "from_pretrained", unreachable)
@@ -130,6 +132,7 @@ def test_of_a_name_that_is_no_folder_here_this_is_said_before_the_hub_is_asked(r
     first, last = err.splitlines()
     assert (code, out) == (2, "") and first == "missing/dir: no such folder here; the hub is asked for it"
     assert last.startswith("error: missing/dir: no such folder here; ") and "couldn't connect" in last
+    assert hub.isEnabledFor(logging.WARNING), "as it was before"
 
 
 def test_a_folder_that_is_no_model_or_only_a_pickle_is_one_line(run, flags, tmp_path):
