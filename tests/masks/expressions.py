@@ -49,7 +49,7 @@ def odd_product(b, h, q_idx, kv_idx):
 
 
 @st.composite
-def packs(draw, most: int = 60):
+def packs(draw, most: int = 200):
     """Lengths of queries and keys: one to four documents, some empty, often the same on both sides."""
     count = draw(st.integers(1, 4))
     length = st.one_of(st.integers(0, 9), st.integers(0, most))
@@ -99,7 +99,7 @@ def leaves(draw, lengths, kv_lengths, writable: bool = False):
 
 
 @st.composite
-def cases(draw, depth: int = 4, most: int = 60, writable: bool = False):
+def cases(draw, depth: int = 4, most: int = 200, writable: bool = False):
     """An expression up to `depth` deep; it often has documents, or is of one document."""
     lengths, kv_lengths = draw(packs(most))
     mask = draw(expressions(lengths, kv_lengths, depth, writable))

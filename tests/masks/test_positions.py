@@ -1,4 +1,4 @@
-"""Kinds that speak of positions: each against its definition, within documents of odd lengths, and never across them."""
+"""Kinds that speak of positions: each against its definition, within documents of odd lengths, never across them."""
 
 import time
 
@@ -168,7 +168,7 @@ REFUSED = [
     (lambda: strided(0), "strided: step is 0"),
     (lambda: blocks("#x", 1), "blocks: a picture has '#' and '.' only"),
     (lambda: blocks("##/#", 1), "blocks: the pattern's rows differ in length"),
-    (lambda: documents([2, 5]) & blocks("#", 2), "blocks: a document of 5 queries has 3 blocks of 2; the pattern has 1"),
+    (lambda: documents([2, 5]) & blocks("#", 2), "a document of 5 queries has 3 blocks of 2; the pattern has 1"),
     (lambda: blocks("#", 2).dense((2, 3)), "blocks: a document of 3 keys has 2 blocks"),
     (lambda: random_blocks(0, 1, 0), "random_blocks: count is 0"),
     (lambda: random_drop(1.5, 0), "random_drop: p is 1.5"),
@@ -188,7 +188,7 @@ REFUSED = [
     (lambda: documents().dense(), r"documents fits any size; .*bind\(lengths\)"),
     (lambda: (documents() & causal()).intervals(), r"bind\(lengths\)"),
     (lambda: causal().bind([2]), r"causal\(\) has no documents to bind; write documents\(lengths\) & causal\(\)"),
-    (lambda: documents([2]).bind([3]), r"bind: the mask has documents\(\[2\]\) already, which is not documents\(\[3\]\)"),
+    (lambda: documents([2]).bind([3]), r"bind: the mask has documents\(\[2\]\) already, which"),
 ]  # fmt: skip
 
 

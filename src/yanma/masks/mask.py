@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, int]
 Numbers = Callable[[Sequence[object]], str]
 
-_CHUNK_CELLS = 2**22
+_CHUNK_CELLS = 2**20
 """Intervals (or pairs, where a kind has no closed form) that are worked on at a time."""
 _CHUNK_ROWS = 65_536
 

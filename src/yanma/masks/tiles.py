@@ -13,7 +13,7 @@ from .mask import Mask, Shape
 
 # B query blocks
 
-_CHUNK_CELLS = 2**22
+_CHUNK_CELLS = 2**20
 
 
 @dataclass(frozen=True, eq=False)
