@@ -14,13 +14,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "yanma"
 # Each part of the package and which others it may import: a part names only parts that stand above it.
 LIBRARY: dict[str, set[str]] = {
     "errors": set(),
+    "chip": set(),
     "keyed": set(),
     "memory": set(),
     "masks": {"errors", "keyed"},
     "packing": {"errors"},
     "batch": {"errors", "masks", "packing"},
     "attention": {"errors", "keyed", "masks"},
-    "models": {"errors", "keyed", "masks", "batch", "attention"},
+    "models": {"errors", "chip", "keyed", "masks", "batch", "attention"},
     "audit": {"errors", "batch", "models"},
     "corruption": {"errors", "keyed"},
     "tasks": {"errors", "batch", "corruption", "packing"},
@@ -173,6 +174,19 @@ def test_the_command_line_imports_its_parts_only_when_a_command_runs():
     assert "typer" in loaded, "the command line is built on typer"
     heavy = sorted((set(HEAVY) - {"pydantic", "rich", "typer"}) & set(loaded))  # typer needs these two itself
     assert not heavy, f"`yanma --help` waits for {heavy}; import them in the commands that need them"
+
+
+@pytest.mark.parametrize("package", ["typer", "accelerate"])
+def test_without_the_extra_the_command_line_says_in_one_line_what_to_install(package, tmp_path):
+    """The package is hidden from a fresh process, as if it were not installed."""
+    code = (
+        f"import sys, runpy; sys.modules[{package!r}] = None\n"
+        f"sys.argv = ['yanma', 'evaluate', {str(tmp_path)!r}, 'a.jsonl']\n"
+        "runpy.run_module('yanma', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr == f"error: the command line needs the package {package}: pip install 'yanma[train]'\n"
 
 
 def test_all_names_what_is_public_in_order():

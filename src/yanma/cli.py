@@ -252,7 +252,3 @@ def _fail(words: str, *, code: int) -> NoReturn:
 def _told(error: OSError) -> str:
     place = f"{error.filename}: " if error.filename else ""
     return f"{place}{error.strerror or error}"
-
-
-if __name__ == "__main__":
-    main()

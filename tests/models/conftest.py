@@ -11,6 +11,6 @@ from yanma.models import kernels
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        kernels.fastest.cache_clear()
+        kernels.chosen.cache_clear()
         yield
-    kernels.fastest.cache_clear()
+    kernels.chosen.cache_clear()

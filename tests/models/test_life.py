@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -142,6 +145,32 @@ def test_copies_and_saved_models_are_the_model(tmp_path):
     assert is_unpadded(ours) and not is_unpadded(copied), "restoring a copy touched the original"
 
 
+@pytest.mark.parametrize(
+    ("family", "name"), [*every_head()], ids=lambda value: getattr(value, "model_type", value)
+)
+def test_a_pickle_is_the_model(family: Family, name: str):
+    model, data = yanma.unpad(build(family, name)), rectangle(family, name)
+    loaded = pickle.loads(pickle.dumps(model))
+    assert is_unpadded(loaded) and [*map(type, loaded.modules())] == [*map(type, model.modules())]
+    with torch.no_grad():
+        before, after = model(**data.kwargs).to_tuple(), loaded(**data.kwargs).to_tuple()
+    assert before and all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert type(yanma.restore(loaded)) is getattr(transformers, name)
+
+
+def test_another_process_opens_what_torch_saved(tmp_path):
+    model, data = yanma.unpad(build(BERT, TOKENS)), rectangle(BERT, TOKENS)
+    torch.save((model, data.kwargs), tmp_path / "whole.pt")
+    code = (
+        "import sys, torch\n"
+        "model, kwargs = torch.load(sys.argv[1] + '/whole.pt', weights_only=False)\n"
+        "torch.save(model(**kwargs).logits.detach(), sys.argv[1] + '/logits.pt')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    with torch.no_grad():
+        assert torch.equal(torch.load(tmp_path / "logits.pt"), model(**data.kwargs).logits)
+
+
 def test_restore_gives_back_the_stock_classes_and_bits():
     stock, data = build(BERT, TOKENS), rectangle(BERT, TOKENS)
     classes = [type(module) for module in stock.modules()]
@@ -217,17 +246,17 @@ def test_autocast_computes_in_bfloat16():
 
 def test_the_kernels_choice_is_remembered_and_an_unreadable_file_is_not_fatal(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kernels.fastest.cache_clear()
+    kernels.chosen.cache_clear()
     path = kernels.cache_file(torch.float32)
     measured = kernels.fastest(torch.float32, torch.device("cpu"))
     assert path.is_file() and measured.gflops
     path.write_text(path.read_text().replace(measured.reason, "from the file"))
-    kernels.fastest.cache_clear()
+    kernels.chosen.cache_clear()
     assert kernels.fastest(torch.float32, torch.device("cpu")).reason == "from the file"
     path.write_text("{")
-    kernels.fastest.cache_clear()
+    kernels.chosen.cache_clear()
     assert kernels.fastest(torch.float32, torch.device("cpu")).gflops
-    kernels.fastest.cache_clear()
+    kernels.chosen.cache_clear()
 
 
 def test_explain_tells_family_and_kernels():

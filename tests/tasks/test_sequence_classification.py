@@ -94,10 +94,12 @@ def test_an_unknown_class_is_refused_with_the_nearest(tokenizer):
     assert message.endswith("class_9, ... 40 in all"), "a long list of classes is cut"
 
 
-def test_a_class_in_one_row_only_is_told(tokenizer):
-    rows = rows_of(*[{"text": "a", "label": label} for label in "aba"])
+def test_an_example_is_of_its_class_where_that_is_known(tokenizer):
+    rows = rows_of(*[{"text": "a", "label": label} for label in "ab"])
     encoded = AB.encode(rows, tokenizer, max_length=9)
-    assert encoded.warnings == ("data.jsonl:2: the only example of class 'b'",)
+    assert [AB.classes(example) for example in encoded.examples] == [{"a"}, {"b"}]
+    (unknown,) = AB.encode(rows_of({"text": "a"}), tokenizer, max_length=9).examples
+    assert AB.classes(unknown) == set()
 
 
 def test_a_row_without_its_class_among_others_is_refused(tokenizer):

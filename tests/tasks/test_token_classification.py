@@ -223,12 +223,11 @@ def test_words_of_which_nothing_is_left_at_all_are_refused():
         encode(bare, "", "O")
 
 
-def test_a_type_in_one_row_only_is_told(tokenizer):
+def test_an_example_is_of_the_types_of_its_entities(tokenizer):
     task = TokenClassification(("O", "B-X", "I-X", "B-Y", "I-Y"))
     rows = rows_of(tagged("a b", "B-X B-X"), tagged("a b", "B-Y B-X"), tagged("a", "O"))
     encoded = task.encode(rows, tokenizer, max_length=9)
-    assert encoded.seen_once == (("Y", "data.jsonl:2"),)
-    assert encoded.warnings == ("data.jsonl:2: the only example of class 'Y'",)
+    assert [task.classes(example) for example in encoded.examples] == [{"X"}, {"X", "Y"}, set()]
 
 
 def test_columns_have_other_names_in_the_data(tokenizer):

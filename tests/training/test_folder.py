@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import sys
 from pathlib import Path
 
@@ -42,11 +43,16 @@ def weight(folder: RunFolder) -> torch.Tensor:
     return AutoModelForSequenceClassification.from_pretrained(folder.model).classifier.weight
 
 
+def figures(folder: RunFolder) -> dict:
+    return json.loads((folder.path / "metrics.json").read_text("utf-8"))
+
+
 def test_a_saved_model_replaces_the_one_before(folder, models, tokenizer):
-    for model in models:
-        folder.save_model(model, tokenizer)
+    for number, model in enumerate(models):
+        folder.save({"number": number}, model, tokenizer)
+        assert figures(folder) == {"number": number}
         assert torch.equal(weight(folder), model.classifier.weight)
-    assert sorted(path.name for path in folder.path.iterdir()) == ["config.toml", "model"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["config.toml", "metrics.json", "model"]
     modes = {path.stat().st_mode & 0o777 for path in folder.model.iterdir()}
     assert len(modes) == 1, f"whoever may read one file may read all: {modes}"
 
@@ -72,27 +78,99 @@ def stop_at(monkeypatch, call: int, error: BaseException) -> list[int]:
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=type
 )
-def test_a_stop_at_any_moment_of_a_save_leaves_the_old_model_or_the_new_one(
+def test_a_stop_at_any_moment_of_a_save_leaves_the_old_model_or_the_new_one_with_its_figures(
     folder, models, tokenizer, monkeypatch, error
 ):
     for call in range(1, 100):
         with monkeypatch.context() as patch:
-            folder.save_model(models[0], tokenizer)
+            folder.save({"number": 0}, models[0], tokenizer)
             calls = stop_at(patch, call, error)
             try:
-                folder.save_model(models[1], tokenizer)
+                folder.save({"number": 1}, models[1], tokenizer)
             except type(error):
                 pass
-        found = weight(folder)
-        assert any(torch.equal(found, model.classifier.weight) for model in models), f"stopped at call {call}"
-        assert sorted(path.name for path in folder.path.iterdir()) == ["config.toml", "model"], (
-            "nothing is left over"
-        )
+        number = figures(folder)["number"]
+        assert torch.equal(weight(folder), models[number].classifier.weight), f"stopped at call {call}"
+        there = sorted(path.name for path in folder.path.iterdir())
+        assert there == ["config.toml", "metrics.json", "model"], "nothing is left over"
         pretrained.load_tokenizer(str(folder.model))
         if len(calls) < call:
             break
     assert call > 8, f"flushes and moves of all files were tried, not just {call - 1}"
-    assert torch.equal(found, models[1].classifier.weight), "the last save was not stopped"
+    assert number == 1, "the last save was not stopped"
+
+
+def test_a_run_killed_at_any_moment_of_its_first_save_leaves_the_run_before_or_itself(
+    folder, models, tokenizer, monkeypatch, settings
+):
+    """Nothing is cleaned up after a kill: every later flush, move and removal fails too."""
+    seeds = []
+    for call in range(1, 100):
+        folder.start(load(flags=settings(seed=0)))
+        folder.save({"number": 0}, models[0], tokenizer)
+        killed = RunFolder(folder.path)
+        killed.start(load(flags=settings(seed=1)))
+        assert folder.finished_config().seed == 0, "a run that has no model yet has taken another one's place"
+        with monkeypatch.context() as patch:
+            calls = kill_at(patch, call)
+            try:
+                killed.save({"number": 1}, models[1], tokenizer)
+            except SystemExit:
+                pass
+        killed.check_free(overwrite=True)
+        seeds.append(folder.finished_config().seed)
+        assert figures(folder)["number"] == seeds[-1], f"killed at call {call}"
+        assert torch.equal(weight(folder), models[seeds[-1]].classifier.weight), f"killed at call {call}"
+        if len(calls) < call:
+            break
+    assert {0, 1} == set(seeds) and seeds == sorted(seeds) and len(seeds) > 12
+
+
+def kill_at(monkeypatch, first: int) -> list[int]:
+    """Let every flush, move and removal from the `first`-th on raise; the list counts them."""
+    calls: list[int] = []
+
+    def counted(genuine):
+        def maybe(*args, **kwargs):
+            calls.append(1)
+            if len(calls) >= first:
+                raise SystemExit
+            return genuine(*args, **kwargs)
+
+        return maybe
+
+    for place, name in [
+        (os, "fsync"),
+        (Path, "replace"),
+        (Path, "unlink"),
+        (Path, "rmdir"),
+        (shutil, "rmtree"),
+    ]:
+        monkeypatch.setattr(place, name, counted(getattr(place, name)))
+    return calls
+
+
+def test_ctrl_c_in_the_first_epoch_keeps_the_run_that_was_to_be_overwritten(settings, monkeypatch, capsys):
+    assert exit_code("train", *flags(settings)) == 0
+    out = settings()["out"]
+    before = figures(RunFolder(out))
+
+    def interrupt(self, step, **_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "move", interrupt)
+        assert exit_code("train", *flags(settings), "--overwrite") == 130
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith("its first epoch was not over; the run before is still there")
+    )
+    assert exit_code("evaluate", out, settings()["test"]) == 0
+    assert figures(RunFolder(out)) == before
+    assert exit_code("train", *flags(settings), "--overwrite") == 0
+    assert len(list((Path(out) / "tensorboard").iterdir())) == 1, "curves of the runs before are gone"
+    assert not (Path(out) / ".new").exists()
 
 
 @pytest.mark.parametrize("call", [1, 2])
@@ -159,7 +237,7 @@ def test_a_full_disk_in_mid_run_leaves_the_last_good_model_and_says_so(settings,
     assert exit_code("evaluate", folder.path, settings()["test"]) == 0, (
         "the first epoch's model is still good"
     )
-    assert not (folder.path / ".model.new").exists()
+    assert not (folder.path / ".new").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
@@ -188,7 +266,7 @@ def test_ctrl_c_while_the_model_is_saved_leaves_the_last_good_one(
     folder = RunFolder(settings()["out"])
     *_, last = capsys.readouterr().err.strip().splitlines()
     assert last == f"interrupted; {folder.model}: epoch 1, the best of 1 (accuracy 1.0000 on validation)"
-    assert not (folder.path / ".model.new").exists()
+    assert not (folder.path / ".new").exists()
     monkeypatch.undo()
     assert exit_code("evaluate", folder.path, settings()["test"]) == 0
 

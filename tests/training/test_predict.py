@@ -1,5 +1,6 @@
 """Predictions stream: in order, in bounded windows, answered as soon as the input pauses."""
 
+import gzip
 import io
 import json
 import os
@@ -16,7 +17,7 @@ import torch
 from yanma import cli
 from yanma.training.folder import RunFolder
 from yanma.training.loop import train
-from yanma.training.predict import predict, windows
+from yanma.training.predict import predict, predict_run, windows
 from yanma.training.setup import open_run
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
@@ -156,7 +157,7 @@ def process(runs):
         "-W",
         "error",
         "-m",
-        "yanma.cli",
+        "yanma",
         "predict",
         str(runs["sequence-classification"]),
     ]
@@ -222,3 +223,12 @@ def test_predicted_labels_give_the_accuracy_that_evaluate_reports(runs, data_fol
     capsys.readouterr()
     assert exit_code("evaluate", run, data, "--json") == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == pytest.approx(right)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl.gz", "ROWS.JSONL.GZ"])
+def test_a_compressed_file_is_read_however_its_name_is_written(runs, tmp_path, name):
+    (tmp_path / name).write_bytes(gzip.compress(b'{"text": "red card"}\n'))
+    refused = predict_run(
+        runs["sequence-classification"], tmp_path / name, tmp_path / "out.jsonl", pytest.fail
+    )
+    assert refused == 0 and "predicted_label" in json.loads((tmp_path / "out.jsonl").read_text())

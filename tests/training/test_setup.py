@@ -41,9 +41,10 @@ def test_one_row_cannot_be_both():
 
 
 def test_the_user_is_told_what_is_fresh_frozen_cut_held_out_and_rare(config, tmp_path):
-    rows = ['{"text": "the card is red", "label": "red"}'] * 20 + [
-        '{"text": "the card is blue", "label": "blue"}'
-    ]
+    kept, held = hold_out(examples(21), 0.2, seed=0)
+    blue = (kept[-1].id, held[0].id)  # two, of which one is held out
+    colours = ["blue" if number in blue else "red" for number in range(21)]
+    rows = [f'{{"text": "the card is {colour}", "label": "{colour}"}}' for colour in colours]
     (tmp_path / "train.jsonl").write_text("\n".join(rows) + "\n")
     wanted = config(
         train=str(tmp_path / "train.jsonl"), validation=0.2, freeze="embeddings", max_length=5, test=None
@@ -55,7 +56,8 @@ def test_the_user_is_told_what_is_fresh_frozen_cut_held_out_and_rare(config, tmp
         "weights that start at random: classifier.bias, classifier.weight",
         "frozen: bert.embeddings",
         "21 of 21 texts are longer than 5 tokens",
-        "train.jsonl:21: the only example of class 'blue'",
+        f"{kept[-1].where.replace('a.', 'train.')}: the only example of class 'blue' to learn from",
+        "masking: dynamic, examples end to end in packs of at most 4096 tokens; linear layers in float32 on cpu: ",
         f"{len(data.validation)} of its 21 rows, drawn by the seed, are kept for validation",
     ):
         assert part in told, f"{part!r} was not told:\n{told}"
@@ -69,7 +71,23 @@ def test_very_many_rare_classes_are_counted_not_listed(config, tmp_path):
     said = []
     set_up(config(train=str(tmp_path / "train.jsonl"), validation=0.2, test=None), CPU, said.append)
     assert sum("the only example" in line for line in said) == 5
-    assert any("40 classes have one example only" in line for line in said)
+    assert any("40 classes have one example to learn from, or none" in line for line in said)
+
+
+def test_a_class_that_is_only_held_out_is_told(config, tmp_path):
+    held = hold_out(examples(20), 0.2, seed=0)[1]
+    labels = ["blue" if number == held[0].id else "red" for number in range(20)]
+    rows = (f'{{"text": "the card", "label": "{label}"}}\n' for label in labels)
+    (tmp_path / "train.jsonl").write_text("".join(rows))
+    said = []
+    set_up(config(train=str(tmp_path / "train.jsonl"), validation=0.2, test=None), CPU, said.append)
+    assert "class 'blue' has no example to learn from, only to validate" in said
+
+
+def test_static_masking_says_how_wide_its_rows_are(config):
+    said = []
+    set_up(config(masking="static", max_length=9), CPU, said.append)
+    assert any(line.startswith("masking: static, rows of 9 slots") for line in said)
 
 
 TEXTS = ["where is my card", "我的卡在哪里", "don't lose it: café №5", "where is the cardboard"] * 3

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
+from ..chip import chip
 from ..models.kernels import fastest
 
 PACKAGES = ("yanma", "torch", "transformers", "sentence-transformers", "onnxruntime", "ctranslate2", "numpy")
@@ -39,7 +38,7 @@ def here() -> Machine:
     cpu = torch.device("cpu")
     return Machine(
         date=datetime.now(UTC).date().isoformat(),
-        device=_chip(),
+        device=chip(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         instructions=torch.backends.cpu.get_cpu_capability(),
@@ -55,15 +54,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _chip() -> str:
-    """The processor's name, and family and model where the name says little."""
-    facts: dict[str, str] = {}
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            facts.setdefault(name.strip(), value.strip())
-    if "model name" not in facts:
-        return platform.processor() or platform.machine()
-    return f"{facts['model name']} (family {facts.get('cpu family')}, model {facts.get('model')})"

@@ -142,18 +142,39 @@ def _mix(module: nn.Module, mixin: Any) -> None:
 
 @functools.cache
 def _mixed_class(mixin: Any, stock: Any) -> Any:
-    return _subclass(stock, (mixin, stock), {})
+    return _subclass(stock, (mixin, stock), {"__reduce_ex__": _reduced_to(_new_mixed, mixin, stock)})
 
 
 @functools.cache
 def _unpadded_class(stock: Any, family: Family, head: Head) -> Any:
-    return _subclass(stock, (stock,), {"forward": _forward(stock.forward, family, head)})
+    body = {
+        "forward": _forward(stock.forward, family, head),
+        "__reduce_ex__": _reduced_to(_new_unpadded, stock, family.model_type),
+    }
+    return _subclass(stock, (stock,), body)
 
 
 def _subclass(stock: type[nn.Module], bases: tuple[type, ...], body: dict[str, Any]) -> type[nn.Module]:
     """A subclass that goes by its parent's name, as transformers saves and looks classes up by name."""
     names = {"__module__": stock.__module__, "__qualname__": stock.__qualname__, "__doc__": stock.__doc__}
     return type(stock.__name__, bases, body | names | {"_yanma_stock": stock})
+
+
+def _reduced_to(new: Callable[..., Any], *recipe: Any) -> Callable[[nn.Module, int], tuple[Any, ...]]:
+    """A `__reduce_ex__`: copies and pickles name the recipe of a class, which no module holds by its name."""
+    return lambda self, protocol: (new, recipe, self.__getstate__())
+
+
+def _new_mixed(mixin: Any, stock: Any) -> Any:
+    made = _mixed_class(mixin, stock)
+    return made.__new__(made)
+
+
+def _new_unpadded(stock: Any, model_type: str) -> Any:
+    family = next(family for family in FAMILIES if family.model_type == model_type)
+    interface.register()  # another process may not have done it yet
+    made = _unpadded_class(stock, family, family.heads[stock.__name__])
+    return made.__new__(made)
 
 
 def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[..., Any]:

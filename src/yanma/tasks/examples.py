@@ -52,8 +52,6 @@ class Encoded:
     """Token task: words that were cut off with their tags; the outside tag is predicted for them."""
     words_vanished: int = 0
     """Token task: words that the tokenizer turns into nothing; the outside tag is predicted for them."""
-    seen_once: tuple[tuple[str, str], ...] = ()
-    """(class, where) of each class that stands in these rows only once: in training that is hardly enough."""
     max_length: int = 0
 
     @property
@@ -74,11 +72,6 @@ class Encoded:
                 f"count as outside"
             )
         return tuple(said)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What makes these rows poor ones to learn from, in sentences; () where nothing does."""
-        return tuple(f"{where}: the only example of class {name!r}" for name, where in self.seen_once)
 
 
 def _count(words: int) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import DataError
 from .columns import Columns, renamed
 from .examples import IGNORE, Encoded, Example
-from .labels import in_order, seen_once, unknown
+from .labels import in_order, unknown
 from .rows import Row
 from .task import Report, Score, check_rows, summed_cross_entropy
 from .tokens import Tokens, tokenize_texts
@@ -88,9 +88,12 @@ class SequenceClassification:
         return Encoded(
             tuple(examples),
             truncated=truncated,
-            seen_once=seen_once((self.labels[e.labels[0]], e.where) for e in examples if with_truth),
             max_length=max_length,
         )
+
+    def classes(self, example: Example) -> set[str]:
+        """The class of the text."""
+        return {self.labels[label] for label in example.labels if label != IGNORE}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """() float32: the sum over texts; logits (N, C), labels (N,)."""

@@ -48,6 +48,9 @@ class Task(Protocol):
         Raises DataError with file:line for a row that cannot be used.
         """
 
+    def classes(self, example: Example) -> set[str]:
+        """Classes of which the example is an example; none where its truth is not known."""
+
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """() float32: the sum over scored items; logits (T, C) with labels (T,), or (N, C) with (N,)."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import DataError, Unsupported
 from .columns import Columns, renamed
 from .examples import IGNORE, NO_TOKEN, Encoded, Example
-from .labels import seen_once, unknown
+from .labels import unknown
 from .rows import Row
 from .tags import OUTSIDE, first_break, is_bioes, parts, tag_set
 from .task import Report, Score, check_rows, summed_cross_entropy
@@ -103,9 +103,12 @@ class TokenClassification:
             truncated=truncated,
             words_cut=cut,
             words_vanished=vanished,
-            seen_once=seen_once((kind, e.where) for e in examples for kind in sorted(self._types(e))),
             max_length=max_length,
         )
+
+    def classes(self, example: Example) -> set[str]:
+        """The types of its entities."""
+        return {self.labels[label].partition("-")[2] for label in set(example.word_labels)} - {""}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """() float32: the sum over scored tokens; logits (T, C), labels (T,)."""
@@ -175,9 +178,6 @@ class TokenClassification:
         if broken:
             raise DataError(f"{row.where}: not BIOES: {broken}")
         return tuple(self._ids[tag] for tag in tags)
-
-    def _types(self, example: Example) -> set[str]:
-        return {self.labels[label].partition("-")[2] for label in set(example.word_labels)} - {""}
 
 
 def _refuse_other_schemes(tag: str, where: str) -> None:

@@ -4,6 +4,10 @@ config.toml      the config with every default spelled out
 metrics.json     figures of every epoch, the test report, speeds, versions
 model/           the best model so far and its tokenizer, loadable by plain `from_pretrained`
 tensorboard/     curves
+
+What an epoch has come to, figures and model, is written whole into .new/ first. Renaming that to .ready/ is the one
+instant in which it counts; from there it is moved into place, by whoever opens the folder next if the run is killed.
+A run that replaces another one does so with its first model: until then the run before is all there.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +38,8 @@ class RunFolder:
         self.path = at_home(path)
         self.model = self.path / "model"
         self.tensorboard = self.path / "tensorboard"
+        self._new, self._ready = self.path / ".new", self.path / ".ready"
+        self._curves_before: list[Path] = []
 
     def check_free(self, *, overwrite: bool) -> None:
         """Refuse a folder with something in it; with `overwrite`, a folder with something other than a run in it."""
@@ -50,15 +56,22 @@ class RunFolder:
             )
 
     def start(self, config: Config) -> None:
-        """Make the folder and save the config; what a run before left there is removed."""
+        """Make the folder and save the config; a run before stays until this one's first `save`, if it has a model."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self._settle()
+        shutil.rmtree(self._new, ignore_errors=True)
+        if self.model.is_dir():
+            self._new.mkdir()
+            _write(self._new / "config.toml", to_toml(config))
+            self._curves_before = list(self.tensorboard.glob("*"))
+            return
         for name in _OURS:
-            place = self.path / name
-            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+            _remove(self.path / name)
         _write(self.path / "config.toml", to_toml(config))
 
     def finished_config(self) -> Config:
         """The config of a run that has a model. Raises ConfigError where the folder is no run, or has no model yet."""
+        self._settle()
         if not (self.path / "config.toml").is_file():
             raise ConfigError(f"{self.path}: not a run folder (no config.toml in it)")
         if not self.model.is_dir():
@@ -67,6 +80,9 @@ class RunFolder:
 
     def describe(self) -> str:
         """One line: what a run has left here."""
+        self._settle()
+        if (self._new / "config.toml").is_file():
+            return f"{self.path}: no model yet, its first epoch was not over; the run before is still there"
         if not self.model.is_dir():
             return f"{self.path}: no model yet, its first epoch was not over"
         try:
@@ -79,36 +95,63 @@ class RunFolder:
 
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Replace metrics.json."""
-        _write(self.path / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+        _write(self.path / "metrics.json", _as_json(metrics))
 
-    def save_model(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Replace model/ by this model.
-
-        It is written in full beside the old one first. Within a run only the weights differ from one save to the next,
-        and they are one file, so moving file by file replaces the model in one instant.
-        """
-        fresh = self.path / ".model.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir()
+    def save(
+        self, metrics: Mapping[str, Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        """Replace metrics.json and model/, both or neither; with the first call, also what a run before left here."""
+        fresh = self._new / "model"
         try:
+            fresh.mkdir(parents=True)
             with quiet(), _full_disk_is_an_os_error():
                 model.save_pretrained(fresh, max_shard_size="1TB")
                 tokenizer.save_pretrained(fresh)
-            readers = (
-                (fresh / "config.json").stat().st_mode
-            )  # safetensors' own files are for their owner alone
+            # safetensors' own files are for their owner alone
+            readers = (fresh / "config.json").stat().st_mode
             for path in filter(Path.is_file, fresh.rglob("*")):
                 path.chmod(readers)
                 _flush_to_disk(path)
             _flush_to_disk(fresh)
-            if self.model.exists():
-                for path in filter(Path.is_file, fresh.rglob("*")):
-                    path.replace(self.model / path.relative_to(fresh))
-            else:
-                fresh.replace(self.model)
-            _flush_to_disk(self.path)
+            _write(self._new / "metrics.json", _as_json(metrics))
+            self._new.replace(self._ready)
+            self._settle()
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            self._settle()  # once more where Ctrl-C fell into it
+            for name in ("model", "metrics.json"):
+                _remove(self._new / name)
+            with suppress(OSError):  # it stays where it holds the config of a run that has no model yet
+                self._new.rmdir()
+        for path in self._curves_before:
+            path.unlink(missing_ok=True)
+        self._curves_before = []
+
+    def _settle(self) -> None:
+        """Move what .ready/ holds into place. Stopped at any point, it can be done again."""
+        if not self._ready.is_dir():
+            return
+        fresh, config = self._ready / "model", self._ready / "config.toml"
+        if fresh.is_dir() and self.model.is_dir() and not config.exists():
+            # Within a run only the weights differ from one save to the next, and they are one file: moving file by
+            # file replaces the model in one instant, also for those who load it meanwhile.
+            for path in filter(Path.is_file, fresh.rglob("*")):
+                path.replace(self.model / path.relative_to(fresh))
+        elif fresh.is_dir():
+            _remove(self.model)
+            fresh.replace(self.model)
+        for path in (self._ready / "metrics.json", config):  # the config last: it says that a run begins
+            if path.exists():
+                path.replace(self.path / path.name)
+        _flush_to_disk(self.path)
+        shutil.rmtree(self._ready)
+
+
+def _as_json(metrics: Mapping[str, Any]) -> str:
+    return json.dumps(metrics, indent=2, ensure_ascii=False) + "\n"
+
+
+def _remove(place: Path) -> None:
+    shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:

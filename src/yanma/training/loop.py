@@ -92,8 +92,9 @@ def train(config: Config, *, overwrite: bool = False) -> Trained:
             teller.show(table(validation.report, f"validation, epoch {epoch}", worst=10))
             if first:
                 if records.best_epoch == epoch:
-                    folder.save_model(ready.model, ready.tokenizer)
-                folder.save_metrics(records.as_dict())
+                    folder.save(records.as_dict(), ready.model, ready.tokenizer)
+                else:
+                    folder.save_metrics(records.as_dict())
 
     accelerator.wait_for_everyone()
     if data.test:

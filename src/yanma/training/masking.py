@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..models import unpad
+from ..models.kernels import fastest
 from ..packing import plan
 from ..tasks import Example, packed, padded
 
@@ -31,6 +32,9 @@ class Masking(Protocol):
 
     def prepare(self, model: PreTrainedModel) -> PreTrainedModel:
         """The model, made ready in place."""
+
+    def describe(self, dtype: torch.dtype, device: torch.device) -> str:
+        """One line: how examples are laid out, and by which kernels linear layers compute in this dtype."""
 
     def groups(self, lengths: Sequence[int]) -> tuple[Group, ...]:
         """Every index once, longest first, cut where the memory's bound is reached."""
@@ -52,6 +56,12 @@ class Dynamic:
 
     def prepare(self, model: PreTrainedModel) -> PreTrainedModel:
         return unpad(model)
+
+    def describe(self, dtype: torch.dtype, device: torch.device) -> str:
+        layout = f"dynamic, examples end to end in packs of at most {self.max_batch_tokens} tokens"
+        kernels = fastest(dtype, device)
+        used = f"forward {kernels.forward}, weight gradient {kernels.weight_gradient}"
+        return f"{layout}; linear layers in {dtype} on {device}: {used}".replace("torch.", "", 1)
 
     def groups(self, lengths: Sequence[int]) -> tuple[Group, ...]:
         return plan(lengths, self.max_batch_tokens).groups
@@ -78,6 +88,10 @@ class Static:
 
     def prepare(self, model: PreTrainedModel) -> PreTrainedModel:
         return model
+
+    def describe(self, dtype: torch.dtype, device: torch.device) -> str:
+        layout = f"static, rows of {self.max_length} slots, at most {self.max_batch_tokens} slots at once"
+        return f"{layout}; linear layers in {dtype} on {device}: torch's own".replace("torch.", "", 1)
 
     def groups(self, lengths: Sequence[int]) -> tuple[Group, ...]:
         return plan([self.max_length] * len(lengths), self.max_batch_tokens).groups

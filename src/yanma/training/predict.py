@@ -137,7 +137,7 @@ def _opened(file: Path | None) -> BinaryIO:
     if file is None:
         # Not sys.stdin: its lock, held by the thread that waits for a line, would crash an interpreter that exits.
         return open(0, "rb", closefd=False)
-    return cast(BinaryIO, gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
+    return cast(BinaryIO, gzip.open(file)) if file.name.lower().endswith(".gz") else file.open("rb")
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class Curves:
             from tensorboard.summary.writer.record_writer import RecordWriter
 
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / f"events.out.tfevents.{time.time():.0f}.{platform.node()}").open("wb")
+            self._file = (folder / f"events.out.tfevents.{time.time_ns()}.{platform.node()}").open("wb")
             self._records = RecordWriter(self._file)
             self._records.write(
                 Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import cast
 
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConfigError, DataError
 from ..tasks import TASKS, Columns, Example, Row, Task, read_rows
+from ..tasks.labels import seen_once
 from . import pretrained, scratch
 from .config import Config
 from .folder import RunFolder
@@ -45,6 +46,8 @@ def set_up(config: Config, device: torch.device, note: Note) -> tuple[Ready, Dat
     if frozen:
         note(f"frozen: {', '.join(frozen)}")
     ready = _ready(config, task, tokenizer, _on(device, loaded.model))
+    dtype = torch.bfloat16 if config.optim.bf16 else ready.model.dtype
+    note(f"masking: {ready.masking.describe(dtype, device)}")
     return ready, _data(ready, rows, note)
 
 
@@ -117,7 +120,7 @@ def _ready(config: Config, task: Task, tokenizer: PreTrainedTokenizerBase, model
 
 def _data(ready: Ready, rows: Sequence[Row], note: Note) -> Data:
     named = ready.config.data
-    train = _encoded(ready, rows, named.train, note, learned=True)
+    train = _encoded(ready, rows, named.train, note)
     if isinstance(named.validation, str):
         validation = read_examples(ready, named.validation, note)
     else:
@@ -125,22 +128,31 @@ def _data(ready: Ready, rows: Sequence[Row], note: Note) -> Data:
         note(
             f"{named.train}: {len(validation)} of its {len(rows)} rows, drawn by the seed, are kept for validation"
         )
+    for said in _hardly_learned(ready.task, train, validation):
+        note(said)
     test = () if named.test is None else read_examples(ready, named.test, note)
     return Data(train, validation, test)
 
 
-def _encoded(
-    ready: Ready, rows: Sequence[Row], name: str, note: Note, *, learned: bool = False
-) -> tuple[Example, ...]:
+def _encoded(ready: Ready, rows: Sequence[Row], name: str, note: Note) -> tuple[Example, ...]:
     encoded = ready.task.encode(rows, ready.tokenizer, max_length=cast(int, ready.config.model.max_length))
     for said in encoded.notes:
         note(f"{name}: {said}")
-    if learned:
-        for said in encoded.warnings[:_MOST_WARNINGS]:
-            note(said)
-        if len(encoded.warnings) > _MOST_WARNINGS:
-            note(f"{name}: {len(encoded.warnings)} classes have one example only")
     return encoded.examples
+
+
+def _hardly_learned(task: Task, train: Sequence[Example], validation: Sequence[Example]) -> Iterator[str]:
+    """A sentence on each of the first few classes with one example to learn from, or with none, and on their number."""
+    once = seen_once((name, example.where) for example in train for name in sorted(task.classes(example)))
+    taught = {name for example in train for name in task.classes(example)}
+    asked = {name for example in validation for name in task.classes(example)}
+    few = [f"{where}: the only example of class {name!r} to learn from" for name, where in once]
+    few += [
+        f"class {name!r} has no example to learn from, only to validate" for name in sorted(asked - taught)
+    ]
+    yield from few[:_MOST_WARNINGS]
+    if len(few) > _MOST_WARNINGS:
+        yield f"{len(few)} classes have one example to learn from, or none"
 
 
 def hold_out(
