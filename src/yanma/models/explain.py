@@ -49,8 +49,8 @@ def explain(subject: Any, *args: Any, **kwargs: Any) -> Any:
     """Say what yanma does and why: `explain(model)`, or `explain(q, k, v, mask, dropout=, backend=)`.
 
     For a model: its family, the masks that were added, the kernels of its linear layers as measured on this machine,
-    and the modules that `unpad` changed, or the reason why it refuses. For an attention call: the backend, and why not the others.
-    Printing the result gives lines of text.
+    and the modules that `unpad` changed, or the reason why it refuses. For an attention call: the backend, and why not
+    the others. Printing the result gives lines of text.
 
     >>> import torch, yanma
     >>> from yanma.masks import causal
