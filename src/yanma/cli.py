@@ -148,8 +148,13 @@ def _print_report(evaluation: Evaluation, title: str) -> None:
 # -- bench -------------------------------------------------------------------------------------------------------------
 
 
-@app.command()
+benches = typer.Typer(invoke_without_command=True)
+app.add_typer(benches, name="bench")
+
+
+@benches.callback()
 def bench(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Option(help="folder or hub name (default: MiniLM, from the extra `demo`)")
     ] = None,
@@ -181,6 +186,8 @@ def bench(
 
     Exits with 1, and no time, where someone's results are not those of the model in float64.
     """
+    if context.invoked_subcommand is not None:
+        return
     from .bench import PARTS, WORKLOADS, ParityError, Settings
     from .bench.command import execute
 
@@ -200,6 +207,31 @@ def bench(
         execute(wanted, json_to=json_to, write=write)
     except ParityError as error:
         _fail(str(error), code=1)
+
+
+@benches.command("masks")
+def bench_masks(
+    rounds: Annotated[int, typer.Option(min=1, help="turns of each that are counted")] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="few tokens: to see that it runs, not for numbers")
+    ] = False,
+    as_json: Json = False,
+    write: Annotated[
+        Path | None, typer.Option(help="a page whose part between two markers is rewritten")
+    ] = None,
+) -> None:
+    """Measure attention under masks against torch with a dense mask. Results are compared with float64 first."""
+    from .bench import ParityError
+    from .bench.masks import bench_masks as run
+    from .bench.masks import written
+
+    try:
+        report = run(rounds, quick=quick)
+    except ParityError as error:
+        _fail(str(error), code=1)
+    _print(json.dumps(report.as_dict()) if as_json else "\n".join(report.lines()))
+    if write is not None:
+        write.write_text(written(write.read_text(encoding="utf-8"), report, str(write)), encoding="utf-8")
 
 
 # -- demo --------------------------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def explain(
     >>> from yanma.masks import window
     >>> q = torch.zeros(300, 2, 8)
     >>> print(explain(q, q, q, window(2, 0)))
-    segments   chosen  20,012 pairs a head, 21,736 bytes of mask
+    segments   chosen  21,480 pairs a head, 17,464 bytes of mask
     sdpa       can     90,000 pairs a head, 90,000 bytes of mask
     reference  can     90,000 pairs a head, 90,000 bytes of mask
     flex       can     81,920 pairs a head, 144 bytes of mask

@@ -54,8 +54,9 @@ def explain(subject: Any, *args: Any, **kwargs: Any) -> Any:
 
     >>> import torch, yanma
     >>> from yanma.masks import causal
-    >>> print(yanma.explain(torch.zeros(3, 1, 8), torch.zeros(3, 1, 8), torch.zeros(3, 1, 8), causal()))
-    segments: chosen
+    >>> q = torch.zeros(3, 1, 8)
+    >>> print(str(yanma.explain(q, q, q, causal())).splitlines()[0])
+    segments   chosen  9 pairs a head, 0 bytes of mask
     """
     raise TypeError(f"explain() takes a model or q, k, v and a mask; got {type(subject).__name__}")
 

@@ -1,0 +1,40 @@
+"""The bench of masks: correct before fast, its report, its page."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from yanma import cli
+from yanma.bench import ParityError
+from yanma.bench.masks import BEGIN, END
+from yanma.errors import ConfigError
+
+
+def test_a_quick_run_writes_its_part_of_the_page_and_nothing_else(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as done:
+        cli.main(["bench", "masks", "--quick", "--rounds", "1", "--json", "--write", str(page)])
+    assert done.value.code == 0
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["rows"]) == 6 and all(row["difference"] < 1e-5 for row in report["rows"])
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{BEGIN}\n") and text.endswith(f"{END}\nafter\n") and "old" not in text
+    assert "| window(64, 64), forward |" in text and "to the power" in text
+
+
+def test_a_page_without_markers_is_refused():
+    from yanma.bench.masks import written
+
+    with pytest.raises(ConfigError, match=r"page\.md: it must have these two lines"):
+        written("nothing", None, "page.md")
+
+
+def test_no_time_without_parity(monkeypatch):
+    masks = sys.modules["yanma.bench.masks"]
+    monkeypatch.setattr(masks, "attention", lambda q, k, v, mask, backend: q + 1e-3)
+    with pytest.raises(ParityError, match=r"^window\(64, 64\): off float64 by"):
+        masks.bench_masks(1, quick=True)
