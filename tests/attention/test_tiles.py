@@ -183,7 +183,9 @@ def test_random_masks_do_not_fill_the_plans(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # the compiler's own
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
+)  # the compiler's own
 @pytest.mark.parametrize("mask", [window(9, 3), documents([70, 130]) & causal(), global_tokens(first=2)])
 def test_flex_on_a_cpu_agrees_with_the_oracle(mask):
     q, k, v, _ = tensors(200, 200)
