@@ -1,9 +1,10 @@
 """What in the documentation is made or run by a machine.
 
-`docs/cli.md` is written from the `--help` of every command:
+`docs/cli.md` is written from the `--help` of every command, the gallery in `docs/masks.md` and `docs/masks.svg` from
+scripts/gallery.py:
 
-    python scripts/docs.py            write docs/cli.md
-    python scripts/docs.py --check    exit with 1 and show the difference if docs/cli.md is out of date
+    python scripts/docs.py            write them
+    python scripts/docs.py --check    exit with 1 and show the difference if one is out of date
 
 The Python blocks of a page are examples that run (tests/test_docs.py), from top to bottom in one namespace.
 A ```text block right after one is what it prints. A block that opens with ```python no-run is only shown.
@@ -64,7 +65,7 @@ def drift(path: Path, wanted: str) -> str:
             found.splitlines(keepends=True),
             wanted.splitlines(keepends=True),
             fromfile=f"{path.name} as it is",
-            tofile=f"{path.name} as the commands say",
+            tofile=f"{path.name} as the code says",
         )
     )
 
@@ -136,23 +137,37 @@ def run(example: Example, namespace: dict[str, Any]) -> str:
     return printed.getvalue()
 
 
+def written() -> dict[Path, str]:
+    """Each file that is written by a machine, and its text."""
+    import typer
+
+    import gallery
+    from yanma.cli import app
+
+    masks_page = ROOT / "docs" / "masks.md"
+    return {
+        CLI_PAGE: cli_page(typer.main.get_command(app)),
+        masks_page: gallery.with_section(masks_page.read_text(encoding="utf-8")),
+        ROOT / "docs" / "masks.svg": gallery.overview(),
+    }
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write docs/cli.md, or check that it is current.")
+    parser = argparse.ArgumentParser(
+        description="Write what code says in docs/, or check that it is current."
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if it is out of date")
     check: bool = parser.parse_args().check
 
-    import typer
-
-    from yanma.cli import app
-
-    wanted = cli_page(typer.main.get_command(app))
-    difference = drift(CLI_PAGE, wanted)
-    if not check:
-        CLI_PAGE.write_text(wanted, encoding="utf-8")
-    elif difference:
-        print(f"{difference}\ndocs/cli.md is out of date; run: python scripts/docs.py", file=sys.stderr)
-        return 1
-    return 0
+    code = 0
+    for path, wanted in written().items():
+        difference = drift(path, wanted)
+        if not check:
+            path.write_text(wanted, encoding="utf-8")
+        elif difference:
+            print(f"{difference}\n{path.name} is out of date; run: python scripts/docs.py", file=sys.stderr)
+            code = 1
+    return code
 
 
 if __name__ == "__main__":

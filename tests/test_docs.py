@@ -6,6 +6,9 @@ import pytest
 import typer
 
 import docs
+import gallery
+import yanma.masks
+from yanma.masks import Mask
 
 PAGES = [page for page in docs.pages() if docs.examples(page)]
 
@@ -116,3 +119,31 @@ def test_a_changed_help_is_noticed(tmp_path):
     page.write_text(docs.cli_page(_command("One.")), encoding="utf-8")
     assert not docs.drift(page, docs.cli_page(_command("One."))), "a page just written is current"
     assert "+  Two." in docs.drift(page, docs.cli_page(_command("Two."))), "the difference shows the new text"
+
+
+def test_what_code_writes_into_the_documentation_is_current():
+    files = docs.written()
+    assert len(files) >= 3, f"only {sorted(files)} are written: this test has lost its subject"
+    for path, wanted in files.items():
+        assert not docs.drift(path, wanted), f"{path.name} is out of date; run: python scripts/docs.py"
+
+
+def _nodes(mask: Mask) -> set[type]:
+    """The kinds in an expression."""
+    inner = getattr(mask, "masks", ()) or ([mask.mask] if hasattr(mask, "mask") else [])
+    return {type(mask)}.union(*map(_nodes, inner))
+
+
+def test_the_gallery_shows_every_kind():
+    public = {getattr(yanma.masks, name) for name in yanma.masks.__all__}
+    kinds = {kind for kind in public if isinstance(kind, type) and issubclass(kind, Mask)} - {Mask}
+    assert len(kinds) >= 18, f"only {len(kinds)} kinds found: this test has lost its subject"
+    shown = set().union(*(_nodes(entry.mask) for entry in gallery.entries()))
+    missing = sorted(kind.__name__ for kind in kinds - shown)
+    assert not missing, f"the gallery has no picture of {missing}"
+    assert len(gallery.overview()) < 100_000, "the overview is small enough to be kept in the repository"
+
+
+def test_a_page_without_the_markers_of_the_gallery_is_refused():
+    with pytest.raises(ValueError, match="lacks the markers"):
+        gallery.with_section("# Masks\n")

@@ -234,6 +234,55 @@ def bench_masks(
         write.write_text(written(write.read_text(encoding="utf-8"), report, str(write)), encoding="utf-8")
 
 
+# -- mask --------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def mask(
+    expression: Annotated[
+        str, typer.Argument(metavar="EXPRESSION", help="as in 'documents & causal & window(2, 0)'")
+    ],
+    lengths: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,...", help="tokens of each document (default: those of --tokens)"),
+    ] = None,
+    kv_lengths: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="keys of each document, where they differ")
+    ] = None,
+    tokens: Annotated[
+        str | None, typer.Option(metavar="TEXT|FILE", help="words to show beside it, a document a line")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="draw into this file instead: .html, .svg, .png or .pdf")
+    ] = None,
+    counts: Annotated[
+        bool, typer.Option("--counts", help="print the visible pairs of each document instead")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Draw a mask: who may read whom. What is visible is counted on stderr.
+
+    Example: yanma mask "documents & causal & window(2, 0)" --lengths 5,3,7
+    """
+    from .masks.command import read, summary, table
+
+    shown = read(expression, lengths, kv_lengths, tokens)
+    if out is not None:
+        shown.save(out)
+    if as_json:
+        _print(json.dumps(shown.as_dict(), ensure_ascii=False))
+    elif counts:
+        _print(table(shown.counts))
+    elif out is None:
+        _print(shown.mask.show(shown.size, tokens=shown.tokens, color=_is_coloured()))
+    _say(summary(shown.counts))
+
+
+def _is_coloured() -> bool:
+    """Whether stdout is a terminal that shows colours, and nobody asked for none (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 # -- demo --------------------------------------------------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ from .positions import (
     strided,
 )
 from .structure import Segments, Tree, Visible, segments, tree, visible
-from .text import parse
+from .text import ParseError, parse
 from .tiles import BlockLists, BlockStructure, block_structure
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "Not",
     "Or",
     "Padding",
+    "ParseError",
     "Prefix",
     "RandomBlocks",
     "RandomDrop",

@@ -332,7 +332,7 @@ def documents(lengths: Iterable[int] | None = None, kv_lengths: Iterable[int] | 
 
 def bound(mask: Mask, lengths: Iterable[int], kv_lengths: Iterable[int] | None) -> Mask:
     """The expression with these lengths for each `documents` that has none; see `Mask.bind`."""
-    if not _has_documents(mask):
+    if not has_documents(mask):
         text = f"({mask.describe()})" if isinstance(mask, Or) else mask.describe()
         raise ValueError(f"{text} has no documents to bind; write documents(lengths) & {text}")
     known = documents(lengths, kv_lengths)
@@ -371,11 +371,12 @@ def any_of(masks: Sequence[Mask]) -> Mask:
     parts = [part for mask in masks for part in (mask.masks if isinstance(mask, Or) else (mask,))]
     kept = list(dict.fromkeys(parts))
     if Full() in kept:
-        kept = [m for m in kept if m == Full() or m.shape is not None or _has_documents(m)]
+        kept = [m for m in kept if m == Full() or m.shape is not None or has_documents(m)]
     return kept[0] if len(kept) == 1 else _consistent(Or(tuple(kept)))
 
 
-def _has_documents(mask: Mask) -> bool:
+def has_documents(mask: Mask) -> bool:
+    """Whether the expression has `documents`, of known lengths or not."""
     return any(isinstance(leaf, Documents) for leaf in mask._leaves())
 
 

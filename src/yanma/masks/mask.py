@@ -17,6 +17,8 @@ from .grid import Grid, Pairs, Rows
 from .intervals import Intervals, trimmed
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .algebra import Documents
     from .per_document import DocumentMask
 
@@ -75,16 +77,14 @@ class Mask:
         """
         grid = self._grid(n)
         num_q, num_kv = grid.shape
-        step = max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // max(1, self._columns(grid))))
         starts = torch.full((num_q, 1), num_kv, dtype=torch.int32)
         ends = starts.clone()
-        for start in range(0, num_q if num_kv else 0, step):
-            chunk = self._runs(grid.rows(start, min(start + step, num_q)))
-            width = chunk.starts.shape[1]
+        for start, chunk in self._chunks(grid, 0, num_q):
+            end, width = start + len(chunk.starts), chunk.starts.shape[1]
             if width > starts.shape[1]:
                 starts, ends = (_widened(x, width, start, num_kv) for x in (starts, ends))
-            starts[start : start + step, :width] = chunk.starts
-            ends[start : start + step, :width] = chunk.ends
+            starts[start:end, :width] = chunk.starts
+            ends[start:end, :width] = chunk.ends
         return trimmed(starts, ends, num_kv)
 
     def per_document(self, n: int | Shape | None = None) -> tuple[DocumentMask, ...] | None:
@@ -111,18 +111,59 @@ class Mask:
 
         return bound(self, lengths, kv_lengths)
 
-    def show(self, n: int | Shape | None = None) -> str:
-        """A picture in text: one line a query, `#` = may read, `.` = may not.
+    def show(
+        self,
+        n: int | Shape | None = None,
+        *,
+        queries: tuple[int, int] | None = None,
+        keys: tuple[int, int] | None = None,
+        tokens: Sequence[str] | None = None,
+        color: bool = False,
+    ) -> str:
+        """A picture in text: one line a query, `#` = may read, `.` = may not; `+` where a cell is several pairs.
+
+        `queries` and `keys` are ranges (start, stop) to look at; what has more than 64 on a side is drawn in larger
+        cells. `tokens`, one text a query, stand beside the rows. `color` adds a terminal's colours.
 
         >>> from yanma.masks import window
-        >>> print(window(1, 1).show(4))
-        ##..
-        ###.
-        .###
-        ..##
+        >>> print(window(1, 1).show(4, tokens=["the", "cat", "sat", "."]))
+        ##..  the
+        ###.  cat
+        .###  sat
+        ..##  .
+        >>> print(window(1, 1).show(1000, queries=(500, 502), keys=(497, 503)))
+        ..###.
+        ...###
+        queries 500:502 of 1000, keys 497:503 of 1000
         """
-        rows = self.dense(n).tolist()
-        return "\n".join("".join(".#"[seen] for seen in row) for row in rows)
+        from .pictures import picture, text
+
+        return text(picture(self, n, queries, keys), tokens, color=color)
+
+    def plot(self, n: int | Shape | None = None, tokens: Sequence[str] | None = None) -> Figure:
+        """A matplotlib figure: documents in two colours and with lines between them, `tokens` along both sides.
+
+        Needs matplotlib: pip install 'yanma[plot]'. What has more than 64 on a side is shaded by how much is visible.
+
+        >>> from yanma.masks import causal
+        >>> causal().plot(3, ["the", "cat", "sat"]).savefig("mask.png")  # doctest: +SKIP
+        """
+        from .pictures import picture
+        from .plot import figure
+
+        return figure(picture(self, n), self.describe(), tokens)
+
+    def to_html(self, n: int | Shape | None = None, tokens: Sequence[str] | None = None) -> str:
+        """A page of its own, for light and dark: the picture, and over each cell who reads whom.
+
+        >>> from yanma.masks import causal
+        >>> "query 1 'cat' reads key 0 'the'" in causal().to_html(2, ["the", "cat"])
+        True
+        """
+        from .html import page
+        from .pictures import picture
+
+        return page(picture(self, n), self.describe(), tokens)
 
     def describe(self) -> str:
         """The expression as one would write it; long lists of numbers are shortened. `str(mask)` has them all."""
@@ -167,6 +208,12 @@ class Mask:
     def _say(self, numbers: Numbers) -> str:
         """The text, lists of numbers written by `numbers`."""
         raise NotImplementedError
+
+    def _chunks(self, grid: Grid, start: int, end: int) -> Iterator[tuple[int, Intervals]]:
+        """The intervals of the queries `start <= q_idx < end`, a chunk at a time, each with its first query."""
+        step = max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // max(1, self._columns(grid))))
+        for first in range(start, end if grid.shape[1] else start, step):
+            yield first, self._runs(grid.rows(first, min(first + step, end)))
 
     def _columns(self, grid: Grid) -> int:
         """About how many numbers `_runs` handles for a query."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
+from ..errors import YanmaError
 from .algebra import bound, causal, documents, full, window
 from .flat import padding
 from .mask import Mask
@@ -25,6 +26,16 @@ _BARE = ("causal", "documents", "full")
 """Names that mean something without parentheses."""
 
 
+class ParseError(YanmaError):
+    """A text is no mask. `reason` says why, `place` is where in `text`; as a string, the place is marked."""
+
+    def __init__(self, reason: str, text: str, place: int) -> None:
+        start = max(0, place - 30)
+        shown = text[start : place + 40].replace("\n", " ")
+        super().__init__(f"{reason}\n  {shown}\n  {' ' * (place - start)}^")
+        self.reason, self.text, self.place = reason, text, place
+
+
 def parse(text: str, lengths: Iterable[int] | None = None, kv_lengths: Iterable[int] | None = None) -> Mask:
     """The mask that a text says; `parse(str(mask)) == mask`. `lengths` are those of `documents` without any.
 
@@ -33,18 +44,15 @@ def parse(text: str, lengths: Iterable[int] | None = None, kv_lengths: Iterable[
     >>> parse("documents & causal & window(127, 0)", lengths=[5, 3, 7])
     documents([5, 3, 7]) & window(127, 0)
 
-    Raises ValueError that shows the place.
+    Raises ParseError that shows the place.
     """
     try:
         tree_ = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as e:
+        reason = f"cannot read the mask: {e.msg}"
         if "from_dense" in text or "from_mask_mod" in text:
-            raise ValueError(
-                f"from_dense and from_mask_mod have no text; make them in Python:\n  {text}"
-            ) from None
-        raise ValueError(
-            _pointed(f"cannot read the mask: {e.msg}", text, max(0, (e.offset or 1) - 1))
-        ) from None
+            reason = "from_dense and from_mask_mod have no text; make them in Python"
+        raise ParseError(reason, text.strip(), max(0, (e.offset or 1) - 1)) from None
     mask = _mask(tree_, text.strip())
     return mask if lengths is None else bound(mask, lengths, kv_lengths)
 
@@ -99,14 +107,7 @@ def _value(node: ast.expr, text: str) -> Any:
         raise _error("an argument is a number, a text, None or a list of these", node, text) from None
 
 
-def _error(message: str, node: ast.expr, text: str) -> ValueError:
+def _error(message: str, node: ast.expr, text: str) -> ParseError:
     line = text.encode().splitlines()[node.lineno - 1][: node.col_offset].decode()
     before = sum(len(earlier) + 1 for earlier in text.splitlines()[: node.lineno - 1])
-    return ValueError(_pointed(message, text, before + len(line)))
-
-
-def _pointed(message: str, text: str, place: int) -> str:
-    """The message, and the text around the place with a mark below it."""
-    start = max(0, place - 30)
-    shown = text[start : place + 40].replace("\n", " ")
-    return f"{message}\n  {shown}\n  {' ' * (place - start)}^"
+    return ParseError(message, text, before + len(line))

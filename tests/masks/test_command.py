@@ -1,0 +1,115 @@
+"""`yanma mask`: the picture on stdout, the counts on stderr, one line for every mistake."""
+
+import json
+
+import pytest
+
+from yanma import cli
+from yanma.masks import parse
+
+
+@pytest.fixture
+def run(capsys):
+    """Exit code, stdout and stderr of `yanma mask`."""
+
+    def started(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["mask", *map(str, arguments)])
+        printed = capsys.readouterr()
+        return caught.value.code, printed.out, printed.err
+
+    return started
+
+
+EXPRESSION = "documents & causal & window(2,0)"
+
+
+def test_the_picture_goes_to_stdout_and_the_counts_to_stderr(run):
+    code, out, err = run(EXPRESSION, "--lengths", "5,3,7")
+    assert (code, out) == (0, parse(EXPRESSION, [5, 3, 7]).show() + "\n")
+    assert err == (
+        "15 queries x 15 keys: 36 of 225 pairs visible, density 16.0%, 84.0% of dense attention saved\n"
+    )
+
+
+def test_the_numbers_are_data_too(run):
+    code, out, _ = run(EXPRESSION, "--lengths", "5,3,7", "--json")
+    assert code == 0 and json.loads(out) == {
+        "mask": "documents([5, 3, 7]) & window(2, 0)",
+        "queries": 15,
+        "keys": 15,
+        "visible": 36,
+        "density": 36 / 225,
+        "saved": 1 - 36 / 225,
+        "documents": [12, 6, 18],
+    }
+    _, out, _ = run(EXPRESSION, "--lengths", "5,3,7", "--counts")
+    assert out == "document\tvisible pairs\n0\t12\n1\t6\n2\t18\n"
+
+
+def test_keys_of_another_length_than_queries(run):
+    code, out, _ = run("documents", "--lengths", "1,2", "--kv-lengths", "3,1")
+    assert (code, out) == (0, "###.\n...#\n...#\n")
+
+
+def test_tokens_from_a_text_or_a_file_give_the_lengths(run, tmp_path):
+    assert run("causal", "--tokens", "the cat")[1] == "#.  the\n##  cat\n"
+    path = tmp_path / "words.txt"
+    path.write_text("猫 坐\n\nhi\n", encoding="utf-8")
+    assert run("documents", "--tokens", path)[1] == "##.  猫\n##.  坐\n..#  hi\n"
+    long = " ".join(["word"] * 2000)
+    assert run("causal", "--tokens", long)[0] == 0, "a text longer than any name of a file"
+
+
+@pytest.mark.parametrize("ending", ["html", "svg", "png", "pdf", "PNG"])
+def test_a_file_is_drawn_by_its_ending(run, tmp_path, ending):
+    if ending.lower() in ("png", "pdf"):
+        pytest.importorskip("matplotlib")
+    path = tmp_path / f"mask.{ending}"
+    code, out, err = run(EXPRESSION, "--lengths", "5,3,7", "--out", path)
+    assert (code, out) == (0, "") and "36 of 225" in err
+    starts = {"html": b"<!doctype html>", "svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF"}
+    assert path.read_bytes().startswith(starts[ending.lower()])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["documents & windo(2, 0)", "--lengths", "5"],
+            "error: no mask is called windo; did you mean window? ",
+        ),
+        (["documents & windo(2, 0)", "--lengths", "5"], "; at character 13 of 'documents & windo(2, 0)'\n"),
+        (["documents & (", "--lengths", "5"], "; at character 13 of 'documents & ('\n"),
+        (["documents & window(-1, 0)", "--lengths", "5"], "window: left is -1"),
+        (["causal"], "the size is not known; say it with --lengths"),
+        (["causal", "--lengths", "5,3"], "write documents & (causal())"),
+        (["causal", "--kv-lengths", "3"], "--kv-lengths without --lengths"),
+        (["documents", "--lengths", "5,x"], "error: --lengths: '5,x'; give numbers with commas between"),
+        (["documents", "--lengths", "5,-1"], "documents: lengths has a negative length"),
+        (["documents", "--lengths", "5,3", "--kv-lengths", "2"], "2 lengths but 1 kv_lengths"),
+        (["causal", "--lengths", "3", "--tokens", "a b"], "--tokens: 2 tokens for 3 queries"),
+        (["documents([3]) & causal", "--lengths", "4"], "documents([3]) already"),
+        (["documents & tree([-1])", "--lengths", "2"], "the mask is 'documents & tree([-1])'"),
+        (["causal", "--lengths", "3", "--out", "mask.bmp"], "mask.bmp ends in '.bmp'; it can end in .html, "),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(run, arguments, message):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err, err
+
+
+def test_a_file_that_cannot_be_written_is_one_line(run, tmp_path):
+    code, _, err = run("causal", "--lengths", "3", "--out", tmp_path / "no" / "mask.svg")
+    assert code == 1 and err.startswith("error: ") and "mask.svg: No such file" in err
+
+
+def test_colour_only_for_a_terminal_that_wants_it(run, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert "\x1b" not in run("causal", "--lengths", "3")[1], "stdout is no terminal here"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert "\x1b[" in run("causal", "--lengths", "3")[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in run("causal", "--lengths", "3")[1]
