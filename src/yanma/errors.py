@@ -8,6 +8,9 @@ YanmaError
 Wrong arguments of a Python call are plain `ValueError`s: each class here is one too.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class YanmaError(ValueError):
     """Base of everything yanma raises on purpose."""
@@ -23,3 +26,13 @@ class DataError(YanmaError):
 
 class Unsupported(YanmaError):
     """What was asked for cannot be honoured exactly; the message says by whom it can."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The question of a message about an unknown name; empty where no known one is near.
+
+    >>> did_you_mean("epoch", ["seed", "epochs"]), did_you_mean("epoch", ["seed"])
+    ("did you mean 'epochs'?", '')
+    """
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else ""

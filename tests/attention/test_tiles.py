@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from attention.packs import by_hand, error, fused, output_and_gradients, tensors, textbook
 from masks.expressions import cases
 from yanma import attention
-from yanma.attention import explain, tiles
+from yanma.attention import explain, plans, tiles
 from yanma.attention.plans import Plan, Plans
 from yanma.keyed import document_keys, keep, keep_at
 from yanma.masks import (
@@ -172,8 +172,6 @@ def test_plans_stay_within_their_bound_and_the_oldest_go_first():
 
 
 def test_random_masks_do_not_fill_the_plans(monkeypatch):
-    from yanma.attention import plans
-
     monkeypatch.setattr(plans, "PLANS", Plans(max_bytes=2**20))
     q, k, v, _ = tensors(300, 300)
     for seed in range(40):
@@ -203,3 +201,23 @@ def test_cuda_agrees_with_the_oracle(backend, mask):
     exact = output_and_gradients(attention, *(x.double() for x in inputs), mask, backend="reference")
     for a, b in zip(got, exact, strict=True):
         assert error(a, b) <= 1e-2
+
+
+@pytest.mark.parametrize(
+    "mask", [window(3, 9), causal() & global_tokens(first=2), random_drop(0.3, 5), chunked(7)]
+)
+def test_plans_put_together_from_documents_have_the_bits_of_whole_ones(mask, monkeypatch):
+    """Also where queries are blind, where lengths recur, and for tiles of one shape from documents of two lengths."""
+    lengths = [70, 5, 200, 70, 1, 129, 200, 5, 64]
+    packed = documents(lengths) & mask & ~window(0, 0)
+    key = (packed, sum(lengths), sum(lengths))
+    inputs = tensors(sum(lengths), sum(lengths), (2, 2), dim=16, seed=1)
+    monkeypatch.setattr(plans, "DOCUMENTS", Plans(max_bytes=2**26))
+    found = {}
+    for way in (plans.make_whole, plans.make):
+        monkeypatch.setattr(plans, "PLANS", Plans(max_bytes=2**28))
+        plans.PLANS.get(key, way)
+        found[way] = output_and_gradients(attention, *inputs, packed)
+    assert len(plans.DOCUMENTS) == len(set(lengths)), "documents of one length were planned more than once"
+    for name, one, other in zip("oqkv", *found.values(), strict=True):
+        assert one.any() and torch.equal(one, other), name

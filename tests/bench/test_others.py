@@ -56,7 +56,7 @@ def test_sentence_transformers(models, workload, tmp_path):
 
 
 def test_yanma_from_text(models, workload):
-    packs, _ = contestants_yanma.contestants(models.unpadded, "embedding", sizes=(64,))
+    packs, _ = contestants_yanma.contestants(models.unpadded, "embedding")
     _agree(models, [contestants_text.FromText(packs, models.tokenizer, MAX_LENGTH)], workload, 1)
 
 

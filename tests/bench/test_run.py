@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ from rich.console import Console
 
 from yanma import cli
 from yanma.bench import PARTS, ParityError, Settings, contestants_yanma, run
+from yanma.bench.batching import Packs, Rows
+from yanma.bench.measure import in_turns
 from yanma.bench.report import table
 from yanma.bench.run import bench
 from yanma.errors import ConfigError, DataError
@@ -90,21 +93,33 @@ def test_a_table_shows_every_row_whole(settings):
 
 
 @pytest.mark.usefixtures("alone")
-def test_all_batch_sizes_are_tried_and_the_fastest_is_measured(settings, monkeypatch):
-    """A pack of 2048 tokens is made the fastest by making the others wait."""
-    import time
+@pytest.mark.parametrize("part", ["classification", "training"])
+def test_all_batch_sizes_are_tried_and_the_fastest_is_measured(settings, monkeypatch, part):
+    """Packs of 2048 tokens and batches of 16 texts are made the fastest by making the others wait."""
+    turns = []
 
-    real = contestants_yanma.Packs.groups
+    def taken(names, rounds, *, told):
+        turns.append(list(names))
+        return in_turns(names, rounds, told=told)
 
-    def groups(self, lengths, size):
-        time.sleep(0.0 if size == 2048 else 0.05)
-        return real(self, lengths, size)
+    monkeypatch.setattr(run, "in_turns", taken)
+    for kind, fastest in ((Packs, 2048), (Rows, 16)):
 
-    monkeypatch.setattr(contestants_yanma.Packs, "groups", groups)
-    wanted = replace(settings, quick=False, texts=8, rounds=1, workloads=("drawn",), only=("classification",))
+        def groups(self, lengths, size, real=kind.groups, fastest=fastest):
+            time.sleep(0.0 if size == fastest else 0.05)
+            return real(self, lengths, size)
+
+        monkeypatch.setattr(kind, "groups", groups)
+    wanted = replace(settings, quick=False, texts=8, rounds=1, workloads=("drawn",), only=(part,))
     (section,) = bench(wanted).sections
     assert section.row("yanma").setting == "2048 tokens"
-    assert section.row("HF, padded to the longest").setting == "32 texts"
+    padded = ["HF, static padding to 24", "HF, padded to the longest", "HF, length-sorted"]
+    assert {section.row(name).setting for name in padded} == {"16 texts"}
+    assert section.row(contestants_yanma.ARRIVAL).setting == "16 texts", (
+        "the very batches of the padded baseline"
+    )
+    best = [f"{name}, 16" for name in padded] + ["yanma, 2048"]
+    assert len(turns[0]) == 16 and turns[1] == best, "what was slow at first is not tried again"
 
 
 def _faulty_packs(monkeypatch):

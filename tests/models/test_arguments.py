@@ -10,7 +10,7 @@ import transformers
 
 import yanma
 from models.builders import FAMILIES, SLOTS, build, every_head, rectangle, scored
-from models.test_exactness import sharpened
+from models.test_exactness import HEADS, sharpened
 from yanma.models.families import Family, after_padding_id
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
@@ -21,11 +21,6 @@ TOKENS, CLASSES, SPANS = (
     "BertForQuestionAnswering",
 )
 CAUSAL = [(family, name) for family, name in every_head() if family.heads[name].loss == "next_token"]
-LABELLED = [
-    (family, name)
-    for family, name in every_head()
-    if family.heads[name].token_labels or family.heads[name].document_labels
-]
 PAIRS = pytest.mark.parametrize("name", [TOKENS, CLASSES])
 
 
@@ -45,6 +40,30 @@ def assert_same(found, expected, head, valid):
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+def test_other_ways_to_give_input_are_the_stock_models(family: Family):
+    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+    stock, ours, inputs, data = pair(name, family)
+    holes = inputs["attention_mask"].clone()
+    holes[0, 4:6] = 0
+    embeddings = stock.get_input_embeddings()(inputs["input_ids"]).detach()
+    ways = {
+        "inputs_embeds": {"input_ids": None, "inputs_embeds": embeddings},
+        "position_ids": {"position_ids": torch.arange(SLOTS).flip(0)[None] + 2},
+        "holes in the mask": {"attention_mask": holes},
+        "padding on the left": {key: value.flip(1) for key, value in inputs.items()},
+    }
+    if family.token_types:
+        ways["token_type_ids"] = {"token_type_ids": (torch.arange(SLOTS) > 3).long().expand(6, -1)}
+    plain = stock(**inputs).logits[data.valid]
+    for way, changes in ways.items():
+        changed = inputs | changes
+        valid, expected = changed["attention_mask"].bool(), stock(**changed)
+        assert_same(ours(**changed), expected, family.heads[name], valid)
+        if way in ("position_ids", "token_type_ids"):
+            assert not torch.allclose(expected.logits[valid], plain, atol=1e-2), f"{way} changes nothing"
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 @pytest.mark.parametrize("suffix", ["ForTokenClassification", "ForSequenceClassification"])
 def test_an_argument_that_is_none_is_not_given(family: Family, suffix: str):
     """As wrappers do, which hand on everything they know."""
@@ -61,9 +80,11 @@ def test_an_argument_that_is_none_is_not_given(family: Family, suffix: str):
 def test_return_dict_means_what_it_means_to_the_stock_model(
     name: str, return_dict: bool | None, configured: bool
 ):
-    stock, ours, inputs, _ = pair(name, return_dict=configured)
+    stock, ours, inputs, data = pair(name, return_dict=configured)
     expected, found = stock(**inputs, return_dict=return_dict), ours(**inputs, return_dict=return_dict)
-    assert type(found) is type(expected) and len(found) == len(expected)
+    assert type(found) is type(expected) and len(found) == len(expected) == 1
+    scores, truth = (out[0][data.valid] if name == TOKENS else out[0] for out in (found, expected))
+    torch.testing.assert_close(scores, truth, rtol=1e-5, atol=1e-5)
 
 
 @PAIRS
@@ -206,14 +227,19 @@ def test_every_kind_of_document_label_gives_the_stock_loss(settings, labels):
     torch.testing.assert_close(ours(batch, labels=labels).loss, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("family", "name"), LABELLED, ids=[name for _, name in LABELLED])
-def test_a_packed_batch_takes_labels_and_gives_the_padded_loss(family: Family, name: str):
+@HEADS
+def test_packed_in_is_padded_in_loss_and_all(family: Family, name: str):
     head, data = family.heads[name], rectangle(family, name)
     model = yanma.unpad(sharpened(build(family, name)))
     labels = {key: data.kwargs[key] for key in (*head.token_labels, *head.document_labels)}
     flat = {key: value[data.valid] if key in head.token_labels else value for key, value in labels.items()}
-    batch = yanma.PackedBatch.from_sequences(data.documents)
-    assert torch.equal(model(batch, **flat).loss, model(**data.kwargs).loss)
+    padded, packed = model(**data.kwargs), model(yanma.PackedBatch.from_sequences(data.documents), **flat)
+    assert packed.keys() == padded.keys() and ("loss" in packed) == bool(labels)
+    for key, value in packed.items():
+        expected = padded[key][data.valid] if key in head.token_outputs else padded[key]
+        assert torch.equal(value.flatten(), expected.flatten()), f"{key} differs"
+        assert key in head.token_outputs or key == "loss" or len(value) == len(data.documents)
+        assert key not in head.token_outputs or len(value) == int(data.valid.sum())
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
@@ -300,7 +326,8 @@ def test_no_document_predicts_the_first_token_of_the_next(family: Family, name: 
 
 
 FOUR = yanma.PackedBatch.from_sequences([[5, 6, 7], [8]])
-ZEROS = torch.zeros(2, dtype=torch.long)
+TYPED = yanma.PackedBatch.from_sequences([[1, 2]], [[0, 1]])
+ZEROS, ONES = torch.zeros(2, dtype=torch.long), torch.ones(1, 2, dtype=torch.long)
 
 
 @pytest.mark.parametrize(
@@ -313,6 +340,9 @@ ZEROS = torch.zeros(2, dtype=torch.long)
             "a PackedBatch has no name: give it as the only positional argument",
         ),
         (TOKENS, (FOUR,), {"input_ids": FOUR.input_ids}, "input_ids is part of a PackedBatch"),
+        (TOKENS, (FOUR,), {"attention_mask": ONES}, "attention_mask is part of a PackedBatch"),
+        (TOKENS, (FOUR, ONES), {}, "only positional argument"),
+        ("DistilBertModel", (TYPED,), {}, "no token types"),
         (TOKENS, (FOUR,), {"position_ids": FOUR.position_ids}, "position_ids is part of a PackedBatch"),
         (TOKENS, (FOUR,), {"labels": torch.zeros(9).long()}, r"labels is \(9,\); the pack has 4 tokens"),
         (TOKENS, (FOUR,), {"labels": torch.zeros(2, 3).long()}, r"labels is \(2, 3\); the pack has 4 tokens"),
@@ -351,6 +381,24 @@ ZEROS = torch.zeros(2, dtype=torch.long)
             {"attention_mask": torch.ones(1, 3)},
             r"attention_mask must be \(1, 2\).*got \(1, 3\)",
         ),
+        (
+            TOKENS,
+            (ZEROS[None],),
+            {"attention_mask": torch.ones(1, 1, 1, 2)},
+            r"attention_mask must be \(1, 2\).*got \(1, 1, 1, 2\)",
+        ),
+        (TOKENS, (ZEROS[None],), {"attention_mask": ZEROS[None]}, "row 0 has no token"),
+        (CLASSES, (ZEROS[None],), {"attention_mask": torch.tensor([[0, 1]])}, "begins with padding"),
+        (
+            TOKENS,
+            (ZEROS[None],),
+            {"attention_mask": torch.tensor([[1, 0]]), "labels": ZEROS[None]},
+            "must be -100",
+        ),
+        (TOKENS, (), {"attention_mask": ONES}, "exactly one of input_ids"),
+        (TOKENS, (torch.full((1, 81), 7),), {}, "81 tokens; this model has 80 positions"),
+        (TOKENS, (ZEROS[None],), {"output_attentions": True}, "does not do output_attentions"),
+        (TOKENS, (ZEROS[None],), {"past_key_values": object()}, "does not do past_key_values"),
         (TOKENS, (ZEROS[None],), {"use_cache": True}, "does not do use_cache"),
         (
             TOKENS,
@@ -364,8 +412,9 @@ ZEROS = torch.zeros(2, dtype=torch.long)
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_by_name(name, arguments, keywords, message):
+    family = next(family for family, known in every_head() if known == name)
     with pytest.raises(ValueError, match=message):
-        yanma.unpad(build(BERT, name))(*arguments, **keywords)
+        yanma.unpad(build(family, name))(*arguments, **keywords)
 
 
 def test_a_config_that_wishes_for_attention_weights_is_refused():
@@ -434,3 +483,9 @@ def test_a_base_model_without_a_pooler_takes_padding_on_the_left():
     expected, found = stock(**inputs), ours(**inputs)
     assert found.pooler_output is None
     torch.testing.assert_close(found[0][valid], expected[0][valid], rtol=1e-5, atol=1e-5)
+
+
+def test_padding_slots_are_zero():
+    _, ours, inputs, data = pair(TOKENS)
+    logits = ours(**inputs).logits
+    assert logits[data.valid].all() and not logits[~data.valid].any()

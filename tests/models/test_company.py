@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 
 import yanma
 from models.builders import FAMILIES, build, every_head, gradient, rectangle
-from models.test_exactness import HEADS, sharpened
+from models.test_exactness import DTYPES, HEADS, sharpened
 from yanma.attention import attention
 from yanma.models.families import Family
 from yanma.models.kernels import Kernels
@@ -17,7 +18,6 @@ from yanma.models.linear import linear
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 KERNELS = pytest.mark.parametrize("kernel", ["torch", "onednn"])
-DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 
 
 @pytest.fixture
@@ -26,11 +26,19 @@ def chosen(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yanma.models.linear.fastest", lambda dtype, device: choice)
 
 
+@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
 def random_documents(count: int, longest: int = 40) -> list[torch.Tensor]:
+    """Of the lengths that kernels treat apart first, then of any."""
     draw = random.Random(5)
-    lengths = [
-        draw.choice([1, 1, 2, 3, 4, 7, 12, 13, 16, 17, draw.randint(1, longest)]) for _ in range(count)
-    ]
+    lengths = [1, 1, 2, 3, 4, 7, 12, 13, 16, 17, longest]
+    lengths += [draw.randint(1, longest) for _ in range(count - len(lengths))]
     return [torch.tensor([draw.randint(5, 99) for _ in range(length)]) for length in lengths]
 
 
@@ -42,6 +50,29 @@ def per_document(output, head, batch) -> list[tuple[torch.Tensor, ...]]:
         if isinstance(value, torch.Tensor)
     ]
     return list(zip(*cut, strict=True))
+
+
+def assert_same_bits_alone(model, head, documents: list[torch.Tensor], alone: int) -> None:
+    """All documents in one pack, and the first few of them by themselves."""
+    batch = yanma.PackedBatch.from_sequences(documents)
+    with torch.no_grad():
+        together = per_document(model(batch), head, batch)
+        for index, document in enumerate(documents[:alone]):
+            own = yanma.PackedBatch.from_sequences([document])
+            (expected,) = per_document(model(own), head, own)
+            assert expected, "there is something to compare"
+            for whole, part in zip(together[index], expected, strict=True):
+                assert torch.equal(whole, part), f"document {index} of {len(document)} tokens"
+
+
+@HEADS
+@DTYPES
+@pytest.mark.usefixtures("threads")
+def test_among_200_documents_each_has_the_bits_that_it_has_alone(
+    family: Family, name: str, dtype: torch.dtype
+):
+    model = yanma.unpad(sharpened(build(family, name)).to(dtype))
+    assert_same_bits_alone(model, family.heads[name], random_documents(200, longest=60), alone=25)
 
 
 NARROW = {
@@ -56,21 +87,13 @@ NARROW = {
 @KERNELS
 @DTYPES
 @pytest.mark.parametrize("name", NARROW)
-@pytest.mark.usefixtures("chosen")
+@pytest.mark.usefixtures("chosen", "threads")
 def test_bits_do_not_depend_on_company_whatever_the_kernel_and_sizes(
     name: str, dtype: torch.dtype, kernel: str
 ):
     family = next(family for family, known in every_head() if known == name)
     model = yanma.unpad(sharpened(build(family, name, **NARROW[name])).to(dtype))
-    documents = random_documents(60)
-    batch = yanma.PackedBatch.from_sequences(documents)
-    with torch.no_grad():
-        together = per_document(model(batch), family.heads[name], batch)
-        for index, document in enumerate(documents):
-            own = yanma.PackedBatch.from_sequences([document])
-            (alone,) = per_document(model(own), family.heads[name], own)
-            for whole, part in zip(together[index], alone, strict=True):
-                assert torch.equal(whole, part), f"document {index} of {len(document)} tokens"
+    assert_same_bits_alone(model, family.heads[name], random_documents(60), alone=25)
 
 
 @KERNELS
@@ -78,7 +101,7 @@ def test_bits_do_not_depend_on_company_whatever_the_kernel_and_sizes(
 @pytest.mark.parametrize(
     ("inputs", "outputs"), [(32, 1), (128, 1), (32, 2), (384, 2), (64, 15), (32, 16), (384, 384)]
 )
-@pytest.mark.usefixtures("chosen")
+@pytest.mark.usefixtures("chosen", "threads")
 def test_a_row_of_a_product_does_not_depend_on_the_number_of_rows(inputs, outputs, dtype, kernel):
     draw = torch.Generator().manual_seed(0)
     x, weight, bias = (
@@ -93,13 +116,13 @@ def test_a_row_of_a_product_does_not_depend_on_the_number_of_rows(inputs, output
 
 
 @HEADS
-@pytest.mark.parametrize("mode", ["fp32", "bf16"])
+@DTYPES
+@pytest.mark.usefixtures("threads")
 def test_with_dropout_a_documents_bits_depend_on_its_id_and_the_seed_alone(
-    family: Family, name: str, mode: str
+    family: Family, name: str, dtype: torch.dtype
 ):
     head = family.heads[name]
-    model = yanma.unpad(sharpened(build(family, name, **dropouts(family)))).train()
-    model = model.bfloat16() if mode == "bf16" else model
+    model = yanma.unpad(sharpened(build(family, name, **dropouts(family)))).train().to(dtype)
     documents = rectangle(family, name).documents
     ids = [40 + index for index in range(len(documents))]
     batch = yanma.PackedBatch.from_sequences(documents, ids=ids)
@@ -168,13 +191,16 @@ def test_every_layer_and_token_drops_other_things(family: Family, monkeypatch: p
 
 
 @pytest.mark.parametrize("attention_only", [False, True], ids=["everywhere", "attention"])
+@pytest.mark.parametrize("suffix", ["ForTokenClassification", "ForSequenceClassification"])
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
-def test_with_dropout_gradients_of_the_parts_add_up_to_the_whole(family: Family, attention_only: bool):
-    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+def test_with_dropout_gradients_of_the_parts_add_up_to_the_whole(
+    family: Family, suffix: str, attention_only: bool
+):
+    name = next(name for name in family.heads if name.endswith(suffix))
     model = yanma.unpad(sharpened(build(family, name, **dropouts(family, attention_only)))).train()
     documents = random_documents(20)
 
-    def summed(*cuts: range) -> torch.Tensor:
+    def summed(*cuts: Sequence[int]) -> torch.Tensor:
         model.zero_grad()
         for cut in cuts:
             batch = yanma.PackedBatch.from_sequences([documents[i] for i in cut], ids=list(cut))
@@ -183,7 +209,8 @@ def test_with_dropout_gradients_of_the_parts_add_up_to_the_whole(family: Family,
 
     whole = summed(range(20))
     assert whole.norm() > 0
-    for cuts in ([range(0, 20, 2), range(1, 20, 2)], [range(i, i + 1) for i in range(20)]):
+    halves, turned, single = [range(0, 20, 2), range(1, 20, 2)], [range(19, -1, -1)], [[i] for i in range(20)]
+    for cuts in (halves, turned, single):
         assert (summed(*cuts) - whole).norm() <= 1e-5 * whole.norm()
 
 
@@ -216,3 +243,49 @@ def test_eval_mode_has_no_dropout_and_needs_no_seed():
     state = torch.get_rng_state()
     assert torch.equal(model(batch).logits, model(batch, seed=9).logits)
     assert torch.equal(torch.get_rng_state(), state), "torch's generator was advanced"
+
+
+@HEADS
+@pytest.mark.usefixtures("threads")
+def test_a_token_of_one_document_changes_no_bit_of_another(family: Family, name: str):
+    head, documents = family.heads[name], rectangle(family, name).documents
+    model = yanma.unpad(sharpened(build(family, name)))
+
+    def outputs(documents: list[torch.Tensor]) -> list[tuple[torch.Tensor, ...]]:
+        batch = yanma.PackedBatch.from_sequences(documents)
+        with torch.no_grad():
+            return per_document(model(batch), head, batch)
+
+    before = outputs(documents)
+    for changed in range(len(documents)):
+        others = [document.clone() for document in documents]
+        others[changed][-1] = 99 if others[changed][-1] != 99 else 98
+        for index, (old, new) in enumerate(zip(before, outputs(others), strict=True)):
+            same = [torch.equal(a, b) for a, b in zip(old, new, strict=True)]
+            if index == changed:
+                assert not all(same), "the change moved nothing, so the test shows nothing"
+            else:
+                assert all(same), f"document {changed} leaks into document {index}"
+
+
+def test_a_drawn_seed_follows_torchs_generator():
+    model = yanma.unpad(
+        build(BY_TYPE["bert"], "BertForSequenceClassification", hidden_dropout_prob=0.5)
+    ).train()
+    batch = yanma.PackedBatch.from_sequences(
+        rectangle(BY_TYPE["bert"], "BertForSequenceClassification").documents
+    )
+    outputs = []
+    for seed in (7, 7, 8):
+        torch.manual_seed(seed)
+        outputs.append(model(batch).logits)
+    assert torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[1], outputs[2])
+
+
+def test_documents_with_equal_ids_keep_their_order():
+    model = yanma.unpad(build(BY_TYPE["bert"], "BertForSequenceClassification"))
+    long, short = torch.tensor([5, 6, 7, 8]), torch.tensor([9])
+    with torch.no_grad():
+        twice = model(yanma.PackedBatch.from_sequences([long, short], ids=[4, 4])).logits
+        alone = model(yanma.PackedBatch.from_sequences([long])).logits
+    assert torch.equal(twice[:1], alone)

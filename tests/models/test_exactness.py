@@ -1,4 +1,4 @@
-"""Every head in float64, where a wrong formula cannot hide behind rounding, and in bfloat16 within its budget.
+"""Every head in float64, where a wrong formula cannot hide behind rounding, and in lower precision within its budget.
 
 Weights are larger than a fresh model's, so that attention is sharp and every bias and norm matters.
 """
@@ -9,15 +9,18 @@ import copy
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import yanma
-from models.builders import build, doubled, every_head, gradient, rectangle, scored
+from models.builders import FAMILIES, SLOTS, build, doubled, every_head, gradient, rectangle, scored
 from yanma.models.families import Family
 
 HEADS = pytest.mark.parametrize(
     ("family", "name"), list(every_head()), ids=[name for _, name in every_head()]
 )
+
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 
 
 def sharpened(model: nn.Module) -> nn.Module:
@@ -62,10 +65,13 @@ def test_in_float64_all_outputs_and_the_gradient_are_the_stock_models(family: Fa
 
 
 @HEADS
-def test_in_bfloat16_the_error_is_within_twice_the_stock_models(family: Family, name: str):
-    """Against float64 with the same weights; and one rounding step."""
+@DTYPES
+def test_in_lower_precision_the_error_is_within_twice_the_stock_models(
+    family: Family, name: str, dtype: torch.dtype
+):
+    """Against float64 with the same weights; and two rounding steps."""
     head, data = family.heads[name], rectangle(family, name)
-    stock = sharpened(build(family, name)).bfloat16()
+    stock = sharpened(build(family, name)).to(dtype)
     exact, ours = doubled(stock), yanma.unpad(copy.deepcopy(stock))
     inputs = {key: data.kwargs[key] for key in ("input_ids", "attention_mask")}
     with torch.no_grad():
@@ -73,9 +79,9 @@ def test_in_bfloat16_the_error_is_within_twice_the_stock_models(family: Family, 
         theirs, found = (scored(model(**inputs), head, data.valid) for model in (stock, ours))
     for key, expected in truth.items():
         their_error, our_error = ((x[key].double() - expected).abs() for x in (theirs, found))
-        step = torch.finfo(torch.bfloat16).eps * expected.abs()
+        steps = 2 * torch.finfo(dtype).eps * expected.abs()
         for kind in (torch.mean, torch.max):
-            budget = 2 * kind(their_error) + kind(step)
+            budget = 2 * kind(their_error) + kind(steps)
             assert kind(our_error) <= budget, f"{key}: {kind.__name__} {kind(our_error):.1e} > {budget:.1e}"
 
 
@@ -94,3 +100,50 @@ def test_padding_is_neither_read_nor_computed(family: Family, name: str):
     for key, value in before.items():
         assert torch.equal(after[key], value), f"{key} reads what is hidden"
         assert torch.equal(widest[key], value), f"{key} depends on the number of padding slots"
+
+
+@HEADS
+def test_in_float32_the_whole_gradient_is_the_stock_models(family: Family, name: str):
+    head, data = family.heads[name], rectangle(family, name)
+    if head.loss == "span":
+        data = rectangle(family, name, lengths=(SLOTS,) * 4)  # without padding the two losses mean the same
+    stock = sharpened(build(family, name)).train()
+    ours = yanma.unpad(copy.deepcopy(stock))
+    for model in (stock, ours):
+        output = model(**data.kwargs)
+        loss = output.loss if "loss" in output else output[0][data.valid].square().sum()
+        loss.backward()
+    expected, found = gradient(stock), gradient(ours)
+    difference = float((expected - found).norm() / expected.norm())
+    assert expected.norm() > 0 and difference <= 1e-5, f"the gradient differs by {difference:.1e}"
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+def test_the_span_loss_is_that_of_documents_alone(family: Family):
+    name = next(name for name, head in family.heads.items() if head.loss == "span")
+    head, data = family.heads[name], rectangle(family, name)
+    stock = build(family, name)
+    ours = yanma.unpad(copy.deepcopy(stock))
+    alone = []
+    for row, document in enumerate(data.documents):
+        answers = {key: data.kwargs[key][row : row + 1] for key in head.document_labels}
+        alone.append(stock(input_ids=document[None], **answers).loss)
+    together = ours(**data.kwargs).loss
+    packed = ours(
+        yanma.PackedBatch.from_sequences(data.documents), **{k: data.kwargs[k] for k in head.document_labels}
+    )
+    torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(packed.loss, together, rtol=0, atol=0)
+
+
+def test_the_table_has_every_head_that_transformers_has():
+    known = {name for _, name in every_head()}
+    for prefix in ("Bert", "Roberta", "XLMRoberta", "DistilBert", "Electra"):
+        theirs = {
+            n
+            for n in dir(transformers)
+            if n.startswith((prefix + "For", prefix + "Model", prefix + "LMHead"))
+        }
+        assert theirs and theirs <= known, (
+            f"transformers has {sorted(theirs - known)}, which the table does not know"
+        )

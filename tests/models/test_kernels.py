@@ -151,6 +151,11 @@ def test_training_under_autocast_gives_the_stock_gradients_to_bfloat16(kernel: s
     truth = gradient(exact)
     errors = [(gradient(model).double() - truth).norm() / truth.norm() for model in (ours, stock)]
     assert errors[0] <= 2 * errors[1] and errors[1] > 0
+    expected = exact(**data.kwargs).logits[data.valid]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = [model(**data.kwargs).logits[data.valid] for model in (ours, stock)]
+    errors = [(logits.double() - expected).norm() for logits in found]
+    assert found[0].dtype == torch.bfloat16 and errors[0] <= 2 * errors[1] and errors[1] > 0
 
 
 def test_frozen_parts_get_no_gradient(kernel: str):

@@ -1,12 +1,14 @@
 """The commands: data on stdout, words on stderr, one line for every mistake, and the exit code that it deserves."""
 
 import json
+import logging
 import re
 
 import pytest
 from typer.testing import CliRunner
 
 from yanma import cli
+from yanma.training import pretrained
 from yanma.training.config import settings as all_settings
 from yanma.training.loop import train
 
@@ -116,6 +118,36 @@ def test_a_wrong_setting_is_one_line(run, flags, arguments, message):
     assert code == (1 if "--train" in arguments else 2)
     assert out == "" and err.splitlines()[-1].startswith(message), f"says: {err}"
     assert sum(line.startswith("error:") for line in err.splitlines()) == 1
+
+
+def test_of_a_name_that_is_no_folder_here_this_is_said_before_the_hub_is_asked(run, flags, monkeypatch):
+    hub = logging.getLogger("huggingface_hub.utils._http")
+
+    def unreachable(*args, **kwargs):
+        assert not hub.isEnabledFor(logging.WARNING), "it would tell of every retry"
+        raise OSError("We couldn't connect to 'https://huggingface.co'")
+
+    monkeypatch.setattr(pretrained.AutoTokenizer, "from_pretrained", unreachable)
+    code, out, err = run("train", *flags(model="missing/dir"))
+    first, last = err.splitlines()
+    assert (code, out) == (2, "") and first == "missing/dir: no such folder here; the hub is asked for it"
+    assert last.startswith("error: missing/dir: no such folder here; ") and "couldn't connect" in last
+    assert hub.isEnabledFor(logging.WARNING), "as it was before"
+
+
+def test_a_folder_that_is_no_model_or_only_a_pickle_is_one_line(run, flags, tmp_path):
+    for name, message in (
+        ("other.txt", "no config.json in it, so this is not a model folder"),
+        ("config.json", "no model.safetensors in it"),
+        (
+            "pytorch_model.bin",
+            "holds only a pickle checkpoint (pytorch_model.bin), which could run code when loaded",
+        ),
+    ):
+        (tmp_path / name).write_text("{}")
+        code, out, err = run("train", *flags(model=tmp_path))
+        assert (code, out) == (2, "") and err.count("\n") == 1, f"says: {err}"
+        assert err.startswith(f"error: {tmp_path}: {message}"), f"says: {err}"
 
 
 def test_a_misspelt_flag_is_a_usage_error(run, flags):

@@ -48,6 +48,17 @@ def test_a_path_that_is_not_there_is_one_line_and_no_question_to_a_hub(name):
     assert refusal(name) == f"{name}: no such model folder"
 
 
+def test_a_name_that_no_hub_answers_to_is_first_of_all_no_folder_here(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise OSError(
+            "We couldn't connect to 'https://huggingface.co' to load the files.\nCheck your connection."
+        )
+
+    monkeypatch.setattr(pretrained.AutoConfig, "from_pretrained", unreachable)
+    message = refusal("missing/dir")
+    assert message.startswith("missing/dir: no such folder here; ") and message.endswith("load the files.")
+
+
 def test_a_name_under_a_folder_that_is_here_is_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert not pretrained.looks_like_a_path("runs/x")

@@ -80,9 +80,9 @@ def attend(
     found = weights(q, k, softmax)
     values = _matrices(v, found.shape[2])
     if softmax.kept is None:
-        return _products(found, values).view(q.shape), found
+        return products(found, values).view(q.shape), found
     left = only(found, _fitted(softmax.kept, found))
-    return _products(left, values).mul_(softmax.kept_scale).view(q.shape), found
+    return products(left, values).mul_(softmax.kept_scale).view(q.shape), found
 
 
 def weights(q: Tensor, k: Tensor, softmax: Softmax) -> Tensor:
@@ -91,7 +91,7 @@ def weights(q: Tensor, k: Tensor, softmax: Softmax) -> Tensor:
         return weights(_two_rows(q), k, softmax.with_two_rows())
     num_kv = k.shape[2]
     keys = _matrices(k, num_columns(num_kv))
-    scores = _products(_matrices(q), keys.transpose(1, 2)).mul_(softmax.scale)
+    scores = products(_matrices(q), keys.transpose(1, 2)).mul_(softmax.scale)
     scores[..., num_kv:] = -torch.inf
     if softmax.causal:
         scores.masked_fill_(_future(scores), -torch.inf)
@@ -117,15 +117,15 @@ def attend_backward(
     queries, grad_out = _matrices(q), _matrices(grad)
     keys, values = _matrices(k, columns), _matrices(v, columns)
     if softmax.kept is None:
-        grad_values = _products(saved.transpose(1, 2), grad_out)
-        grad_weights = _products(grad_out, values.transpose(1, 2))
+        grad_values = products(saved.transpose(1, 2), grad_out)
+        grad_weights = products(grad_out, values.transpose(1, 2))
     else:
         kept = _fitted(softmax.kept, saved)
         grad_out = grad_out * softmax.kept_scale
-        grad_values = _products(only(saved, kept).transpose(1, 2), grad_out)
-        grad_weights = only(_products(grad_out, values.transpose(1, 2)), kept)
+        grad_values = products(only(saved, kept).transpose(1, 2), grad_out)
+        grad_weights = only(products(grad_out, values.transpose(1, 2)), kept)
     grad_scores = torch._softmax_backward_data(grad_weights, saved, -1, saved.dtype).mul_(softmax.scale)
-    grad_queries, grad_keys = _products(grad_scores, keys), _products(grad_scores.transpose(1, 2), queries)
+    grad_queries, grad_keys = products(grad_scores, keys), products(grad_scores.transpose(1, 2), queries)
     wide = (*k.shape[:2], columns, k.shape[3])
     grad_keys, grad_values = (x.view(wide)[:, :, : k.shape[2]] for x in (grad_keys, grad_values))
     return grad_queries.view(q.shape), grad_keys, grad_values
@@ -156,7 +156,7 @@ def _matrices(x: Tensor, length: int | None = None) -> Tensor:
     return matrices.view(-1, *shape[2:])
 
 
-def _products(a: Tensor, b: Tensor) -> Tensor:
+def products(a: Tensor, b: Tensor) -> Tensor:
     """(B, M, K) times (B, K, N) as torch.bmm gives it, with bits of each product that do not depend on B.
 
     torch.bmm takes another kernel for a product by itself: that one is given company.

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
+import torch
+
 from ..masks import Dense, Mask
 from .dropout import document_lengths
 from .problem import Problem
-from .tiles import Tiles, tile
+from .tiles import Tiles, joined, tile
 
 Key = tuple[Mask, int, int]
 """The mask, and how many queries and keys there are."""
@@ -68,13 +70,36 @@ PLANS = Plans(max_bytes=2**28)
 """256 MiB. A plan takes about 40 bytes a token, and 12 KiB for each picture of a tile with a window of 129 keys."""
 
 
+DOCUMENTS = Plans(max_bytes=2**26)
+"""64 MiB of plans of single documents: a batch's plan is put together from them, where its documents read alike."""
+
+
 def plan(problem: Problem) -> Plan:
     """The tiles of a problem's mask. A tensor or a function inside a mask must not change what it says afterwards."""
     return PLANS.get((problem.mask, problem.num_q, problem.num_kv), make)
 
 
 def make(key: Key) -> Plan:
-    """A new plan."""
+    """A new plan; what it needs of documents whose length was met before is not computed again."""
+    mask, num_q, num_kv = key
+    documents = mask.per_document((num_q, num_kv)) if mask.frame is not None else None
+    if documents is None or any(each.mask is not documents[0].mask for each in documents[1:]):
+        return make_whole(key)
+    places: dict[Key, list[tuple[int, int]]] = {}
+    row = column = 0
+    for each in documents:
+        places.setdefault((each.mask, each.num_q, each.num_kv), []).append((row, column))
+        row, column = row + each.num_q, column + each.num_kv
+    plans = {own: DOCUMENTS.get(own, make_whole) for own in places}
+    refused = [own.refusal for own in plans.values() if own.refusal is not None]
+    if refused:
+        return Plan((), refused[0], 0, 1024)
+    starts = {own: torch.tensor(where).unbind(1) for own, where in places.items()}
+    return _plan(joined([same.moved(*starts[own]) for own in plans for same in plans[own].tiles]), mask, 1024)
+
+
+def make_whole(key: Key) -> Plan:
+    """A new plan, from the intervals of the whole mask."""
     mask, num_q, num_kv = key
     held = 1024 + sum(leaf.tensor.nbytes for leaf in mask._leaves() if isinstance(leaf, Dense))
     if held > PLANS.max_bytes:
@@ -86,7 +111,10 @@ def make(key: Key) -> Plan:
             f"needs up to {width} intervals for each of {num_q} queries; the bound is {MAX_INTERVALS} in all"
         )
         return Plan((), why, 0, held)
-    tiles = tile(found.starts, found.ends, document_lengths(mask) or [(num_q, num_kv)])
+    return _plan(tile(found.starts, found.ends, document_lengths(mask) or [(num_q, num_kv)]), mask, held)
+
+
+def _plan(tiles: tuple[Tiles, ...], mask: Mask, held: int) -> Plan:
     num_bytes = held + sum(same.num_bytes for same in tiles)
     if num_bytes > PLANS.max_bytes:
         return _too_large(mask, num_bytes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -104,6 +105,17 @@ class Tiles:
         blind = None if self.blind is None else self.blind[part]
         return Tiles(self.rows[part], self.columns[part], self.seen, picture, blind)
 
+    def moved(self, rows: Tensor, columns: Tensor) -> Tiles:
+        """The same tiles once for each of N places; `rows` and `columns` (N,) are where each begins."""
+        picture = None if self.picture is None else self.picture.repeat(len(rows))
+        blind = None if self.blind is None else self.blind.repeat(len(rows), 1)
+        moved = (
+            (each.index + starts[:, None, None]).flatten(0, 1)
+            for each, starts in ((self.rows, rows), (self.columns, columns))
+        )
+        own_rows, own_columns = map(Places.of, moved)
+        return Tiles(own_rows, own_columns, self.seen, picture, blind)
+
     def bias(self, dtype: torch.dtype) -> Tensor | None:
         """(B or 1, 1, R, K): 0 where a query sees the key, -inf where not; None where it sees all."""
         if self.seen is None:
@@ -122,6 +134,37 @@ class Tiles:
         """Memory of all the tensors here."""
         tensors = self.rows.index, self.columns.index, self.seen, self.picture, self.blind
         return sum(x.nbytes for x in tensors if x is not None)
+
+
+def joined(parts: Sequence[Tiles]) -> tuple[Tiles, ...]:
+    """The same tiles, those of one shape together; in the order that `tile` gives."""
+    shapes: dict[tuple[int, int, bool], list[Tiles]] = {}
+    for part in parts:
+        shapes.setdefault((part.num_q, part.num_kv, part.seen is None), []).append(part)
+    return tuple(_one(shapes[shape]) for shape in sorted(shapes))
+
+
+def _one(parts: list[Tiles]) -> Tiles:
+    if len(parts) == 1:
+        return parts[0]
+    rows, columns = (
+        torch.cat([x.index for x in own]) for own in zip(*((p.rows, p.columns) for p in parts), strict=True)
+    )
+    places = Places.of(rows), Places.of(columns)
+    seen = [part.seen for part in parts if part.seen is not None]
+    if not seen:
+        return Tiles(*places, None, None, None)
+    firsts = accumulate((len(each) for each in seen), initial=0)
+    picture = [
+        (torch.zeros(len(part), dtype=torch.int64) if part.picture is None else part.picture) + first
+        for part, first in zip(parts, firsts, strict=False)
+    ]
+    blind = [
+        torch.zeros_like(part.rows.index, dtype=torch.bool) if part.blind is None else part.blind
+        for part in parts
+    ]
+    is_blind = any(part.blind is not None for part in parts)
+    return Tiles(*places, torch.cat(seen), torch.cat(picture), torch.cat(blind) if is_blind else None)
 
 
 def tile(

@@ -1,4 +1,4 @@
-"""side_by_side: one model on one set of texts, padded in three ways and not at all."""
+"""One model on one set of texts, padded in three ways and not at all: inference, and training."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
 from ..memory import bound_kernel_caches, keep_buffers
 from ..models import is_unpadded, restore, unpad
-from . import contestants_hf, contestants_yanma, parity
+from . import contestants_hf, contestants_training, contestants_yanma, parity
 from .batching import share_of_padding
-from .contestant import Batched
+from .contestant import InBatches
 from .measure import Timing, in_turns, timed
 from .outputs import kind_of
+from .parts import Gradients
 from .workloads import Workload, sample
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 LONGEST, DYNAMIC = "longest", "dynamic (yanma)"
-_SORTED_SIZE, _PACK_SIZE = 16, 4096
+_SIZES = (32, 32, 16, 4096)
+Way = TypeVar("Way", bound=InBatches)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Row:
     padding: float
     """Share of padding among the places computed, 0 to 1."""
     difference: float
-    """Largest difference of any number of its outputs from the packed ones."""
+    """Of inference, the largest of any number of its outputs from the packed ones; of training, from float64."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,10 @@ def side_by_side(
 ) -> Comparison:
     """Time a model's inference on token ids, in the order of arrival, in four ways of masking, in turns.
 
-    static (rows of `width` slots, or of the longest text's length where that is more), padded to the longest,
-    sorted by length (batches of 16) and then padded, and packed by yanma (packs of 4096 tokens). The model may be
-    stock or unpadded, with a head or without; it is copied, not changed. `told` hears the name of whoever has its
-    turn.
+    static (rows of `width` slots, or of the longest text's length where that is more; batches of 32), padded to the
+    longest (of 32), sorted by length (of 16) and then padded, and packed by yanma (packs of 4096 tokens). The model
+    may be stock or unpadded, with a head or without; it is copied, not changed. `told` hears the name of whoever has
+    its turn.
 
     Before anything is timed, every way's outputs are compared with float64, one text at a time, on a sample;
     ParityError where one is off.
@@ -118,46 +120,79 @@ def side_by_side(
     >>> [row.name for row in result.rows], result.largest_difference < 1e-5
     (['static 12', 'longest', 'length-sorted', 'dynamic (yanma)'], True)
     """
+    workload = _given(sequences)
+    stock = copy.deepcopy(model).eval()
+    if is_unpadded(stock):
+        restore(stock)
+    kind, width = kind_of(stock), max(width, *workload.lengths)
+    packs, _ = contestants_yanma.contestants(unpad(copy.deepcopy(stock)), kind)
+    four = _four([*contestants_hf.contestants(stock, kind, width), packs], width)
+    outputs = {}
+    for each in four:
+        told(each.name)
+        outputs[each.name] = each.run(workload, each.sizes[0])
+    _check(stock, workload, outputs)
+    differences = {name: _largest(mine, outputs[DYNAMIC]) for name, mine in outputs.items()}
+    return _timed(four, workload, differences, rounds, told)
+
+
+def training_side_by_side(
+    stock: nn.Module,
+    sequences: Sequence[Sequence[int]],
+    *,
+    rounds: int = 3,
+    width: int = 128,
+    told: Callable[[str], None] = lambda name: None,
+) -> Comparison:
+    """Time forward and backward of a stock classifier of 77 classes, dropout on, in the four ways of `side_by_side`.
+
+    Before anything is timed, loss and gradient of each, dropout off, are compared with float64 on a sample, and
+    ParityError names who is off; here `Row.difference` is that relative difference.
+    """
+    workload = _given(sequences)
+    stock, width = copy.deepcopy(stock), max(width, *workload.lengths)
+    ways = contestants_training.contestants(stock, unpad(copy.deepcopy(stock)), width)
+    four = _four(ways[:4], width)
+    verdicts = Gradients(stock)(four, workload, told)
+    differences = {name: verdict.difference for name, verdict in verdicts.items()}
+    return _timed(four, workload, differences, rounds, told)
+
+
+def _given(sequences: Sequence[Sequence[int]]) -> Workload:
     if not sequences:
         raise ValueError("no sequences to compute")
+    return Workload("side by side", "given", tuple(tuple(sequence) for sequence in sequences))
+
+
+def _four(ways: Sequence[Way], width: int) -> list[Way]:
+    """Static, longest, length-sorted and packs, by their short names and with one batch size each."""
+    names = (f"static {width}", LONGEST, "length-sorted", DYNAMIC)
+    return [
+        replace(way, name=name, sizes=(size,)) for way, name, size in zip(ways, names, _SIZES, strict=True)
+    ]
+
+
+def _timed(
+    four: Sequence[InBatches],
+    workload: Workload,
+    differences: Mapping[str, float],
+    rounds: int,
+    told: Callable[[str], None],
+) -> Comparison:
     keep_buffers()
     bound_kernel_caches()
-    workload = Workload("side by side", "given", tuple(tuple(sequence) for sequence in sequences))
-    stock, contestants = _contestants(model, max(width, *workload.lengths))
-    outputs = {}
-    for contestant in contestants:
-        told(contestant.name)
-        outputs[contestant.name] = contestant.run(workload, contestant.sizes[0])
-    _check(stock, workload, outputs)
-    turns = {each.name: timed(partial(each.run, workload, each.sizes[0])) for each in contestants}
+    turns = {each.name: timed(partial(each.run, workload, each.sizes[0])) for each in four}
     timings = in_turns(turns, rounds, told=told)
     rows = (
         Row(
             each.name,
             timings[each.name],
             share_of_padding(each.batching, workload.lengths, each.sizes[0]),
-            _largest(outputs[each.name], outputs[DYNAMIC]),
+            differences[each.name],
         )
-        for each in contestants
+        for each in four
     )
     return Comparison(tuple(rows), len(workload.sequences), workload.num_tokens)
-
-
-def _contestants(model: nn.Module, width: int) -> tuple[nn.Module, tuple[Batched, ...]]:
-    """A stock copy of the model, and the four."""
-    stock = copy.deepcopy(model).eval()
-    if is_unpadded(stock):
-        restore(stock)
-    kind = kind_of(stock)
-    static, longest, by_length = contestants_hf.contestants(stock, kind, width, sorted_sizes=(_SORTED_SIZE,))
-    unpadded = unpad(copy.deepcopy(stock))
-    packed, _ = contestants_yanma.contestants(unpadded, kind, sizes=(_PACK_SIZE,))
-    return stock, (
-        replace(static, name=f"static {width}"),
-        replace(longest, name=LONGEST),
-        replace(by_length, name="length-sorted"),
-        replace(packed, name=DYNAMIC),
-    )
 
 
 def _check(stock: nn.Module, workload: Workload, outputs: Mapping[str, list[Tensor]]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 from torch import Tensor
@@ -46,14 +47,13 @@ class Contestant(Protocol):
 
 
 @dataclass(frozen=True)
-class Batched:
-    """Token ids in batches."""
+class InBatches(ABC):
+    """What all have that compute token ids in batches."""
 
     name: str
     batching: Batching
     sizes: tuple[int, ...]
-    compute: Compute
-    precision: str = "fp32"
+    precision: str = field(default="fp32", kw_only=True)
 
     @property
     def unit(self) -> str:
@@ -61,6 +61,20 @@ class Batched:
 
     def with_sizes(self, sizes: tuple[int, ...]) -> Self:
         return replace(self, sizes=sizes)
+
+    @abstractmethod
+    def run(self, workload: Workload, size: int) -> list[Tensor]:
+        """As a Contestant's."""
+
+    def padding(self, workload: Workload, size: int) -> float | None:
+        return share_of_padding(self.batching, workload.lengths, size)
+
+
+@dataclass(frozen=True)
+class Batched(InBatches):
+    """An output for each text."""
+
+    compute: Compute
 
     def run(self, workload: Workload, size: int) -> list[Tensor]:
         groups = self.batching.groups(workload.lengths, size)
@@ -70,6 +84,3 @@ class Batched:
                 zip(group, self.compute([workload.sequences[index] for index in group]), strict=True)
             )
         return [outputs[index] for index in range(len(workload.sequences))]
-
-    def padding(self, workload: Workload, size: int) -> float | None:
-        return share_of_padding(self.batching, workload.lengths, size)

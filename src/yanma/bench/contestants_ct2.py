@@ -36,8 +36,8 @@ def _everyone(converted: Path, threads: int, sizes: tuple[int, ...]) -> list[Bat
     return [
         Batched(NAME, Rows(), sizes, fp32),
         Batched(SORTED, Rows(by_length=True), sizes, fp32),
-        Batched(INT8, Rows(), sizes, int8, "int8"),
-        Batched(INT8_SORTED, Rows(by_length=True), sizes, int8, "int8"),
+        Batched(INT8, Rows(), sizes, int8, precision="int8"),
+        Batched(INT8_SORTED, Rows(by_length=True), sizes, int8, precision="int8"),
     ]
 
 

@@ -8,26 +8,24 @@ from .batching import Rows, rectangle
 from .contestant import Batched, Compute, Sequences
 from .outputs import Kind, of_rows
 
-ARRIVAL_SIZE = 32
-SORTED_SIZES = (8, 16, 32, 64)
+SIZES = (8, 16, 32, 64)
 STATIC, LONGEST, SORTED = "HF, static padding", "HF, padded to the longest", "HF, length-sorted"
 
 
-def contestants(
-    model: nn.Module, kind: Kind, width: int, *, sorted_sizes: tuple[int, ...] = SORTED_SIZES
-) -> list[Batched]:
+def contestants(model: nn.Module, kind: Kind, width: int) -> list[Batched]:
     """The three ways of padding, through a stock model in eval mode; static rows are `width` slots wide."""
     to_longest, to_width = padded(model, kind), padded(model, kind, width)
     return [
-        Batched(f"{STATIC} to {width}", Rows(width=width), (ARRIVAL_SIZE,), to_width),
-        Batched(LONGEST, Rows(), (ARRIVAL_SIZE,), to_longest),
-        Batched(SORTED, Rows(by_length=True), sorted_sizes, to_longest),
+        Batched(f"{STATIC} to {width}", Rows(width=width), SIZES, to_width),
+        Batched(LONGEST, Rows(), SIZES, to_longest),
+        Batched(SORTED, Rows(by_length=True), SIZES, to_longest),
     ]
 
 
 def sorted_bf16(model: nn.Module, kind: Kind) -> Batched:
     """The best of the three with weights in bf16."""
-    return Batched(f"{SORTED}, bf16", Rows(by_length=True), SORTED_SIZES, padded(model, kind), "bf16")
+    compute = padded(model, kind)
+    return Batched(f"{SORTED}, bf16", Rows(by_length=True), SIZES, compute, precision="bf16")
 
 
 def padded(model: nn.Module, kind: Kind, width: int | None = None) -> Compute:

@@ -6,8 +6,8 @@ Everyone computes the same thing, whatever its batches: the gradient of the mean
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,32 +16,20 @@ from torch.nn import functional as F
 from ..batch import PackedBatch
 from . import contestants_hf as hf
 from . import contestants_yanma as ours
-from .batching import Batching, PackedRows, Packs, Rows, rectangle, share_of_padding
-from .contestant import Sequences
+from .batching import PackedRows, Packs, Rows, rectangle
+from .contestant import InBatches, Sequences
 from .workloads import SEED, Workload
 
 NUM_LABELS = 77
-SORTED_SIZES = (8, 16, 32)
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(InBatches):
     """One way of batching; the gradient is left in the parameters of `model`."""
 
-    name: str
-    batching: Batching
-    sizes: tuple[int, ...]
     model: nn.Module
     logits: Callable[[Sequences], Tensor]
     """(B, C) of one batch."""
-    precision: str = "fp32"
-
-    @property
-    def unit(self) -> str:
-        return self.batching.unit
-
-    def with_sizes(self, sizes: tuple[int, ...]) -> Self:
-        return replace(self, sizes=sizes)
 
     def run(self, workload: Workload, size: int) -> list[Tensor]:
         """The mean loss, as the only output."""
@@ -56,33 +44,22 @@ class Training:
             loss += share.detach()
         return [loss]
 
-    def padding(self, workload: Workload, size: int) -> float | None:
-        return share_of_padding(self.batching, workload.lengths, size)
 
-
-def contestants(
-    stock: nn.Module,
-    unpadded: nn.Module,
-    width: int,
-    *,
-    sorted_sizes: tuple[int, ...] = SORTED_SIZES,
-    pack_sizes: tuple[int, ...] = ours.PACK_SIZES,
-) -> list[Training]:
+def contestants(stock: nn.Module, unpadded: nn.Module, width: int) -> list[Training]:
     """The three ways of padding through a stock classifier, and the two of packing through an unpadded one."""
     to_longest, to_width, packed = _padded(stock), _padded(stock, width), _packed(unpadded)
-    arrival = (hf.ARRIVAL_SIZE,)
     return [
-        Training(f"{hf.STATIC} to {width}", Rows(width=width), arrival, stock, to_width),
+        Training(f"{hf.STATIC} to {width}", Rows(width=width), hf.SIZES, stock, to_width),
         padded_training(stock),
-        Training(hf.SORTED, Rows(by_length=True), sorted_sizes, stock, to_longest),
-        Training(ours.FP32, Packs(), pack_sizes, unpadded, packed),
-        Training(ours.ARRIVAL, PackedRows(), arrival, unpadded, packed),
+        Training(hf.SORTED, Rows(by_length=True), hf.SIZES, stock, to_longest),
+        Training(ours.FP32, Packs(), ours.PACK_SIZES, unpadded, packed),
+        Training(ours.ARRIVAL, PackedRows(), hf.SIZES, unpadded, packed),
     ]
 
 
 def padded_training(stock: nn.Module) -> Training:
     """Batches padded to their longest, in the order of arrival."""
-    return Training(hf.LONGEST, Rows(), (hf.ARRIVAL_SIZE,), stock, _padded(stock))
+    return Training(hf.LONGEST, Rows(), hf.SIZES, stock, _padded(stock))
 
 
 def labels_of(workload: Workload) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, inference_mode, nn
 from ..batch import PackedBatch
 from .batching import PackedRows, Packs
 from .contestant import Batched, Compute, Sequences
-from .contestants_hf import ARRIVAL_SIZE
+from .contestants_hf import SIZES as ROWS
 from .outputs import Kind, of_pack
 
 PACK_SIZES = (1024, 2048, 4096, 8192)
@@ -15,19 +15,17 @@ FP32, BF16 = "yanma", "yanma, bf16"
 ARRIVAL = "yanma, the batches of 'padded to the longest'"
 
 
-def contestants(
-    model: nn.Module, kind: Kind, *, precision: str = "fp32", sizes: tuple[int, ...] = PACK_SIZES
-) -> list[Batched]:
-    """Packs of the best size; in fp32 also the very batches of 32 texts that the padded baseline computes.
+def contestants(model: nn.Module, kind: Kind, *, precision: str = "fp32") -> list[Batched]:
+    """Packs of the best size; in fp32 also the very batches that the padded baseline computes, at its best size.
 
     `model` is unpadded and in eval mode, its weights of the named precision.
     """
     compute = packed(model, kind)
     if precision == "bf16":
-        return [Batched(BF16, Packs(), sizes, compute, precision)]
+        return [Batched(BF16, Packs(), PACK_SIZES, compute, precision=precision)]
     return [
-        Batched(FP32, Packs(), sizes, compute),
-        Batched(ARRIVAL, PackedRows(), (ARRIVAL_SIZE,), compute),
+        Batched(FP32, Packs(), PACK_SIZES, compute),
+        Batched(ARRIVAL, PackedRows(), ROWS, compute),
     ]
 
 

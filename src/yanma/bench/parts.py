@@ -97,8 +97,8 @@ class Outputs:
         return verdicts
 
     def _padded(self, sampled: Workload) -> list[Tensor]:
-        stock = Batched("stock", Rows(), (contestants_hf.ARRIVAL_SIZE,), padded(self.stock, self.kind))
-        return stock.run(sampled, stock.sizes[0])
+        stock = Batched("stock", Rows(), (parity.SAMPLE,), padded(self.stock, self.kind))
+        return stock.run(sampled, parity.SAMPLE)
 
 
 @dataclass(frozen=True)

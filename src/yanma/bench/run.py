@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,8 @@ import torch
 from ..memory import bound_kernel_caches, keep_buffers
 from . import workloads as makers
 from .contestant import Contestant
+from .contestants_hf import LONGEST
+from .contestants_yanma import ARRIVAL
 from .machine import here
 from .measure import Timing, Turn, in_turns, timed
 from .model import Models, load
@@ -23,7 +26,7 @@ from .report import Report, Row, Section
 from .settings import Settings
 from .workloads import Workload
 
-_TUNING_ROUNDS = 2
+_NEARLY = 1.1
 
 
 def bench(
@@ -78,22 +81,28 @@ def _sections(contests: list[Part], workload: Workload, rounds: int, teller: Tel
 
 
 def _best_sizes(part: Part, workload: Workload, teller: Teller) -> dict[str, int]:
-    """Each contestant's fastest batch size."""
-    choices = {
-        f"{contestant.name}, {size}": (contestant, size)
-        for contestant in part.contestants
-        for size in contestant.sizes
-        if len(contestant.sizes) > 1
-    }
-    best = {contestant.name: contestant.sizes[0] for contestant in part.contestants}
-    turns = {label: _turn(contestant, workload, size) for label, (contestant, size) in choices.items()}
-    if not turns:
-        return best
-    with teller.stage(f"{workload.name}, {part.key}: batch sizes", _TUNING_ROUNDS * len(turns)):
-        timings = in_turns(turns, _TUNING_ROUNDS, told=teller.turn)
-    for label in sorted(timings, key=lambda label: timings[label].best, reverse=True):
-        contestant, size = choices[label]
-        best[contestant.name] = size
+    """Each contestant's fastest batch size: one round of all, and a second of those that were nearly as fast.
+
+    Packs of the padded baseline's batches follow that baseline.
+    """
+    best = {each.name: each.sizes[0] for each in part.contestants}
+    tuned = [each for each in part.contestants if len(each.sizes) > 1 and each.name != ARRIVAL]
+    left = {f"{each.name}, {size}": (each, size) for each in tuned for size in each.sizes}
+    seconds = dict.fromkeys(left, math.inf)
+    for stage in ("batch sizes", "batch sizes again") if left else ():
+        turns = {label: _turn(each, workload, size) for label, (each, size) in left.items()}
+        with teller.stage(f"{workload.name}, {part.key}: {stage}", len(turns)):
+            for label, timing in in_turns(turns, 1, told=teller.turn).items():
+                seconds[label] = min(seconds[label], timing.best)
+        for each in tuned:
+            mine = {label: seconds[label] for label, (other, _) in left.items() if other is each}
+            fastest = min(mine, key=mine.__getitem__)
+            best[each.name] = left[fastest][1]
+            for label in mine:
+                if mine[label] > _NEARLY * mine[fastest]:
+                    del left[label]
+    if ARRIVAL in best and LONGEST in best:
+        best[ARRIVAL] = best[LONGEST]
     return best
 
 

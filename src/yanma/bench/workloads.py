@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
+from .. import samples
+from ..errors import ConfigError, Unsupported
 from ..packing import shuffled
 
 if TYPE_CHECKING:
@@ -94,18 +95,10 @@ def from_file(
 def from_corpus(tokenizer: PreTrainedTokenizerBase, count: int, max_length: int) -> Workload:
     """A seeded draw from the English questions and answers of the package chatterbot-corpus."""
     try:
-        from chatterbot_corpus.corpus import DATA_DIRECTORY
-    except ImportError as error:
-        raise ConfigError(
-            "real text comes from a file (--data FILE --text-column NAME), or from the package chatterbot-corpus, "
-            "which is not installed: pip install 'yanma[demo]'"
-        ) from error
-    import yaml
-
-    texts = []
-    for path in sorted((Path(DATA_DIRECTORY) / "english").glob("*.yml")):
-        conversations = yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"]
-        texts += [str(line) for conversation in conversations for line in conversation if str(line).strip()]
+        folder = samples.corpus()
+    except Unsupported as error:
+        raise ConfigError(f"{error}, or name real text with --data FILE --text-column NAME") from error
+    texts = [line for conversation in samples.conversations(folder) for line in conversation.lines]
     about = "chatterbot-corpus, English questions and answers"
     return _encoded("real text", about, _draw(texts, count), tokenizer, max_length)
 

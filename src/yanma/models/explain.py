@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from ..attention import Choice
 from ..attention import explain as explain_attention
 from ..errors import Unsupported
+from ..masks import Mask
 from .kernels import Kernels, fastest
-from .unpad import check, is_unpadded, recognise
+from .layer_masks import describe
+from .unpad import check, is_unpadded, masks_of, recognise
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,15 @@ class ModelExplanation:
     """By dtype and device of the model's linear layers."""
     modules: dict[str, int]
     """How many modules of each class are yanma's subclasses."""
+    masks: tuple[Mask | None, ...]
+    """What `unpad` was given for each layer; empty for a model that is not unpadded."""
 
     def __str__(self) -> str:
         if self.refusal is not None:
             return f"{self.model}: cannot be unpadded: {self.refusal}"
         state = "unpadded" if self.unpadded else "not unpadded yet"
         lines = [f"{self.model} (family {self.family}): {state}"]
+        lines += describe(self.masks) if any(self.masks) else []
         lines += [f"linear layers in {where}: {kernels}" for where, kernels in self.kernels.items()]
         lines += [f"{count} x {name}" for name, count in self.modules.items()]
         return "\n".join(lines)
@@ -43,9 +48,9 @@ class ModelExplanation:
 def explain(subject: Any, *args: Any, **kwargs: Any) -> Any:
     """Say what yanma does and why: `explain(model)`, or `explain(q, k, v, mask, dropout=, backend=)`.
 
-    For a model: its family, the kernels of its linear layers as measured on this machine, and the modules that
-    `unpad` changed, or the reason why it refuses. For an attention call: the backend, and why not the others.
-    Printing the result gives lines of text.
+    For a model: its family, the masks that were added, the kernels of its linear layers as measured on this machine,
+    and the modules that `unpad` changed, or the reason why it refuses. For an attention call: the backend, and why not
+    the others. Printing the result gives lines of text.
 
     >>> import torch, yanma
     >>> from yanma.masks import causal
@@ -79,4 +84,6 @@ def _explain_model(subject: nn.Module) -> ModelExplanation:
     ours = Counter(
         type(module).__name__ for module in subject.modules() if hasattr(type(module), "_yanma_stock")
     )
-    return ModelExplanation(name, family, is_unpadded(subject), refusal, kernels, dict(ours))
+    return ModelExplanation(
+        name, family, is_unpadded(subject), refusal, kernels, dict(ours), masks_of(subject)
+    )

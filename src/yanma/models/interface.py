@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..attention import attention
+from ..errors import Unsupported
 from ..keyed import derived
 from .layout import Layout, running
 
@@ -43,11 +44,17 @@ def attend(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:  # (1, T, H, D)
     """Attention of one layer over the pack."""
+    added = getattr(module, "_yanma_mask", None)
     if not isinstance(attention_mask, Layout):
+        if added is not None:
+            raise Unsupported(
+                f"a part of an unpadded model was called by itself, where its mask {added.describe()} is not known; "
+                f"call the whole model, or restore it"
+            )
         return _stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     keys = derived(attention_mask.document_keys, module._yanma_site) if dropout else None  # type: ignore[arg-type]
-    out = attention(q, k, v, attention_mask.mask, scale=scaling, dropout=dropout, seed=keys)
+    out = attention(q, k, v, attention_mask.mask_with(added), scale=scaling, dropout=dropout, seed=keys)
     return out[None], None
 
 

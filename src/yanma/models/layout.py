@@ -23,12 +23,23 @@ class Layout:
 
     lengths: tuple[int, ...]
     mask: Mask
+    """The model's own: documents, causal or not."""
     causal: bool
     first_only: bool
     """Whether nobody will read the last layer's output but at each document's first token."""
     seed: int
     ids: tuple[int, ...]
     device: torch.device
+
+    @cached_property
+    def _masks(self) -> dict[Mask | None, Mask]:
+        return {None: self.mask}
+
+    def mask_with(self, added: Mask | None) -> Mask:
+        """What both the model's own mask and a layer's added one allow; layers with equal masks share one."""
+        if added not in self._masks:
+            self._masks[added] = (self.mask & added).bind(self.lengths)  # type: ignore[operator]
+        return self._masks[added]
 
     @cached_property
     def first_tokens(self) -> Tensor:

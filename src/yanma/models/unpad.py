@@ -11,9 +11,11 @@ from torch import nn
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
+from ..masks import Mask
 from . import interface, modules
 from .families import FAMILIES, Family, Head
 from .inputs import prepare
+from .layer_masks import LayerMasks, layer_masks
 from .layout import run_with
 from .linear import Linear
 from .outputs import arrange
@@ -21,7 +23,7 @@ from .outputs import arrange
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def unpad(model: Model) -> Model:
+def unpad(model: Model, mask: LayerMasks = None) -> Model:
     """Make `model` compute real tokens only, in place; the same object is returned.
 
     The model keeps its signature: padded in, padded out, the same numbers where there are tokens, 0 where there is
@@ -32,17 +34,28 @@ def unpad(model: Model) -> Model:
     In training, dropout is keyed by (seed, document, place, layer): pass `seed=` for runs that can be repeated, else
     one is drawn from torch's generator.
 
-    Raises Unsupported, naming what there is, for models outside the table of families.
+    `mask` is added to the model's own: a token reads what both allow. Its positions are those within a document. One
+    for all layers, one a layer, or a dict of some layers' masks; a token that may read nothing attends to 0. The masks
+    are no parameters: `save_pretrained` does not write them.
+
+    Raises Unsupported, naming what there is, for models outside the table of families, for masks that hold for one
+    pack only, and for a model that is unpadded already, but with other masks.
     """
-    if is_unpadded(model):
-        return model
     family, head = recognise(model)
+    attentions = [module for module in model.modules() if type(module).__name__ == family.attention]
+    masks = layer_masks(mask, len(attentions))
+    if is_unpadded(model):
+        if masks != masks_of(model):
+            raise Unsupported(f"this {type(model).__name__} is unpadded with other masks; restore it first")
+        return model
     check(model, family)
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
     model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
     for site, module in enumerate(model.modules()):
         _swap(module, site, family)
+    for module, own in zip(attentions, masks, strict=True):
+        module._yanma_mask = own  # type: ignore[assignment]
     last = [module for module in model.modules() if type(module).__name__ == family.attention_output][-1:]
     for module in last:
         _mix(module, modules.FirstTokenOnly)
@@ -67,6 +80,7 @@ def restore(model: Model) -> Model:
         if stock is not None:
             module.__class__ = stock
         module.__dict__.pop("_yanma_site", None)
+        module.__dict__.pop("_yanma_mask", None)
     model.set_attn_implementation(model.__dict__.pop("_yanma_previous"))  # type: ignore[operator]
     return model
 
@@ -74,6 +88,12 @@ def restore(model: Model) -> Model:
 def is_unpadded(model: nn.Module) -> bool:
     """Whether `unpad` was applied to this very module."""
     return "_yanma_previous" in model.__dict__
+
+
+def masks_of(model: nn.Module) -> tuple[Mask | None, ...]:
+    """The masks that were given to `unpad`, one a layer."""
+    own = (vars(module) for module in model.modules())
+    return tuple(attributes["_yanma_mask"] for attributes in own if "_yanma_mask" in attributes)
 
 
 def recognise(model: nn.Module) -> tuple[Family, Head]:

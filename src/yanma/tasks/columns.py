@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ def renamed(usual: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
     """
     for name in given:
         if name not in usual:
-            near = get_close_matches(name, usual, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(usual)}"
+            hint = did_you_mean(name, usual) or f"it has: {', '.join(usual)}"
             raise ConfigError(f"this task has no column {name!r}; {hint}")
     return {name: given.get(name, name) for name in usual}

@@ -17,11 +17,10 @@ import json
 import logging
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, did_you_mean
 
 Record = tuple[dict[str, object], str]
 """The wanted fields of a row, and where it stands."""
@@ -283,9 +282,10 @@ def _picked(fields: dict[str, object], columns: Sequence[str], where: str) -> di
 def _check_columns(there: Collection[str], wanted: Sequence[str], where: str) -> None:
     for column in wanted:
         if column not in there:
-            near = get_close_matches(column, there, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise DataError(f"{where}: no column {column!r}; {hint}it has: {', '.join(there) or 'none'}")
+            hint = did_you_mean(column, there)
+            raise DataError(
+                f"{where}: no column {column!r}; {hint}{' ' * bool(hint)}it has: {', '.join(there) or 'none'}"
+            )
         if isinstance(there, list) and there.count(column) > 1:
             raise DataError(f"{where}: {there.count(column)} columns are called {column!r}")
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 
-from ..errors import DataError
+from ..errors import DataError, did_you_mean
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 _SHOWN = 10
@@ -39,10 +38,9 @@ def seen_once(classes: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]
 
 def unknown(name: str, known: Sequence[str], where: str) -> DataError:
     """The error for a class that is not among the known ones, with the nearest of them."""
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(name, known)
     more = f", ... {len(known)} in all" if len(known) > _SHOWN else ""
     return DataError(
-        f"{where}: label {name!r} does not stand in the training data; {hint}"
+        f"{where}: label {name!r} does not stand in the training data; {hint}{' ' * bool(hint)}"
         f"known: {', '.join(known[:_SHOWN])}{more}"
     )

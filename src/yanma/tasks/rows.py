@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, did_you_mean
 from .formats import SUFFIXES, Record, format_of, json_fields, read_dataset
 
 
@@ -127,8 +126,8 @@ def _records(source: str, columns: Sequence[str], split: str | None) -> Iterator
 def _nearest(path: Path) -> str:
     if not path.parent.is_dir():
         return f"; there is no folder {str(path.parent)!r} either"
-    near = get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(path.name, (other.name for other in path.parent.iterdir()))
+    return f"; {hint}" if hint else ""
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,6 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args
@@ -27,7 +26,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: _listed(given))]
@@ -297,8 +296,7 @@ def _unknown(section: str | None, key: str) -> str:
         home = f"[{elsewhere[0]}]" if elsewhere[0] else "the top, before the first section"
         return f"{f'[{section}]' if section else 'the top'} has no key {key!r}; it belongs in {home}"
     known = [s.key for s in settings() if s.section == section] + (list(_SECTIONS) if section is None else [])
-    near = get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known)}"
+    hint = did_you_mean(key, known) or f"it has: {', '.join(known)}"
     return f"{f'[{section}]' if section else 'the top'} has no key {key!r}; {hint}"
 
 

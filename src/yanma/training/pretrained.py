@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.utils import logging as hub_logging
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -173,14 +174,17 @@ def set_dropout(config: PreTrainedConfig, dropout: float) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' own progress bars and reports; what matters of them is told in yanma's words."""
+    """Without transformers' and the hub's own bars, reports and retries; what matters is told in yanma's words."""
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hub_verbosity = hub_logging.get_verbosity()
     hf_logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
         yield
     finally:
         hf_logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
         if bars:
             hf_logging.enable_progress_bar()
 
@@ -214,4 +218,6 @@ def _asked(name: str, load: Callable[[], Any]) -> Any:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "trust_remote_code" in str(error):
             reason = "it needs code that comes with it, which yanma does not run"
+        elif not at_home(name).is_dir():
+            reason = f"no such folder here; as a name on the hub: {reason}"
         raise ConfigError(f"{name}: {reason}") from error

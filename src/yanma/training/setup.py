@@ -32,6 +32,8 @@ def set_up(config: Config, device: torch.device, note: Note) -> tuple[Ready, Dat
     """
     if config.model.path is not None:
         pretrained.check_place(config.model.path)
+        if not pretrained.at_home(config.model.path).is_dir():
+            note(f"{config.model.path}: no such folder here; the hub is asked for it")
     rows = read_rows(config.data.train, _columns(config).all)
     task = TASKS[config.task.name].from_rows(rows, _columns(config))
     tokenizer = _tokenizer(config, task, rows)
