@@ -29,7 +29,7 @@ from yanma.masks import (
 
 @settings(max_examples=60)
 @given(
-    case=cases(depth=3),
+    case=cases(depth=4),
     heads=st.sampled_from([(2, 2), (4, 2), (1, 1), (3, 1)]),
     dim=st.sampled_from([8, 16, 32]),
     backend=st.sampled_from(["segments", "sdpa", "auto"]),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..masks import block_mask, block_structure
+from ..masks import Mask, block_mask, block_structure
 from .dropout import Dropout
 from .problem import Cost, Problem
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 _BLOCK = 128
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -42,10 +46,16 @@ def cost(problem: Problem) -> Cost:
 
 def run(q: Tensor, k: Tensor, v: Tensor, problem: Problem, scale: float, dropout: Dropout | None) -> Tensor:
     """(Tq, H, D)."""
-    blocks = block_mask(problem.mask, (problem.num_q, problem.num_kv), problem.device, _BLOCK)
+    blocks = _blocks(problem.mask, problem.num_q, problem.num_kv, problem.device)
     q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
     out: Tensor = _kernel(problem.device.type)(q, k, v, block_mask=blocks, scale=scale)
     return out[0].transpose(0, 1)
+
+
+@lru_cache(maxsize=16)
+def _blocks(mask: Mask, num_q: int, num_kv: int, device: torch.device) -> BlockMask:
+    """Made once for all layers that share a mask; the last 16 are kept."""
+    return block_mask(mask, (num_q, num_kv), device, _BLOCK)
 
 
 @cache

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import Unsupported
-from ..masks import varlen
+from ..masks import Mask, Varlen, varlen
 from .dropout import Dropout
 from .problem import Cost, Problem
 
@@ -28,7 +30,7 @@ def refusal(problem: Problem) -> str | None:
     if problem.head_dim % 8 or problem.head_dim > _WIDEST:
         return f"needs heads of a multiple of 8, up to {_WIDEST}; these are {problem.head_dim} wide"
     try:
-        varlen(problem.mask, (problem.num_q, problem.num_kv))
+        _lowered(problem.mask, problem.num_q, problem.num_kv, problem.device)
     except Unsupported as error:
         return f"cannot express it: {error}"
     return None
@@ -36,7 +38,7 @@ def refusal(problem: Problem) -> str | None:
 
 def cost(problem: Problem) -> Cost:
     """Whole documents; a number for each on both sides."""
-    found = varlen(problem.mask, (problem.num_q, problem.num_kv))
+    found = _lowered(problem.mask, problem.num_q, problem.num_kv, problem.device)
     pairs = int((found.cu_seqlens_q.diff().long() * found.cu_seqlens_k.diff()).sum())
     return Cost(pairs, found.cu_seqlens_q.nbytes + found.cu_seqlens_k.nbytes)
 
@@ -45,9 +47,18 @@ def run(q: Tensor, k: Tensor, v: Tensor, problem: Problem, scale: float, dropout
     """(Tq, H, D)."""
     from torch.nn.attention.varlen import varlen_attn
 
-    found = varlen(problem.mask, (problem.num_q, problem.num_kv))
-    lengths = (found.cu_seqlens_q.to(q.device), found.cu_seqlens_k.to(q.device), found.max_q, found.max_k)
+    found = _lowered(problem.mask, problem.num_q, problem.num_kv, problem.device)
+    lengths = (found.cu_seqlens_q, found.cu_seqlens_k, found.max_q, found.max_k)
     options: dict[str, Any] = {"scale": scale, "window_size": found.window}
     if "num_splits" in inspect.signature(varlen_attn).parameters:
         options["num_splits"] = 1  # else a document's bits depend on the longest one beside it
     return varlen_attn(q, k, v, *lengths, **options)  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=16)
+def _lowered(mask: Mask, num_q: int, num_kv: int, device: torch.device) -> Varlen:
+    """Made once for all layers that share a mask; the last 16 are kept. Unsupported where the kernel cannot say it."""
+    found = varlen(mask, (num_q, num_kv))
+    return replace(
+        found, cu_seqlens_q=found.cu_seqlens_q.to(device), cu_seqlens_k=found.cu_seqlens_k.to(device)
+    )
