@@ -16,9 +16,11 @@ from yanma.attention import explain, plans, tiles
 from yanma.attention.plans import Plan, Plans
 from yanma.keyed import document_keys, keep, keep_at
 from yanma.masks import (
+    Intervals,
     causal,
     chunked,
     documents,
+    from_mask_mod,
     full,
     global_tokens,
     random_drop,
@@ -221,3 +223,16 @@ def test_plans_put_together_from_documents_have_the_bits_of_whole_ones(mask, mon
     assert len(plans.DOCUMENTS) == len(set(lengths)), "documents of one length were planned more than once"
     for name, one, other in zip("oqkv", *found.values(), strict=True):
         assert one.any() and torch.equal(one, other), name
+
+
+@pytest.mark.parametrize("more", [full(), window(9, 9) & documents([4000, 96])], ids=str)
+def test_no_plan_forms_all_pairs_of_a_document(more, monkeypatch):
+    """Kinds without a closed form are looked at a chunk of rows at a time, also where documents are told apart."""
+    shapes = []
+    from_bool = Intervals.from_bool
+    monkeypatch.setattr(Intervals, "from_bool", lambda seen: shapes.append(seen.shape) or from_bool(seen))
+    near = from_mask_mod(lambda b, h, q_idx, kv_idx: (q_idx - kv_idx).abs() < 9)
+    for mask in (documents([4000, 96]) & near, documents([4000, 96]) & near | more & documents([4000, 96])):
+        assert plans.make((mask, 4096, 4096)).refusal is None
+        assert mask.per_document() is not None
+    assert shapes and max(shape.numel() for shape in shapes) <= 2**20

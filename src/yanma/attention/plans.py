@@ -82,8 +82,9 @@ def plan(problem: Problem) -> Plan:
 def make(key: Key) -> Plan:
     """A new plan; what it needs of documents whose length was met before is not computed again."""
     mask, num_q, num_kv = key
-    documents = mask.per_document((num_q, num_kv)) if mask.frame is not None else None
-    if documents is None or any(each.mask is not documents[0].mask for each in documents[1:]):
+    # Where each document reads in its own way, nothing that was met before can be used.
+    documents = mask.per_document((num_q, num_kv)) if mask.frame is not None and mask._is_alike() else None
+    if documents is None:
         return make_whole(key)
     places: dict[Key, list[tuple[int, int]]] = {}
     row = column = 0
