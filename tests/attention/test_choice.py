@@ -190,6 +190,11 @@ def test_auto_says_once_what_it_chose_and_why_not_the_others(caplog, monkeypatch
         ),
         (((5, 2, 8), (5, 2, 8), (4, 2, 8)), r"k \(5, 2, 8\) and v \(4, 2, 8\) must agree"),
         (((5, 2, 8), (5, 2, 4), (5, 2, 4)), r"with q \(5, 2, 8\) in width"),
+        (((5, 2, 8), (5, 0, 8), (5, 0, 8)), r"q \(5, 2, 8\) and k \(5, 0, 8\) need a head"),
+        (
+            ((5, 2, 0), (5, 2, 0), (5, 2, 0)),
+            r"q \(5, 2, 0\) and k \(5, 2, 0\) need a head, and a number in it",
+        ),
         (((5, 3, 8), (5, 2, 8), (5, 2, 8)), r"3 query heads cannot share 2 key heads evenly"),
         (((5, 2, 8), (5, 4, 8), (5, 4, 8)), r"2 query heads cannot share 4 key heads evenly"),
         (
@@ -213,6 +218,8 @@ def test_dtypes_must_agree():
     q, k, v, _ = tensors(5, 5)
     with pytest.raises(ValueError, match=r"v is torch.bfloat16 on cpu, q is torch.float32 on cpu"):
         attention(q, k, v.bfloat16(), full())
+    with pytest.raises(ValueError, match=r"q, k and v are torch.int64; attention is computed in floats"):
+        attention(q.long(), k.long(), v.long(), full())
     with pytest.raises(ValueError, match=r"k is torch.float32 on meta, q is torch.float32 on cpu"):
         attention(q, k.to("meta"), v, full())
 
@@ -223,3 +230,12 @@ def test_a_mask_must_be_a_mask():
         attention(q, k, v, torch.ones(5, 5, dtype=torch.bool))
     with pytest.raises(TypeError, match="mask is a NoneType, not a mask"):
         attention(q, k, v, None)
+
+
+@pytest.mark.parametrize("mask", [documents() & causal(), causal() | ~documents()], ids=str)
+def test_documents_without_lengths_do_not_pass_for_one_document(mask):
+    q, k, v, _ = tensors(5, 5)
+    for call in (attention, explain):
+        with pytest.raises(ValueError, match=r"documents without lengths, .*; say where .* with mask.bind\(lengths\)$"):
+            call(q, k, v, mask)
+    assert attention(q, k, v, mask.bind([3, 2])).shape == q.shape
