@@ -75,7 +75,7 @@ DOCUMENTS = Plans(max_bytes=2**26)
 
 
 def plan(problem: Problem) -> Plan:
-    """The tiles of a problem's mask. A tensor or a function inside a mask must not change what it says afterwards."""
+    """The tiles of a problem's mask. A function inside a mask must not change what it says afterwards."""
     return PLANS.get((problem.mask, problem.num_q, problem.num_kv), make)
 
 

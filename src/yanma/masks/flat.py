@@ -149,14 +149,14 @@ def padding(lengths: Iterable[int], max_length: int) -> Mask:
 
 
 def from_dense(tensor: Tensor) -> Mask:
-    """The mask that a bool tensor (Tq, Tk) spells out, True = may read.
+    """The mask that a bool tensor (Tq, Tk) spells out, True = may read. It is copied: a mask never changes.
 
     >>> print(from_dense(torch.eye(3, dtype=torch.bool)).show())
     #..
     .#.
     ..#
     """
-    return Dense(tensor)
+    return Dense(tensor.clone())
 
 
 def from_mask_mod(function: MaskMod, shape: Shape | None = None) -> Mask:
