@@ -8,7 +8,7 @@ import torch
 import yanma
 from attention.packs import LENGTHS, MASKS, can, tensors
 from yanma import Unsupported, attention
-from yanma.attention import BACKENDS, Problem, explain, plans, reference, sdpa, varlen
+from yanma.attention import BACKENDS, Problem, explain, flex, plans, reference, sdpa, varlen
 from yanma.masks import causal, documents, from_dense, full, window
 
 GRID = from_dense(torch.ones(5, 5, dtype=torch.bool))
@@ -56,6 +56,24 @@ def test_flex_refuses_by_reason():
             attention(*arguments, mask, backend="flex", **options)
     far = torch.zeros(5, 2, 8, device="meta")
     assert explain(far, far, far, full()).refusals["flex"].startswith("runs on CUDA, or forward on a CPU")
+
+
+def test_flex_refuses_narrow_heads_on_cuda():
+    q, k, v, _ = tensors(5, 5)
+    on_cuda = replace(Problem.of(q, k, v, full(), 0.0), device=torch.device("cuda"), head_dim=8)
+    assert flex.refusal(on_cuda) == "needs heads of at least 16 on CUDA; these are 8 wide"
+    assert flex.refusal(replace(on_cuda, head_dim=16)) is None
+
+
+def test_flex_refuses_tables_above_its_bound(monkeypatch):
+    q, k, v, _ = tensors(257, 129)
+    monkeypatch.setattr(flex, "MAX_TABLE_BYTES", 95)
+    with pytest.raises(
+        Unsupported, match=r"^flex needs tables of 96 bytes, of all blocks; the bound is 95; backends"
+    ):
+        attention(q, k, v, causal(), backend="flex")
+    monkeypatch.setattr(flex, "MAX_TABLE_BYTES", 96)
+    assert "flex" in explain(q, k, v, causal()).costs
 
 
 def test_varlen_refuses_by_reason(monkeypatch):
@@ -236,6 +254,8 @@ def test_a_mask_must_be_a_mask():
 def test_documents_without_lengths_do_not_pass_for_one_document(mask):
     q, k, v, _ = tensors(5, 5)
     for call in (attention, explain):
-        with pytest.raises(ValueError, match=r"documents without lengths, .*; say where .* with mask.bind\(lengths\)$"):
+        with pytest.raises(
+            ValueError, match=r"documents without lengths, .*; say where .* with mask.bind\(lengths\)$"
+        ):
             call(q, k, v, mask)
     assert attention(q, k, v, mask.bind([3, 2])).shape == q.shape

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 
 import torch
 
-from ..masks import Dense, Mask
+from ..masks import Mask
 from .dropout import document_lengths
+from .kept import Kept, key_bytes
 from .problem import Problem
 from .tiles import Tiles, joined, tile
 
@@ -33,37 +31,8 @@ class Plan:
     """Memory of the plan, and of tensors that its mask holds."""
 
 
-class Plans:
-    """The plans used last, together at most `max_bytes`."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.num_bytes = 0
-        self._kept: OrderedDict[Key, Plan] = OrderedDict()
-        self._lock = Lock()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def get(self, key: Key, make: Callable[[Key], Plan]) -> Plan:
-        """The plan kept for `key`, or a new one."""
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-                return found
-        made = make(key)
-        with self._lock:
-            self._keep(key, made)
-        return made
-
-    def _keep(self, key: Key, made: Plan) -> None:
-        if key in self._kept:  # another thread was faster
-            return
-        self._kept[key] = made
-        self.num_bytes += made.num_bytes
-        while self.num_bytes > self.max_bytes:
-            self.num_bytes -= self._kept.popitem(last=False)[1].num_bytes
+class Plans(Kept[Key, Plan]):
+    """The plans used last."""
 
 
 PLANS = Plans(max_bytes=2**28)
@@ -102,7 +71,7 @@ def make(key: Key) -> Plan:
 def make_whole(key: Key) -> Plan:
     """A new plan, from the intervals of the whole mask."""
     mask, num_q, num_kv = key
-    held = 1024 + sum(leaf.tensor.nbytes for leaf in mask._leaves() if isinstance(leaf, Dense))
+    held = key_bytes(mask)
     if held > PLANS.max_bytes:
         return _too_large(mask, held)
     found = mask.intervals((num_q, num_kv))
