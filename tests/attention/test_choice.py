@@ -9,7 +9,7 @@ import yanma
 from attention.packs import LENGTHS, MASKS, can, tensors
 from yanma import Unsupported, attention
 from yanma.attention import BACKENDS, Problem, explain, flex, plans, reference, sdpa, varlen
-from yanma.masks import causal, documents, from_dense, full, window
+from yanma.masks import RandomDrop, causal, documents, from_dense, full, random_drop, window
 
 GRID = from_dense(torch.ones(5, 5, dtype=torch.bool))
 
@@ -25,6 +25,16 @@ def test_segments_refuses_more_intervals_than_its_bound_and_names_who_can(monkey
         attention(q, k, v, MANY, backend="segments")
     choice = explain(q, k, v, MANY)
     assert choice.backend == "sdpa" and choice.refusals["segments"] == why.removeprefix("segments ")
+
+
+def test_segments_refuses_many_intervals_before_it_has_them_all(monkeypatch):
+    """As many as there are pairs: random masks would fill the memory first."""
+    rows = []
+    look = RandomDrop._runs
+    monkeypatch.setattr(RandomDrop, "_runs", lambda self, part: rows.append(part.end) or look(self, part))
+    monkeypatch.setattr(plans, "MAX_INTERVALS", 2**20)
+    assert plans.make((random_drop(0.5, 3), 3000, 3000)).refusal.startswith("needs up to ")
+    assert rows and max(rows) < 1000
 
 
 def test_segments_refuses_a_plan_larger_than_what_is_kept(monkeypatch):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ..masks import Mask
+from ..masks.mask import TooWide
 from .dropout import document_lengths
 from .kept import Kept, key_bytes
 from .problem import Problem
@@ -74,12 +75,10 @@ def make_whole(key: Key) -> Plan:
     held = key_bytes(mask)
     if held > PLANS.max_bytes:
         return _too_large(mask, held)
-    found = mask.intervals((num_q, num_kv))
-    if found.starts.numel() > MAX_INTERVALS:
-        width = found.starts.shape[1]
-        why = (
-            f"needs up to {width} intervals for each of {num_q} queries; the bound is {MAX_INTERVALS} in all"
-        )
+    try:
+        found = mask._intervals(mask._grid((num_q, num_kv)), MAX_INTERVALS)
+    except TooWide as e:
+        why = f"needs up to {e.width} intervals for each of {num_q} queries; the bound is {MAX_INTERVALS} in all"
         return Plan((), why, 0, held)
     return _plan(tile(found.starts, found.ends, document_lengths(mask) or [(num_q, num_kv)]), mask, held)
 
