@@ -8,8 +8,8 @@ import torch
 import yanma
 from attention.packs import LENGTHS, MASKS, can, tensors
 from yanma import Unsupported, attention
-from yanma.attention import BACKENDS, Problem, explain, plans, reference, sdpa, varlen
-from yanma.masks import causal, documents, from_dense, full, window
+from yanma.attention import BACKENDS, Problem, explain, flex, plans, reference, sdpa, varlen
+from yanma.masks import RandomDrop, causal, documents, from_dense, full, random_drop, window
 
 GRID = from_dense(torch.ones(5, 5, dtype=torch.bool))
 
@@ -25,6 +25,16 @@ def test_segments_refuses_more_intervals_than_its_bound_and_names_who_can(monkey
         attention(q, k, v, MANY, backend="segments")
     choice = explain(q, k, v, MANY)
     assert choice.backend == "sdpa" and choice.refusals["segments"] == why.removeprefix("segments ")
+
+
+def test_segments_refuses_many_intervals_before_it_has_them_all(monkeypatch):
+    """As many as there are pairs: random masks would fill the memory first."""
+    rows = []
+    look = RandomDrop._runs
+    monkeypatch.setattr(RandomDrop, "_runs", lambda self, part: rows.append(part.end) or look(self, part))
+    monkeypatch.setattr(plans, "MAX_INTERVALS", 2**20)
+    assert plans.make((random_drop(0.5, 3), 3000, 3000)).refusal.startswith("needs up to ")
+    assert rows and max(rows) < 1000
 
 
 def test_segments_refuses_a_plan_larger_than_what_is_kept(monkeypatch):
@@ -56,6 +66,24 @@ def test_flex_refuses_by_reason():
             attention(*arguments, mask, backend="flex", **options)
     far = torch.zeros(5, 2, 8, device="meta")
     assert explain(far, far, far, full()).refusals["flex"].startswith("runs on CUDA, or forward on a CPU")
+
+
+def test_flex_refuses_narrow_heads_on_cuda():
+    q, k, v, _ = tensors(5, 5)
+    on_cuda = replace(Problem.of(q, k, v, full(), 0.0), device=torch.device("cuda"), head_dim=8)
+    assert flex.refusal(on_cuda) == "needs heads of at least 16 on CUDA; these are 8 wide"
+    assert flex.refusal(replace(on_cuda, head_dim=16)) is None
+
+
+def test_flex_refuses_tables_above_its_bound(monkeypatch):
+    q, k, v, _ = tensors(257, 129)
+    monkeypatch.setattr(flex, "MAX_TABLE_BYTES", 95)
+    with pytest.raises(
+        Unsupported, match=r"^flex needs tables of 96 bytes, of all blocks; the bound is 95; backends"
+    ):
+        attention(q, k, v, causal(), backend="flex")
+    monkeypatch.setattr(flex, "MAX_TABLE_BYTES", 96)
+    assert "flex" in explain(q, k, v, causal()).costs
 
 
 def test_varlen_refuses_by_reason(monkeypatch):
@@ -190,6 +218,11 @@ def test_auto_says_once_what_it_chose_and_why_not_the_others(caplog, monkeypatch
         ),
         (((5, 2, 8), (5, 2, 8), (4, 2, 8)), r"k \(5, 2, 8\) and v \(4, 2, 8\) must agree"),
         (((5, 2, 8), (5, 2, 4), (5, 2, 4)), r"with q \(5, 2, 8\) in width"),
+        (((5, 2, 8), (5, 0, 8), (5, 0, 8)), r"q \(5, 2, 8\) and k \(5, 0, 8\) need a head"),
+        (
+            ((5, 2, 0), (5, 2, 0), (5, 2, 0)),
+            r"q \(5, 2, 0\) and k \(5, 2, 0\) need a head, and a number in it",
+        ),
         (((5, 3, 8), (5, 2, 8), (5, 2, 8)), r"3 query heads cannot share 2 key heads evenly"),
         (((5, 2, 8), (5, 4, 8), (5, 4, 8)), r"2 query heads cannot share 4 key heads evenly"),
         (
@@ -213,6 +246,8 @@ def test_dtypes_must_agree():
     q, k, v, _ = tensors(5, 5)
     with pytest.raises(ValueError, match=r"v is torch.bfloat16 on cpu, q is torch.float32 on cpu"):
         attention(q, k, v.bfloat16(), full())
+    with pytest.raises(ValueError, match=r"q, k and v are torch.int64; attention is computed in floats"):
+        attention(q.long(), k.long(), v.long(), full())
     with pytest.raises(ValueError, match=r"k is torch.float32 on meta, q is torch.float32 on cpu"):
         attention(q, k.to("meta"), v, full())
 
@@ -223,3 +258,14 @@ def test_a_mask_must_be_a_mask():
         attention(q, k, v, torch.ones(5, 5, dtype=torch.bool))
     with pytest.raises(TypeError, match="mask is a NoneType, not a mask"):
         attention(q, k, v, None)
+
+
+@pytest.mark.parametrize("mask", [documents() & causal(), causal() | ~documents()], ids=str)
+def test_documents_without_lengths_do_not_pass_for_one_document(mask):
+    q, k, v, _ = tensors(5, 5)
+    for call in (attention, explain):
+        with pytest.raises(
+            ValueError, match=r"documents without lengths, .*; say where .* with mask.bind\(lengths\)$"
+        ):
+            call(q, k, v, mask)
+    assert attention(q, k, v, mask.bind([3, 2])).shape == q.shape

@@ -8,17 +8,22 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import flex_attention
 
 from attention.packs import by_hand, error, fused, output_and_gradients, tensors, textbook
 from masks.expressions import cases
 from yanma import attention
-from yanma.attention import explain, plans, tiles
+from yanma.attention import explain, flex, plans, tiles
+from yanma.attention.kept import Kept
 from yanma.attention.plans import Plan, Plans
 from yanma.keyed import document_keys, keep, keep_at
 from yanma.masks import (
+    Intervals,
+    block_mask,
     causal,
     chunked,
     documents,
+    from_mask_mod,
     full,
     global_tokens,
     random_drop,
@@ -192,6 +197,29 @@ def test_flex_on_a_cpu_agrees_with_the_oracle(mask):
     assert error(out, exact) < 2e-6
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_a_block_mask_is_made_once_for_layers_and_batches_alike(monkeypatch):
+    """Also where the first call was in inference, whose tensors training could not use."""
+    monkeypatch.setattr(flex, "BLOCKS", Kept(max_bytes=2**18))
+    monkeypatch.setattr(flex, "_kernel", lambda device: flex_attention)
+    made = []
+    monkeypatch.setattr(flex, "block_mask", lambda *args: made.append(args) or block_mask(*args))
+    q, k, v, _ = tensors(300, 300, dim=16)
+    with torch.inference_mode():
+        first = attention(q, k, v, documents([200, 100]) & window(9, 3), backend="flex")
+    again = attention(q, k, v, documents([200, 100]) & window(9, 3), backend="flex")
+    assert torch.equal(first, again) and len(made) == 1
+    (kept,) = flex.BLOCKS._kept.values()
+    tables = [x for x in kept.mask.as_tuple() if isinstance(x, torch.Tensor)]
+    assert tables and not any(x.is_inference() for x in tables)
+    assert kept.num_bytes > sum(x.nbytes for x in tables) + 2 * 4 * 300 * 4, (
+        "the tables of intervals count too"
+    )
+    for left in range(40):
+        attention(q, k, v, documents([200, 100]) & window(left, 3), backend="flex")
+    assert flex.BLOCKS.num_bytes <= 2**18 and 1 < len(flex.BLOCKS) < 40
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", ["varlen", "flex", "sdpa", "reference"])
 @pytest.mark.parametrize("mask", [documents([70, 1, 129]), documents([70, 1, 129]) & window(9, 0)])
@@ -221,3 +249,16 @@ def test_plans_put_together_from_documents_have_the_bits_of_whole_ones(mask, mon
     assert len(plans.DOCUMENTS) == len(set(lengths)), "documents of one length were planned more than once"
     for name, one, other in zip("oqkv", *found.values(), strict=True):
         assert one.any() and torch.equal(one, other), name
+
+
+@pytest.mark.parametrize("more", [full(), window(9, 9) & documents([4000, 96])], ids=str)
+def test_no_plan_forms_all_pairs_of_a_document(more, monkeypatch):
+    """Kinds without a closed form are looked at a chunk of rows at a time, also where documents are told apart."""
+    shapes = []
+    from_bool = Intervals.from_bool
+    monkeypatch.setattr(Intervals, "from_bool", lambda seen: shapes.append(seen.shape) or from_bool(seen))
+    near = from_mask_mod(lambda b, h, q_idx, kv_idx: (q_idx - kv_idx).abs() < 9)
+    for mask in (documents([4000, 96]) & near, documents([4000, 96]) & near | more & documents([4000, 96])):
+        assert plans.make((mask, 4096, 4096)).refusal is None
+        assert mask.per_document() is not None
+    assert shapes and max(shape.numel() for shape in shapes) <= 2**20

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from yanma import attention
 from yanma.masks import causal, documents, from_dense, full, padding, window
 
 REACHES = [None, 0, 1, 2, 7]
@@ -80,6 +81,16 @@ def test_from_dense_is_the_tensor():
     tensor = torch.rand(3, 5) < 0.5
     assert torch.equal(from_dense(tensor).dense(), tensor)
     assert from_dense(tensor).shape == (3, 5)
+
+
+def test_a_tensor_that_changes_later_does_not_change_its_mask():
+    tensor = torch.eye(6, dtype=torch.bool)
+    mask, q = from_dense(tensor), torch.randn(6, 1, 4)
+    before = attention(q, q, q, mask)
+    tensor.fill_(True)
+    assert torch.equal(mask.dense(), torch.eye(6, dtype=torch.bool))
+    for backend in ("segments", "sdpa", "reference"):
+        assert torch.allclose(attention(q, q, q, mask, backend=backend), before)
 
 
 def test_masks_that_fit_any_size_take_a_number_or_a_pair():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from masks.expressions import cases
@@ -96,6 +97,25 @@ def test_flex_attention_with_our_block_mask_is_attention():
         heads_first = (x.transpose(0, 1)[None] for x in (q, k, v))
         got = flex_attention(*heads_first, block_mask=block_mask(mask))[0].transpose(0, 1)
         assert torch.allclose(got, exact, rtol=0, atol=1e-12), mask
+
+
+def test_what_is_compiled_for_one_batch_serves_the_next_and_other_masks():
+    """torch compiles 8 kinds of calls at most, and would then form every score."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(flex_attention, backend=counter, dynamic=True, fullgraph=True)
+    kinds = window(9, 3), window(9, 3) | global_tokens(first=1), causal() | global_tokens([9, 30])
+    for number, lengths in enumerate([(100, 228), (150, 60, 70), (300,), (5, 300, 1), (217, 470)]):
+        for kind in kinds:
+            q = torch.randn(1, 2, sum(lengths), 16, generator=torch.Generator().manual_seed(number))
+            compiled(q, q, q, block_mask=block_mask(documents(lengths) & kind))
+    assert counter.frame_count == 1
+    torch._dynamo.reset()
+
+
+def test_a_block_mask_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="block_mask: torch's BlockMask needs a query and a key; documents"):
+        block_mask(documents([0, 0], kv_lengths=[2, 1]))
 
 
 @given(cases())

@@ -73,6 +73,9 @@ def test_a_number_a_document():
 
 
 PICTURES = [
+    (global_tokens([1, 3, 4], first=2), 5, "#####\n#####\n##.##\n#####\n#####"),
+    (global_tokens([2], first=1), 4, "####\n#.#.\n####\n#.#."),
+    (global_tokens(first=10**12), 2, "##\n##"),
     (blocks("#.#/.##", 2), (4, 5), "##..#\n##..#\n..###\n..###"),
     (blocks([[True, False], [True, True]], 1), 2, "#.\n##"),
     (tree([-1, 0, -1, 1, 3, 2]), 6, "#.....\n##....\n..#...\n##.#..\n##.##.\n..#..#"),
@@ -169,6 +172,7 @@ REFUSED = [
     (lambda: blocks("#x", 1), "blocks: a picture has '#' and '.' only"),
     (lambda: blocks("##/#", 1), "blocks: the pattern's rows differ in length"),
     (lambda: documents([2, 5]) & blocks("#", 2), "a document of 5 queries has 3 blocks of 2; the pattern has 1"),
+    (lambda: blocks([], 2).dense(2), "a document of 2 queries has 1 blocks of 2; the pattern has 0"),
     (lambda: blocks("#", 2).dense((2, 3)), "blocks: a document of 3 keys has 2 blocks"),
     (lambda: random_blocks(0, 1, 0), "random_blocks: count is 0"),
     (lambda: random_drop(1.5, 0), "random_drop: p is 1.5"),

@@ -63,6 +63,13 @@ def test_a_size_that_contradicts_the_mask_is_refused(size):
         documents([4]).dense(size)
 
 
+@pytest.mark.parametrize("size", [-1, (2, -1)])
+def test_a_negative_size_is_refused(size):
+    for call in (causal().dense, causal().intervals, causal().show):
+        with pytest.raises(ValueError, match=r"causal\(\) cannot be .*-1; a size is 0 or more"):
+            call(size)
+
+
 @pytest.mark.parametrize("other", [torch.ones(2, 2, dtype=torch.bool), True, None, [1]])
 def test_a_mask_combines_with_masks_only(other):
     with pytest.raises(TypeError, match=f"not with {type(other).__name__}; wrap a tensor in from_dense"):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..keyed import derived, document_keys, keep, keep_at, keep_probability
 from ..masks import Mask
+from ..masks.per_document import reads_across
 from .problem import Problem
 
 
@@ -71,6 +72,6 @@ def _row_keys(keys: Tensor, lengths: Tensor, num_heads: int) -> Tensor:
 def document_lengths(mask: Mask) -> list[tuple[int, int]] | None:
     """(query, key) lengths of the documents that `mask` keeps apart; None where it names none, or reads across them."""
     frame = mask.frame
-    if frame is None or not (frame in mask.terms() or mask.per_document() is not None):
+    if frame is None or (frame not in mask.terms() and reads_across(mask, frame.grid)):
         return None
     return list(zip(frame.grid.lengths, frame.grid.kv_lengths, strict=True))

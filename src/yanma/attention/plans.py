@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 
 import torch
 
-from ..masks import Dense, Mask
+from ..masks import Mask
+from ..masks.mask import TooWide
 from .dropout import document_lengths
+from .kept import Kept, key_bytes
 from .problem import Problem
 from .tiles import Tiles, joined, tile
 
@@ -33,37 +32,8 @@ class Plan:
     """Memory of the plan, and of tensors that its mask holds."""
 
 
-class Plans:
-    """The plans used last, together at most `max_bytes`."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.num_bytes = 0
-        self._kept: OrderedDict[Key, Plan] = OrderedDict()
-        self._lock = Lock()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def get(self, key: Key, make: Callable[[Key], Plan]) -> Plan:
-        """The plan kept for `key`, or a new one."""
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-                return found
-        made = make(key)
-        with self._lock:
-            self._keep(key, made)
-        return made
-
-    def _keep(self, key: Key, made: Plan) -> None:
-        if key in self._kept:  # another thread was faster
-            return
-        self._kept[key] = made
-        self.num_bytes += made.num_bytes
-        while self.num_bytes > self.max_bytes:
-            self.num_bytes -= self._kept.popitem(last=False)[1].num_bytes
+class Plans(Kept[Key, Plan]):
+    """The plans used last."""
 
 
 PLANS = Plans(max_bytes=2**28)
@@ -75,15 +45,16 @@ DOCUMENTS = Plans(max_bytes=2**26)
 
 
 def plan(problem: Problem) -> Plan:
-    """The tiles of a problem's mask. A tensor or a function inside a mask must not change what it says afterwards."""
+    """The tiles of a problem's mask. A function inside a mask must not change what it says afterwards."""
     return PLANS.get((problem.mask, problem.num_q, problem.num_kv), make)
 
 
 def make(key: Key) -> Plan:
     """A new plan; what it needs of documents whose length was met before is not computed again."""
     mask, num_q, num_kv = key
-    documents = mask.per_document((num_q, num_kv)) if mask.frame is not None else None
-    if documents is None or any(each.mask is not documents[0].mask for each in documents[1:]):
+    # Where each document reads in its own way, nothing that was met before can be used.
+    documents = mask.per_document((num_q, num_kv)) if mask.frame is not None and mask._is_alike() else None
+    if documents is None:
         return make_whole(key)
     places: dict[Key, list[tuple[int, int]]] = {}
     row = column = 0
@@ -101,15 +72,13 @@ def make(key: Key) -> Plan:
 def make_whole(key: Key) -> Plan:
     """A new plan, from the intervals of the whole mask."""
     mask, num_q, num_kv = key
-    held = 1024 + sum(leaf.tensor.nbytes for leaf in mask._leaves() if isinstance(leaf, Dense))
+    held = key_bytes(mask)
     if held > PLANS.max_bytes:
         return _too_large(mask, held)
-    found = mask.intervals((num_q, num_kv))
-    if found.starts.numel() > MAX_INTERVALS:
-        width = found.starts.shape[1]
-        why = (
-            f"needs up to {width} intervals for each of {num_q} queries; the bound is {MAX_INTERVALS} in all"
-        )
+    try:
+        found = mask._intervals(mask._grid((num_q, num_kv)), MAX_INTERVALS)
+    except TooWide as e:
+        why = f"needs up to {e.width} intervals for each of {num_q} queries; the bound is {MAX_INTERVALS} in all"
         return Plan((), why, 0, held)
     return _plan(tile(found.starts, found.ends, document_lengths(mask) or [(num_q, num_kv)]), mask, held)
 

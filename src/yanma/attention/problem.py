@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..masks import Mask
+from ..masks.algebra import has_documents
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,19 @@ class Problem:
             raise ValueError(
                 f"k {tuple(k.shape)} and v {tuple(v.shape)} must agree, and with q {tuple(q.shape)} in width"
             )
+        if not q.is_floating_point():
+            raise ValueError(
+                f"q, k and v are {q.dtype}; attention is computed in floats, such as torch.float32"
+            )
+        if 0 in (*q.shape[1:], k.shape[1]):
+            raise ValueError(f"q {tuple(q.shape)} and k {tuple(k.shape)} need a head, and a number in it")
         if q.shape[1] % k.shape[1]:
             raise ValueError(f"{q.shape[1]} query heads cannot share {k.shape[1]} key heads evenly")
+        if mask.frame is None and has_documents(mask):
+            raise ValueError(
+                f"{mask.describe()} has documents without lengths, and {len(q)} queries would pass for one document; "
+                f"say where documents lie with mask.bind(lengths)"
+            )
         if mask.shape not in (None, (len(q), len(k))):
             raise ValueError(
                 f"{mask.describe()} is {mask.shape}, but there are {len(q)} queries and {len(k)} keys"

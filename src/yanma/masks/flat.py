@@ -11,7 +11,7 @@ from torch import Tensor
 from .grid import Grid, Pairs, Rows
 from .intervals import Intervals
 from .mask import Mask, Numbers, Shape
-from .structure import Visible, VisibleRows
+from .structure import Runs, Visible, VisibleRows, runs_of_rows
 
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -34,9 +34,12 @@ class _Flat(Mask):
 
     def _within(self, grid: Grid, document: int) -> Mask:
         q, kv = grid.q_rows(document), grid.kv_rows(document)
-        q_idx, kv_idx = torch.arange(q.start, q.stop), torch.arange(kv.start, kv.stop)
-        seen = self._seen(grid.pairs(q_idx[:, None], kv_idx)).expand(len(q_idx), len(kv_idx))
-        return Visible((VisibleRows.of(seen),))
+        num_kv = kv.stop - kv.start
+        rows: list[Runs] = []
+        for _, chunk in self._chunks(grid, q.start, q.stop):
+            starts, ends = (x.clamp(kv.start, kv.stop) - kv.start for x in (chunk.starts, chunk.ends))
+            rows += runs_of_rows(starts, ends)
+        return Visible((VisibleRows(q.stop - q.start, num_kv, tuple(rows) or ((),) * (q.stop - q.start)),))
 
     def _runs(self, rows: Rows) -> Intervals:
         """From the pairs themselves: a chunk of rows at a time, every key."""
@@ -146,14 +149,14 @@ def padding(lengths: Iterable[int], max_length: int) -> Mask:
 
 
 def from_dense(tensor: Tensor) -> Mask:
-    """The mask that a bool tensor (Tq, Tk) spells out, True = may read.
+    """The mask that a bool tensor (Tq, Tk) spells out, True = may read. It is copied: a mask never changes.
 
     >>> print(from_dense(torch.eye(3, dtype=torch.bool)).show())
     #..
     .#.
     ..#
     """
-    return Dense(tensor)
+    return Dense(tensor.clone())
 
 
 def from_mask_mod(function: MaskMod, shape: Shape | None = None) -> Mask:

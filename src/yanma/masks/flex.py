@@ -22,8 +22,8 @@ MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 def mask_mod(mask: Mask, n: int | Shape | None = None, device: torch.device | str = "cpu") -> MaskMod:
     """The mask as a function (b, h, q_idx, kv_idx) -> bool for `flex_attention`, the same for all b and h.
 
-    All come from one factory and close over two tensors (Tq, K), K a power of two: what is compiled for one batch
-    serves the next, as long as K is the same.
+    All come from one factory and close over two tensors (Tq, K), K a power of two and at least 4: what is compiled for
+    one batch serves the next, of another mask too, as long as K is the same.
 
     >>> from yanma.masks import causal
     >>> allowed = mask_mod(causal(), 4)
@@ -34,7 +34,7 @@ def mask_mod(mask: Mask, n: int | Shape | None = None, device: torch.device | st
 
 
 def _of_intervals(runs: Intervals, device: torch.device | str) -> MaskMod:
-    width = 1 << max(0, runs.starts.shape[1] - 1).bit_length()
+    width = max(4, 1 << max(0, runs.starts.shape[1] - 1).bit_length())
     starts, ends = (
         pad(x, (0, width - x.shape[1]), value=runs.num_kv).to(device) for x in (runs.starts, runs.ends)
     )
@@ -72,6 +72,10 @@ def block_mask(
     """
     from torch.nn.attention.flex_attention import BlockMask
 
+    if 0 in mask._grid(n).shape:
+        raise ValueError(
+            f"block_mask: torch's BlockMask needs a query and a key; {mask.describe()} lacks one"
+        )
     q_size, kv_size = (block_size, block_size) if isinstance(block_size, int) else block_size
     runs = mask.intervals(n)
     found = of_intervals(runs, q_size, kv_size)

@@ -130,7 +130,7 @@ class Counts:
 
 
 def count(mask: Mask, n: int | Shape | None = None) -> Counts:
-    """Count what is visible, from intervals.
+    """Count what is visible, from the intervals of some queries at a time.
 
     >>> from yanma.masks import causal, documents
     >>> found = count(documents([3, 2]) & causal())
@@ -138,6 +138,9 @@ def count(mask: Mask, n: int | Shape | None = None) -> Counts:
     ((6, 3), 9, 0.36)
     """
     grid = mask._grid(n)
-    total = pad(mask.intervals(n).counts().cumsum(0), (1, 0))
+    visible = torch.zeros(grid.shape[0] + 1, dtype=torch.int64)
+    for start, runs in mask._chunks(grid, 0, grid.shape[0]):
+        visible[start + 1 : start + 1 + len(runs.starts)] = runs.counts()
+    total = visible.cumsum(0)
     ends = total[torch.tensor([0, *grid.q_ends])].tolist()
     return Counts(*grid.shape, tuple(end - start for start, end in pairwise(ends)))

@@ -30,6 +30,14 @@ _CHUNK_CELLS = 2**20
 _CHUNK_ROWS = 65_536
 
 
+class TooWide(Exception):
+    """Some query has `width` intervals, more than there is room for in a table of all queries."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.width = width
+
+
 class Mask:
     """One node of a mask expression; combine with `&` (both), `|` (either), `~` (not), `-` (`a & ~b`).
 
@@ -75,17 +83,7 @@ class Mask:
         >>> (documents([3, 2]) & causal()).intervals().starts.tolist()
         [[0], [0], [0], [3], [3]]
         """
-        grid = self._grid(n)
-        num_q, num_kv = grid.shape
-        starts = torch.full((num_q, 1), num_kv, dtype=torch.int32)
-        ends = starts.clone()
-        for start, chunk in self._chunks(grid, 0, num_q):
-            end, width = start + len(chunk.starts), chunk.starts.shape[1]
-            if width > starts.shape[1]:
-                starts, ends = (_widened(x, width, start, num_kv) for x in (starts, ends))
-            starts[start:end, :width] = chunk.starts
-            ends[start:end, :width] = chunk.ends
-        return trimmed(starts, ends, num_kv)
+        return self._intervals(self._grid(n), None)
 
     def per_document(self, n: int | Shape | None = None) -> tuple[DocumentMask, ...] | None:
         """Each document's own mask; None where some query reads another document.
@@ -209,6 +207,21 @@ class Mask:
         """The text, lists of numbers written by `numbers`."""
         raise NotImplementedError
 
+    def _intervals(self, grid: Grid, most: int | None) -> Intervals:
+        """As `intervals`; raises TooWide as soon as a table of more than `most` cells turns out to be needed."""
+        num_q, num_kv = grid.shape
+        starts = torch.full((num_q, 1), num_kv, dtype=torch.int32)
+        ends = starts.clone()
+        for start, chunk in self._chunks(grid, 0, num_q):
+            end, width = start + len(chunk.starts), chunk.starts.shape[1]
+            if most is not None and width * num_q > most:
+                raise TooWide(width)
+            if width > starts.shape[1]:
+                starts, ends = (_widened(x, width, start, num_kv) for x in (starts, ends))
+            starts[start:end, :width] = chunk.starts
+            ends[start:end, :width] = chunk.ends
+        return trimmed(starts, ends, num_kv)
+
     def _chunks(self, grid: Grid, start: int, end: int) -> Iterator[tuple[int, Intervals]]:
         """The intervals of the queries `start <= q_idx < end`, a chunk at a time, each with its first query."""
         step = max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // max(1, self._columns(grid))))
@@ -254,6 +267,8 @@ class Mask:
                 f"{self.describe()} is {self.shape[0]} x {self.shape[1]}, not {wanted[0]} x {wanted[1]}"
             )
         num_q, num_kv = self.shape or wanted  # type: ignore[misc]  # one of them is set
+        if min(num_q, num_kv) < 0:
+            raise ValueError(f"{self.describe()} cannot be {num_q} x {num_kv}; a size is 0 or more")
         grid = self.frame.grid if self.frame else Grid((num_q,), (num_kv,))
         for leaf in self._leaves():
             leaf._check(grid)

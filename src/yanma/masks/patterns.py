@@ -31,7 +31,8 @@ class Blocks(Mask):
     @cached_property
     def _table(self) -> Tensor:
         """(query blocks, key blocks) bool."""
-        return torch.tensor(self.pattern, dtype=torch.bool).view(len(self.pattern), -1)
+        width = len(self.pattern[0]) if self.pattern else 0
+        return torch.tensor(self.pattern, dtype=torch.bool).view(len(self.pattern), width)
 
     def _check(self, grid: Grid) -> None:
         longest = (max(grid.lengths, default=0), grid.longest)

@@ -21,16 +21,19 @@ class DocumentMask:
 
 def split(mask: Mask, grid: Grid) -> tuple[DocumentMask, ...] | None:
     """Each document's own mask; None where some query reads another document."""
-    sizes = list(zip(grid.lengths, grid.kv_lengths, strict=True))
-    if len(sizes) > 1 and _reads_across(mask, grid):
+    if reads_across(mask, grid):
         return None
+    sizes = list(zip(grid.lengths, grid.kv_lengths, strict=True))
     if mask._is_alike() and sizes:
         alike = mask._within(grid, 0)
         return tuple(DocumentMask(alike, num_q, num_kv) for num_q, num_kv in sizes)
     return tuple(DocumentMask(mask._within(grid, i), *size) for i, size in enumerate(sizes))
 
 
-def _reads_across(mask: Mask, grid: Grid) -> bool:
+def reads_across(mask: Mask, grid: Grid) -> bool:
+    """Whether some query reads another document."""
+    if len(grid.lengths) < 2:
+        return False
     across = mask._across()
     if across is not None:
         # A pair of different documents exists where one has a query and another a key.

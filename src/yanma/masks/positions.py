@@ -63,7 +63,11 @@ class GlobalTokens(Mask):
     @cached_property
     def _spans(self) -> tuple[tuple[int, int], ...]:
         """The positions as runs that ascend and do not touch."""
-        return runs_of([*range(self.first), *self.positions])
+        runs = runs_of(position for position in self.positions if position >= self.first)
+        if not self.first:
+            return runs
+        touching = runs[:1] if runs and runs[0][0] == self.first else ()
+        return ((0, touching[0][1] if touching else self.first), *runs[len(touching) :])
 
     def _is_global(self, position: Tensor) -> Tensor:
         positions = torch.tensor(self.positions, dtype=torch.int64, device=position.device)

@@ -230,6 +230,12 @@ def _from_runs(rows: Rows, lists: Sequence[Runs]) -> Intervals:
     return rows.runs(table[..., 0], table[..., 1])
 
 
+def runs_of_rows(starts: Tensor, ends: Tensor) -> list[Runs]:
+    """Each row's runs from tensors (R, K); start == end: no run."""
+    rows = zip(starts.tolist(), ends.tolist(), strict=True)
+    return [tuple((start, end) for start, end in zip(*row, strict=True) if start < end) for row in rows]
+
+
 @dataclass(frozen=True)
 class VisibleRows:
     """One document's visible matrix: each query's runs of keys."""
@@ -246,11 +252,7 @@ class VisibleRows:
                 f"visible: a matrix is bool (queries, keys); got {matrix.dtype} {tuple(matrix.shape)}"
             )
         found = Intervals.from_bool(matrix)
-        rows = zip(found.starts.tolist(), found.ends.tolist(), strict=True)
-        runs = tuple(
-            tuple((start, end) for start, end in zip(*row, strict=True) if start < end) for row in rows
-        )
-        return cls(matrix.shape[0], matrix.shape[1], runs)
+        return cls(matrix.shape[0], matrix.shape[1], tuple(runs_of_rows(found.starts, found.ends)))
 
     @classmethod
     def of_pairs(cls, num_q: int, num_kv: int, pairs: Iterable[Sequence[int]]) -> VisibleRows:

@@ -46,14 +46,16 @@ def parse(text: str, lengths: Iterable[int] | None = None, kv_lengths: Iterable[
 
     Raises ParseError that shows the place.
     """
+    text = text.strip()
     try:
-        tree_ = ast.parse(text.strip(), mode="eval").body
+        mask = _mask(ast.parse(text, mode="eval").body, text)
     except SyntaxError as e:
         reason = f"cannot read the mask: {e.msg}"
         if "from_dense" in text or "from_mask_mod" in text:
             reason = "from_dense and from_mask_mod have no text; make them in Python"
-        raise ParseError(reason, text.strip(), max(0, (e.offset or 1) - 1)) from None
-    mask = _mask(tree_, text.strip())
+        raise ParseError(reason, text, max(0, (e.offset or 1) - 1)) from None
+    except (MemoryError, RecursionError):
+        raise ParseError("the mask is nested too deeply to be read", text, 0) from None
     return mask if lengths is None else bound(mask, lengths, kv_lengths)
 
 
@@ -75,7 +77,9 @@ def _mask(node: ast.expr, text: str) -> Mask:
         case ast.Call(ast.Name(name), args, keywords):
             kind = _kind(name, node, text)
             given = [_value(arg, text) for arg in args]
-            named = {word.arg: _value(word.value, text) for word in keywords if word.arg is not None}
+            if any(word.arg is None for word in keywords):
+                raise _error("arguments are given one by one, not with **", node, text)
+            named = {str(word.arg): _value(word.value, text) for word in keywords}
             return _called(kind, given, named, node, text)
     raise _error("a mask is a name, name(...), or masks joined by &, |, - and ~", node, text)
 
