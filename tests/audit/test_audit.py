@@ -13,7 +13,7 @@ import yanma
 from audit.subjects import build
 from yanma.audit import Audit, Finding, Subject, Verdict, audit, every_way, random_documents
 from yanma.errors import DataError, Unsupported
-from yanma.masks import causal
+from yanma.masks import window
 
 HEADS = (
     "Model",
@@ -95,8 +95,14 @@ def test_every_way_and_which_decides():
     }  # fmt: skip
     assert report.decides == "unpadded" and report.ok and not report.absent
     assert not every_way(build("BertModel"), decides="packed").ok
-    with pytest.raises(Unsupported, match="layers, sites"):
-        raise Unsupported("layers, sites")
+
+
+def test_packed_decides_where_unpad_refuses_and_a_refused_way_cannot():
+    report = every_way(build("LlamaForCausalLM"))
+    assert report.decides == "packed" and not report.ok
+    assert "llama" in report.absent["unpadded"], "the reason is told"
+    with pytest.raises(Unsupported, match="llama"):
+        every_way(build("LlamaForCausalLM"), decides="unpadded")
 
 
 def test_a_callable_is_asked_what_it_can_be_asked():
@@ -110,18 +116,24 @@ def test_a_callable_is_asked_what_it_can_be_asked():
     assert all(f.about for f in found.findings)
 
 
-def test_a_subject_of_ones_own_can_have_a_loss():
-    weight = torch.nn.Linear(1, 1)
+@pytest.mark.parametrize("by_tokens", [True, False])
+def test_a_subject_of_ones_own_and_its_own_way_to_cut_a_step(by_tokens):
+    layer = torch.nn.Linear(1, 1)
 
-    def run(found):
-        return [weight(torch.tensor([[float(token)] for token in document])) for document in found]
+    def run(documents):
+        return [layer(torch.tensor([[float(token)] for token in document])) for document in documents]
 
     def share(part, step, parts):
-        return sum(output.mean() for output in run(part)) / len(part) / parts
+        total = torch.cat(run(part)).sum()
+        if by_tokens:
+            return total / sum(map(len, step))
+        return total / sum(map(len, part)) / parts
 
-    subject = Subject("means", run, True, mask=causal(), module=weight, share=share)
-    with pytest.raises(AttributeError):
-        audit(subject, [[1, 2, 3], [4, 5]])  # no embeddings: gradients cannot be asked
+    subject = Subject("a layer", run, True, mask=window(0, 0), module=layer, share=share)
+    found = audit(subject, [[1, 2, 3], [4, 5]])
+    assert found["accumulation"].verdict is (Verdict.PASS if by_tokens else Verdict.FAIL), str(found)
+    assert found["causality"].verdict is Verdict.PASS and found["agreement"].verdict is Verdict.PASS
+    assert found["gradients"].verdict is Verdict.SKIPPED and "embeddings" in found["gradients"].about
 
 
 def test_random_documents_are_of_uneven_lengths_and_tell_themselves_apart():

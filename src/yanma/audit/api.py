@@ -101,7 +101,7 @@ def _audited(subject: Subject, documents: Documents) -> Audit:
     trial = Trial(subject, documents)
     first = repeatable(trial)
     if first.verdict is Verdict.FAIL:
-        reason = "two runs of one batch differ, so nothing else can be told"
+        reason = "repeatable failed, so nothing else can be told"
         rest = tuple(Finding(check, Verdict.SKIPPED, reason) for check in CHECKS)
         return Audit(subject.name, (first, *rest))
     trial = Trial(subject, documents, exact=bool(first.same_bits))

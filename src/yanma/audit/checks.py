@@ -71,10 +71,11 @@ class Trial:
 
 def repeatable(trial: Trial) -> Finding:
     """The same batch twice."""
-    again = trial.run(trial.documents)
-    same, apart = _compare(trial.outputs, again)
+    same, apart = _compare(trial.outputs, trial.run(trial.documents))
+    finite = all(bool(output.isfinite().all()) for output in trial.outputs)
+    about = "the same batch, run twice" if finite else "outputs are not finite, so nothing can be compared"
     return trial.passed(
-        "repeatable", apart <= trial.tolerance, "the same batch, run twice", number=apart, same_bits=same
+        "repeatable", finite and apart <= trial.tolerance, about, number=apart, same_bits=same
     )
 
 
@@ -123,10 +124,14 @@ def isolation(trial: Trial) -> Finding:
 def gradients(trial: Trial) -> Finding:
     """One document's output has no gradient at the embeddings of another."""
     model = trial.subject.module
-    if model is None:
+    if not hasattr(model, "get_input_embeddings"):
         return trial.skipped("gradients", "there is no model whose embeddings are known")
     with _embedded(model) as seen:
         outputs = trial.subject.run(trial.documents)
+    if len(seen) != 1:
+        return trial.skipped(
+            "gradients", f"the model embeds its tokens {len(seen)} times in one batch, not once"
+        )
     ids, embeddings = seen[0]
     worst, leak, draw = 0.0, None, torch.Generator().manual_seed(0)
     for reader, output in enumerate(outputs):
@@ -244,8 +249,12 @@ def _compare(before: list[Tensor], after: list[Tensor]) -> tuple[bool, float]:
 
 
 def _most_moved(trial: Trial, before: Tensor, after: Tensor) -> tuple[float, int]:
-    """By how much the most moved row moved, and which it is; 0 where none did."""
-    apart = change(before, after).where(trial.moved(before, after), torch.zeros((), dtype=torch.float64))
+    """By how much the most moved row moved, and which it is; 0 where none did.
+
+    Bits can differ where numbers do not (0 and -0): that is a move too, the smallest there is.
+    """
+    least = torch.finfo(torch.float64).tiny
+    apart = change(before, after).clamp(min=least) * trial.moved(before, after)
     return float(apart.max()), int(apart.argmax())
 
 
@@ -257,7 +266,7 @@ def _gradient(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
 
 
 @contextmanager
-def _embedded(model: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def _embedded(model: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """The ids that the model embeds and their embeddings, of each forward inside; gradients can be asked of these."""
     seen: list[tuple[Tensor, Tensor]] = []
 
@@ -266,7 +275,7 @@ def _embedded(model: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
         seen.append((arguments[0], leaf))
         return leaf
 
-    handle = model.get_input_embeddings().register_forward_hook(watch)  # type: ignore[operator]
+    handle = model.get_input_embeddings().register_forward_hook(watch)
     try:
         yield seen
     finally:

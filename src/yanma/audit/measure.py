@@ -23,7 +23,8 @@ def differing(before: Tensor, after: Tensor) -> Tensor:
 
 
 def _bytes(output: Tensor) -> Tensor:
-    return output.detach().contiguous().view(torch.uint8)
+    # A clone, as contiguous() leaves the odd strides of a single number.
+    return output.detach().clone(memory_format=torch.contiguous_format).view(torch.uint8)
 
 
 def change(before: Tensor, after: Tensor) -> Tensor:
