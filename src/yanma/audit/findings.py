@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ..masks import Mask
@@ -61,7 +62,7 @@ class Finding:
     """What the mask says, and what is really read."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON, which has no infinite numbers: they are None."""
         leak = self.where and {
             "reader": [self.where.reader.document, self.where.reader.token],
             "read": [self.where.read.document, self.where.read.token],
@@ -73,7 +74,7 @@ class Finding:
             "check": self.check,
             "verdict": self.verdict.lower(),
             "about": self.about,
-            "number": self.number,
+            "number": self.number if self.number is None or isfinite(self.number) else None,
             "same_bits": self.same_bits,
             "where": leak,
             "fix": self.fix,

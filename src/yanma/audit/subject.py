@@ -63,6 +63,7 @@ def from_callable(fn: Callable[[list[list[int]]], Sequence[Any]], found: Documen
             )
         return outputs
 
+    hide = "hide each document from the others: attention under yanma.masks.documents(lengths)"
     outputs = run(found)
     per_token = all(
         output.dim() > 0 and len(output) == len(document)
@@ -76,8 +77,10 @@ def from_callable(fn: Callable[[list[list[int]]], Sequence[Any]], found: Documen
         mask,
         absent=dict.fromkeys(("padding", "gradients", "accumulation", "training"), reason),
         fixes={
+            "repeatable": "switch off what is drawn at random, such as dropout: model.eval()",
             "batch": "each document's positions, statistics and pooling must be those of that document alone",
-            "isolation": "hide each document from the others: attention under yanma.masks.documents(lengths)",
+            "isolation": hide,
+            "agreement": f"{hide}, and under the mask that is meant",
             "causality": "hide what comes later: & yanma.masks.causal()",
         },
     )
