@@ -23,7 +23,7 @@ LIBRARY: dict[str, set[str]] = {
     "batch": {"errors", "masks", "packing"},
     "attention": {"errors", "keyed", "masks"},
     "models": {"errors", "chip", "keyed", "masks", "batch", "attention"},
-    "audit": {"errors", "batch", "models"},
+    "audit": {"errors", "masks", "batch", "models"},
     "corruption": {"errors", "keyed"},
     "tasks": {"errors", "batch", "corruption", "packing"},
     "training": {"errors", "memory", "batch", "models", "tasks", "packing"},

@@ -1,6 +1,7 @@
 """Dynamic masking for Transformers: masks that follow the data, no padding computed, exactness anyone can audit."""
 
 from .attention import attention
+from .audit import audit
 from .batch import PackedBatch
 from .errors import ConfigError, DataError, Unsupported, YanmaError
 from .models import explain, restore, unpad
@@ -12,6 +13,7 @@ __all__ = [
     "Unsupported",
     "YanmaError",
     "attention",
+    "audit",
     "explain",
     "restore",
     "unpad",

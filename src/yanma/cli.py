@@ -1,6 +1,7 @@
 """The command line. Data goes to stdout, words to stderr; each command is a thin wrapper over an importable function.
 
-Exit codes: 0 done; 1 input that cannot be used, or a full disk and the like; 2 a wrong setting or usage; 130 Ctrl-C.
+Exit codes: 0 done; 1 input that cannot be used, a full disk and the like, or an audit that failed; 2 a wrong setting
+or usage; 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, get_type_hints
 
 import typer
 
-from .errors import DataError, YanmaError
+from .errors import ConfigError, DataError, YanmaError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from .training.evaluate import Evaluation
+
+_AUDITED_TEXTS = 5
 
 app = typer.Typer(
     name="yanma",
@@ -281,6 +286,62 @@ def mask(
 def _is_coloured() -> bool:
     """Whether stdout is a terminal that shows colours, and nobody asked for none (https://no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+# -- audit -------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def audit(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="folder or hub name")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="texts to audit it with: a file, or NAME:SPLIT (default: random tokens)"),
+    ] = None,
+    text_column: Annotated[str, typer.Option(help="its column of texts")] = "text",
+    way: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="WAY",
+            help="padded, packed or unpadded: the way that decides the exit code "
+            "(default: unpadded where yanma knows the model, else packed)",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what leaks in a model: padding, company, other documents, later tokens, micro-batches.
+
+    It is run as it is, padded and packed, and unpadded where yanma knows it. Exits with 1 where a check fails in the
+    way that --as names.
+    """
+    from .audit import WAYS
+
+    if way is not None and way not in WAYS:
+        raise ConfigError(f"--as is {way!r}; there are {', '.join(WAYS)}")
+    from .audit.report import every_way
+    from .training.pretrained import load_as_saved
+
+    stock = load_as_saved(model)
+    report = every_way(stock, None if data is None else _texts(model, stock, data, text_column), way)
+    if as_json:
+        _print(json.dumps(report.as_dict(), ensure_ascii=False))
+    else:
+        report.show()
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _texts(name: str, model: PreTrainedModel, data: str, column: str) -> list[list[int]]:
+    """The first few texts as the model's tokens, cut to what it can read."""
+    from .audit import longest_document
+    from .tasks import read_rows
+    from .training.pretrained import check_vocabulary, load_tokenizer
+
+    tokenizer = load_tokenizer(name)
+    check_vocabulary(model, tokenizer)
+    texts = [row.text(column) for row in read_rows(data, (column,))[:_AUDITED_TEXTS]]
+    return [ids[: longest_document(model)] for ids in tokenizer(texts, verbose=False)["input_ids"]]
 
 
 # -- demo --------------------------------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import transformers
 from huggingface_hub.utils import logging as hub_logging
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -115,6 +117,23 @@ def load_model(name: str, task: str, labels: Sequence[str], *, dropout: float | 
     if len(fresh) >= len(model.state_dict()):
         raise ConfigError(f"{name}: none of its weights fits {type(model).__name__}")
     return Loaded(model, tuple(fresh))
+
+
+def load_as_saved(name: str) -> PreTrainedModel:
+    """The model of a folder or hub name with the head that it was saved with, in float32.
+
+    Raises ConfigError or Unsupported for what cannot be loaded.
+    """
+    check_place(name)
+    config = _asked(name, lambda: AutoConfig.from_pretrained(_place(name), trust_remote_code=False))
+    named: Any = getattr(transformers, (config.architectures or [""])[0], None)
+    is_model = isinstance(named, type) and issubclass(named, PreTrainedModel)
+    load = (named if is_model else AutoModel).from_pretrained
+    model: PreTrainedModel = _asked(
+        name, lambda: load(_place(name), use_safetensors=True, trust_remote_code=False)
+    )
+    model.float()  # transformers takes the checkpoint's own precision
+    return model
 
 
 def labels(name: str) -> tuple[str, ...]:

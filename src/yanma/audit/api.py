@@ -1,0 +1,120 @@
+"""audit(): measure what leaks between documents, tokens and micro-batches, in anyone's model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from ..masks import Mask, full
+from ..models import is_unpadded
+from . import huggingface
+from .checks import CHECKS, Trial, repeatable
+from .collate import Collate
+from .documents import Documents, checked, random_documents
+from .findings import Audit, Finding, Verdict
+from .subject import Subject, from_callable
+
+WAYS: dict[str, Callable[[Any, Mapping[str, Any], Mask | None], Subject]] = {
+    "padded": huggingface.padded,
+    "packed": huggingface.packed,
+    "unpadded": huggingface.unpadded,
+}
+"""The ways to run a model that need no collator."""
+
+
+def audit(
+    subject: nn.Module | Subject | Callable[[list[list[int]]], Sequence[Any]],
+    documents: Sequence[Sequence[int]] | None = None,
+    *,
+    way: str | None = None,
+    collator: Collate | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    mask: Mask | None = None,
+) -> Audit:
+    """Measure whether padding, company, other documents, later tokens and micro-batches move what they must not.
+
+    `subject` is a model of transformers, or any function from a list of documents (lists of ids) to a list of
+    outputs, one a document. A model is run in its `way`: "unpadded" on packs; "padded" in rows (the default of a
+    stock model); "packed" as one row with positions that start anew; or on what `collator` makes of a list of
+    `{"input_ids": [...]}`. `arguments` are passed to every call of the model.
+
+    `documents` are lists of token ids; by default five are drawn, of 1, 2, 5, 17 and 40 tokens. `mask` says who may
+    read whom inside a document, through all layers together: by default everyone everyone, or `causal()` for
+    decoders. The model is audited in eval mode, and its modes are put back.
+
+    >>> def running_mean(documents):
+    ...     ids = [torch.tensor(document, dtype=torch.float32) for document in documents]
+    ...     return [(d.cumsum(0) / torch.arange(1, len(d) + 1))[:, None] for d in ids]
+    >>> import torch
+    >>> from yanma.masks import causal
+    >>> found = audit(running_mean, [[5, 6, 7], [8, 9]], mask=causal())
+    >>> found.ok, found["causality"].verdict.value
+    (True, 'pass')
+
+    Raises DataError for documents that cannot show a leak, ValueError for arguments that do not go together,
+    Unsupported for models that cannot be run in this way.
+    """
+    found = None if documents is None else checked(documents)
+    if isinstance(subject, nn.Module) and hasattr(subject, "config"):
+        found = found or random_documents(
+            subject.get_input_embeddings().num_embeddings,  # type: ignore[operator]
+            without=huggingface.special_ids(subject),
+            longest=huggingface.longest_document(subject),
+        )
+        with _eval_mode(subject):
+            return _audited(_of_model(subject, way, collator, dict(arguments or {}), mask), found)
+    if way is not None or collator is not None or arguments is not None:
+        raise ValueError("way, collator and arguments are for models of transformers; leave them out")
+    if found is None:
+        raise ValueError("documents: which ids a function takes is not known; give a few lists of ids")
+    if not isinstance(subject, Subject):
+        subject = from_callable(subject, found, mask or full())
+    with _eval_mode(subject.module):
+        return _audited(subject, found)
+
+
+def _of_model(
+    model: nn.Module,
+    way: str | None,
+    collator: Collate | None,
+    arguments: Mapping[str, Any],
+    mask: Mask | None,
+) -> Subject:
+    if collator is not None:
+        if way is not None:
+            raise ValueError(f"a collator is a way of its own; leave out way={way!r}")
+        if is_unpadded(model):
+            raise ValueError("an unpadded model is audited on packs; yanma.restore(model) before a collator")
+        return huggingface.collated(model, collator, arguments, mask)
+    way = way or ("unpadded" if is_unpadded(model) else "padded")
+    if way not in WAYS:
+        raise ValueError(f"way is {way!r}; there are {', '.join(WAYS)}")
+    if is_unpadded(model) and way != "unpadded":
+        raise ValueError(f"the model is unpadded, so it is not {way}; yanma.restore(model) first")
+    return WAYS[way](model, arguments, mask)
+
+
+def _audited(subject: Subject, documents: Documents) -> Audit:
+    trial = Trial(subject, documents)
+    first = repeatable(trial)
+    if first.verdict is Verdict.FAIL:
+        reason = "repeatable failed, so nothing else can be told"
+        rest = tuple(Finding(check, Verdict.SKIPPED, reason) for check in CHECKS)
+        return Audit(subject.name, (first, *rest))
+    trial = Trial(subject, documents, exact=bool(first.same_bits))
+    return Audit(subject.name, (first, *(check(trial) for check in CHECKS.values())))
+
+
+@contextmanager
+def _eval_mode(model: nn.Module | None) -> Iterator[None]:
+    modes = {} if model is None else {module: module.training for module in model.modules()}
+    try:
+        for module in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

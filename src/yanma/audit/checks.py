@@ -1,0 +1,282 @@
+"""The checks: each runs a subject in a few ways that should not matter and looks at what moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..masks import from_dense
+from .documents import Documents, own_ids, pictured, replaced
+from .findings import Finding, Leak, Place, Verdict
+from .measure import change, differing, rounding, rows, tolerance
+from .subject import Subject
+
+# N documents, L tokens of one of them, R rows of its output
+
+_MORE_SLOTS = (1, 7)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A subject with the documents that it is asked about."""
+
+    subject: Subject
+    documents: Documents
+    exact: bool = True
+    """Whether two runs of one batch have the same bits here, so that a moved bit means something."""
+
+    @cached_property
+    def outputs(self) -> list[Tensor]:
+        """The documents in one batch."""
+        return self.run(self.documents)
+
+    @cached_property
+    def tolerance(self) -> float:
+        """What rounding may change."""
+        return max(tolerance(output) for output in self.outputs)
+
+    def run(self, documents: Documents) -> list[Tensor]:
+        """(R, ...) of each document, flattened behind."""
+        with torch.no_grad():
+            return self.rows(self.subject.run(documents))
+
+    def rows(self, outputs: list[Tensor]) -> list[Tensor]:
+        """Each output as (R, everything else)."""
+        return [rows(output, self.subject.per_token) for output in outputs]
+
+    def moved(self, before: Tensor, after: Tensor) -> Tensor:
+        """(R,) bool: in any bit, or by more than rounding where bits move by themselves."""
+        return differing(before, after) if self.exact else change(before, after) > self.tolerance
+
+    def place(self, document: int, row: int) -> Place:
+        """A row of a document's output."""
+        return Place(document, row if self.subject.per_token else None)
+
+    def passed(self, check: str, is_fine: bool, about: str, **found: Any) -> Finding:
+        """A finding with its verdict, and the fix where it failed."""
+        if is_fine:
+            return Finding(check, Verdict.PASS, about, **found)
+        return Finding(check, Verdict.FAIL, about, fix=self.subject.fixes.get(check), **found)
+
+    def skipped(self, check: str, reason: str) -> Finding:
+        """The check could not be made."""
+        return Finding(check, Verdict.SKIPPED, self.subject.absent.get(check, reason))
+
+
+def repeatable(trial: Trial) -> Finding:
+    """The same batch twice."""
+    same, apart = _compare(trial.outputs, trial.run(trial.documents))
+    finite = all(bool(output.isfinite().all()) for output in trial.outputs)
+    about = "the same batch, run twice" if finite else "outputs are not finite, so nothing can be compared"
+    return trial.passed(
+        "repeatable", finite and apart <= trial.tolerance, about, number=apart, same_bits=same
+    )
+
+
+def padding(trial: Trial) -> Finding:
+    """The same documents, more slots of padding."""
+    if trial.subject.padded is None:
+        return trial.skipped("padding", "there is no padding")
+    same, worst = True, 0.0
+    for more in _MORE_SLOTS:
+        with torch.no_grad():
+            wider = trial.rows(trial.subject.padded(trial.documents, more))
+        is_same, apart = _compare(trial.outputs, wider)
+        same, worst = same and is_same, max(worst, apart)
+    slots = " and ".join(map(str, _MORE_SLOTS))
+    about = f"largest difference with {slots} more slots of padding"
+    return trial.passed("padding", worst <= trial.tolerance, about, number=worst, same_bits=same)
+
+
+def batch(trial: Trial) -> Finding:
+    """Each document alone and in company."""
+    alone = [trial.run((document,))[0] for document in trial.documents]
+    same, worst = _compare(trial.outputs, alone)
+    num_same = sum(not differing(a, b).any() for a, b in zip(trial.outputs, alone, strict=True))
+    about = (
+        f"largest difference to the document alone; {num_same} of {len(alone)} documents have the same bits"
+    )
+    return trial.passed("batch", worst <= trial.tolerance, about, number=worst, same_bits=same)
+
+
+def isolation(trial: Trial) -> Finding:
+    """A changed token of one document moves no other."""
+    worst, leak = 0.0, None
+    for document, content in enumerate(trial.documents):
+        for token in sorted({0, len(content) - 1}):
+            after = trial.run(replaced(trial.documents, document, token))
+            for other in range(len(after)):
+                if other == document:
+                    continue
+                apart, row = _most_moved(trial, trial.outputs[other], after[other])
+                if apart > worst:
+                    worst, leak = apart, Leak(trial.place(other, row), Place(document, token))
+    about = "largest move of a document when a token of another changes"
+    return trial.passed("isolation", leak is None, about, number=worst, same_bits=leak is None, where=leak)
+
+
+def gradients(trial: Trial) -> Finding:
+    """One document's output has no gradient at the embeddings of another."""
+    model = trial.subject.module
+    if not hasattr(model, "get_input_embeddings"):
+        return trial.skipped("gradients", "there is no model whose embeddings are known")
+    with _embedded(model) as seen:
+        outputs = trial.subject.run(trial.documents)
+    if len(seen) != 1:
+        return trial.skipped(
+            "gradients", f"the model embeds its tokens {len(seen)} times in one batch, not once"
+        )
+    ids, embeddings = seen[0]
+    worst, leak, draw = 0.0, None, torch.Generator().manual_seed(0)
+    for reader, output in enumerate(outputs):
+        weights = torch.rand(output.shape, generator=draw).to(
+            output
+        )  # a plain sum of normalised rows is constant
+        (gradient,) = torch.autograd.grad((output * weights).sum(), embeddings, retain_graph=True)
+        for read in range(len(outputs)):
+            own = own_ids(trial.documents, read)
+            slots = torch.isin(ids, torch.tensor(sorted(own), dtype=ids.dtype, device=ids.device))
+            if read == reader or not bool(slots.any()):
+                continue
+            strength = gradient[slots].abs().amax(-1)
+            if not float(strength.max()) <= worst:  # also what is not a number
+                worst = float(strength.max())
+                token = trial.documents[read].index(int(ids[slots][strength.argmax()]))
+                leak = Leak(Place(reader, None), Place(read, token))
+    about = "largest gradient of a document's output at the embeddings of another"
+    return trial.passed("gradients", leak is None, about, number=worst, where=leak)
+
+
+def causality(trial: Trial) -> Finding:
+    """A changed token moves nothing that stands before it."""
+    lengths = [len(document) for document in trial.documents]
+    if not trial.subject.per_token:
+        return trial.skipped("causality", "documents have one output each, after all of their tokens")
+    if bool(trial.subject.mask.dense(max(lengths)).triu(1).any()):
+        return trial.skipped("causality", "tokens may read what comes after them")
+    worst, leak = 0.0, None
+    for document, length in enumerate(lengths):
+        for token in sorted({length // 2, length - 1} - {0}):
+            after = trial.run(replaced(trial.documents, document, token))[document]
+            apart, row = _most_moved(trial, trial.outputs[document][:token], after[:token])
+            if apart > worst:
+                worst, leak = apart, Leak(Place(document, row), Place(document, token))
+    about = "largest move of a token when a later one changes"
+    return trial.passed("causality", leak is None, about, number=worst, same_bits=leak is None, where=leak)
+
+
+def agreement(trial: Trial) -> Finding:
+    """Who is moved by whom, token by token, beside what the mask says."""
+    small = Trial(trial.subject, pictured(trial.documents), trial.exact)
+    places = [Place(d, t) for d, document in enumerate(small.documents) for t in range(len(document))]
+    columns = []
+    for place in places:
+        after = small.run(replaced(small.documents, place.document, place.token or 0))
+        columns.append(torch.cat([small.moved(b, a) for b, a in zip(small.outputs, after, strict=True)]))
+    reads = torch.stack(columns, 1).cpu()
+    says = small.subject.expected(small.documents).dense()
+    wrong = (reads & ~says).nonzero().tolist() or (says & ~reads).nonzero().tolist()
+    leak = None
+    if wrong:
+        readers = [small.place(d, r) for d, output in enumerate(small.outputs) for r in range(len(output))]
+        leak = Leak(readers[wrong[0][0]], places[wrong[0][1]])
+    num_read, num_unread = int((reads & ~says).sum()), int((says & ~reads).sum())
+    about = f"of {says.numel()} pairs, {num_read} are read that the mask hides, {num_unread} are not that it shows"
+    return trial.passed(
+        "agreement",
+        not wrong,
+        about,
+        number=num_read + num_unread,
+        where=leak if num_read else None,
+        pictures=(from_dense(says), from_dense(reads)),
+    )
+
+
+def accumulation(trial: Trial) -> Finding:
+    """The gradient of one step does not depend on how it is cut into micro-batches."""
+    share, model = trial.subject.share, trial.subject.module
+    step = tuple(document for document in trial.documents if len(document) > 1)
+    if share is None or model is None:
+        return trial.skipped("accumulation", "there is no loss")
+    if len(step) < 2:
+        return trial.skipped("accumulation", "it takes two documents of two tokens or more")
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    whole = _gradient(share(step, step, 1), parameters)
+    cut = torch.stack([_gradient(share((d,), step, len(step)), parameters) for d in step]).sum(0)
+    apart = float((whole - cut).norm() / whole.norm())
+    about = f"relative difference of the gradient, one batch or {len(step)} micro-batches"
+    return trial.passed("accumulation", apart <= rounding(parameters[0].dtype), about, number=apart)
+
+
+def training(trial: Trial) -> Finding:
+    """Forward and backward run in train mode, and give numbers."""
+    model = trial.subject.module
+    if model is None:
+        return trial.skipped("training", "there is no model that could be trained")
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    model.train()
+    try:
+        with torch.random.fork_rng(devices=[]):  # dropout must not move the caller's generator
+            outputs = trial.subject.run(trial.documents)
+        gradient = _gradient(torch.stack([output.double().sum() for output in outputs]).sum(), parameters)
+    except Exception as error:  # of any kind: it is somebody else's model
+        return trial.passed("training", False, f"{type(error).__name__}: {error}")
+    finally:
+        model.eval()
+    finite = bool(gradient.isfinite().all())
+    about = "forward and backward in train mode" + ("" if finite else ": the gradient is not finite")
+    return trial.passed("training", finite, about)
+
+
+CHECKS: dict[str, Callable[[Trial], Finding]] = {
+    check.__name__: check
+    for check in (padding, batch, isolation, gradients, causality, agreement, accumulation, training)
+}
+"""All but `repeatable`, on which they depend."""
+
+
+def _compare(before: list[Tensor], after: list[Tensor]) -> tuple[bool, float]:
+    """Whether all bits are the same, and the largest difference."""
+    pairs = list(zip(before, after, strict=True))
+    same = not any(bool(differing(b, a).any()) for b, a in pairs)
+    return same, max(float(change(b, a).max()) for b, a in pairs)
+
+
+def _most_moved(trial: Trial, before: Tensor, after: Tensor) -> tuple[float, int]:
+    """By how much the most moved row moved, and which it is; 0 where none did.
+
+    Bits can differ where numbers do not (0 and -0): that is a move too, the smallest there is.
+    """
+    least = torch.finfo(torch.float64).tiny
+    apart = change(before, after).clamp(min=least) * trial.moved(before, after)
+    return float(apart.max()), int(apart.argmax())
+
+
+def _gradient(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    """All gradients end to end, in float64; absent ones are 0."""
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+    return torch.cat([part.double().flatten() for part in parts])
+
+
+@contextmanager
+def _embedded(model: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """The ids that the model embeds and their embeddings, of each forward inside; gradients can be asked of these."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def watch(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+        leaf = output.detach().requires_grad_()
+        seen.append((arguments[0], leaf))
+        return leaf
+
+    handle = model.get_input_embeddings().register_forward_hook(watch)
+    try:
+        yield seen
+    finally:
+        handle.remove()

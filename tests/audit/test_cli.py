@@ -1,0 +1,110 @@
+"""`yanma audit`: tables on stdout, the exit code of the way that decides, one line for a mistake."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from audit.subjects import build
+from yanma import cli
+from yanma.training.pretrained import quiet
+from yanma.training.scratch import learn_tokenizer
+
+TEXTS = ["a lost card", "where is my money", "the bank", "soon", "Ann paid twice in Paris and got a refund"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A BERT with its tokenizer, and a Llama without."""
+    made = {}
+    for name in ("BertForTokenClassification", "LlamaForCausalLM"):
+        made[name[0]] = tmp_path_factory.mktemp(name)
+        with quiet():
+            build(name).save_pretrained(made[name[0]])
+    with quiet():
+        learn_tokenizer(TEXTS).save_pretrained(made["B"])
+    return made
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Exit code, stdout and stderr of a command."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def started(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return caught.value.code, printed.out, printed.err
+
+    return started
+
+
+def test_bert_passes_unpadded_and_the_tables_say_what_fails_packed(run, folders):
+    code, out, _ = run("audit", folders["B"])
+    assert code == 0
+    for line in (
+        "padded BertForTokenClassification: fails accumulation",
+        "packed BertForTokenClassification: fails batch, isolation",
+        "unpadded BertForTokenClassification: nothing leaks in what was checked",
+        "unpadded BertForTokenClassification decides, and passes",
+    ):
+        assert line in out, f"{line!r} is not in\n{out}"
+
+
+def test_packed_bert_fails_and_names_the_leak(run, folders):
+    code, out, _ = run("audit", folders["B"], "--as", "packed", "--json")
+    report = json.loads(out)
+    assert code == 1 and report["ok"] is False and report["decides"] == "packed"
+    (isolation,) = [f for f in report["ways"]["packed"]["findings"] if f["check"] == "isolation"]
+    assert isolation["verdict"] == "fail" and "yanma.unpad" in isolation["fix"]
+    assert isolation["where"]["reader"][0] != isolation["where"]["read"][0]
+
+
+def test_llama_is_not_known_to_unpad_so_packed_decides(run, folders):
+    code, out, _ = run("audit", folders["L"])
+    assert code == 1 and "packed LlamaForCausalLM decides, and fails" in out
+    assert "not unpadded: LlamaForCausalLM" in out and "use_cache=False" in out
+    assert run("audit", folders["L"], "--as", "padded", "--json")[0] == 0
+
+
+def test_texts_of_a_file(run, folders, tmp_path):
+    data = tmp_path / "texts.jsonl"
+    data.write_text("".join(json.dumps({"body": text}) + "\n" for text in TEXTS), encoding="utf-8")
+    code, out, _ = run("audit", folders["B"], "--data", data, "--text-column", "body", "--json")
+    report = json.loads(out)
+    assert code == 0 and report["ok"] and set(report["ways"]) == {"padded", "packed", "unpadded"}
+    assert not report["ways"]["packed"]["ok"], "real text leaks as random tokens do"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--as", "flat"), 2, "padded, packed, unpadded"),
+        (("--data", "nowhere.jsonl"), 1, "nowhere.jsonl"),
+    ],
+)
+def test_a_mistake_is_one_line(run, folders, arguments, code, words):
+    found, out, err = run("audit", folders["B"], *arguments)
+    assert (found, out) == (code, "") and words in err and err.count("\n") == 1
+
+
+def test_one_text_is_not_enough(run, folders, tmp_path):
+    data = tmp_path / "texts.jsonl"
+    data.write_text('{"text": "soon"}\n', encoding="utf-8")
+    code, _, err = run("audit", folders["B"], "--data", data)
+    assert code == 1 and "a leak needs two" in err
+
+
+def test_a_way_that_is_refused_cannot_decide(run, folders):
+    code, out, err = run("audit", folders["L"], "--as", "unpadded")
+    assert (code, out) == (2, "") and "llama" in err
+
+
+def test_a_pickle_is_not_loaded(run, folders, tmp_path):
+    (tmp_path / "config.json").write_text((folders["B"] / "config.json").read_text())
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    code, _, err = run("audit", tmp_path)
+    assert code == 2 and "pickle" in err
