@@ -107,6 +107,15 @@ def test_varlen_refuses_by_reason(monkeypatch):
         assert varlen.refusal(replace(on_cuda, **change)).startswith(why)
 
 
+def test_lengths_for_varlen_are_made_once_and_serve_training_after_inference():
+    mask, at = documents([3, 2]) & window(1, 0), (5, 5, torch.device("cpu"))
+    with torch.inference_mode():
+        first = varlen._moved(mask, *at)
+    again = varlen._moved(documents([3, 2]) & window(1, 0), *at)
+    assert first is again and first.cu_seqlens_q.tolist() == [0, 3, 5] and first.window == (1, 0)
+    assert not first.cu_seqlens_q.is_inference() and not first.cu_seqlens_k.is_inference()
+
+
 def test_the_reference_refuses_scores_above_its_bound(monkeypatch):
     q, k, v, _ = tensors(5, 5)
     monkeypatch.setattr(reference, "MAX_SCORE_BYTES", 199)
