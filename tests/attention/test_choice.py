@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.attention.varlen
 
 import yanma
 from attention.packs import LENGTHS, MASKS, can, tensors
@@ -105,6 +106,49 @@ def test_varlen_refuses_by_reason(monkeypatch):
         ),
     ):
         assert varlen.refusal(replace(on_cuda, **change)).startswith(why)
+
+
+def test_lengths_for_varlen_are_made_once_and_serve_training_after_inference():
+    mask, at = documents([3, 2]) & window(1, 0), (5, 5, torch.device("cpu"))
+    with torch.inference_mode():
+        first = varlen._moved(mask, *at)
+    again = varlen._moved(documents([3, 2]) & window(1, 0), *at)
+    assert first is again and first.cu_seqlens_q.tolist() == [0, 3, 5] and first.window == (1, 0)
+    assert not first.cu_seqlens_q.is_inference() and not first.cu_seqlens_k.is_inference()
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        documents([5, 0, 9]),
+        documents([5, 0, 9]) & causal(),
+        documents([5, 0, 9]) & window(2, 1),
+        documents([4, 0, 10], kv_lengths=[1, 3, 10]),
+        window(None, 2),
+    ],
+    ids=str,
+)
+def test_varlen_hands_its_kernel_the_whole_mask_and_asks_for_batch_invariance(mask, monkeypatch):
+    """A kernel for a CPU, as torch documents `varlen_attn`, stands in for it."""
+    asked = []
+
+    def kernel(q, k, v, cu_q, cu_k, max_q, max_k, *, scale=None, window_size=(-1, -1), num_splits=None):
+        asked.append(num_splits)
+        assert cu_q.dtype == cu_k.dtype == torch.int32
+        assert max_q == int(cu_q.diff().max()) and max_k == int(cu_k.diff().max())
+        parts = []
+        for place in range(len(cu_q) - 1):
+            rows, columns = (slice(*cu[place : place + 2].tolist()) for cu in (cu_q, cu_k))
+            left, right = (None if reach < 0 else reach for reach in window_size)
+            own = q[rows], k[columns], v[columns], window(left, right)
+            parts.append(attention(*own, scale=scale, backend="reference"))
+        return torch.cat(parts)
+
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", kernel)
+    q, k, v, _ = tensors(14, 14, dtype=torch.float64)
+    found = varlen.run(q, k, v, Problem.of(q, k, v, mask, 0.0), 0.3, None)
+    exact = attention(q, k, v, mask, scale=0.3, backend="reference")
+    assert torch.allclose(found, exact, rtol=0, atol=1e-12) and asked == [1]
 
 
 def test_the_reference_refuses_scores_above_its_bound(monkeypatch):

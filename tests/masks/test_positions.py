@@ -1,5 +1,7 @@
 """Kinds that speak of positions: each against its definition, within documents of odd lengths, never across them."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -158,6 +160,26 @@ def test_a_million_tokens_are_lowered_in_a_moment():
         shift = 1_000_000 - last
         used = alone.starts < alone.ends
         assert torch.equal(runs.starts[shift:][used], alone.starts[used] + shift)
+
+
+_PEAK = """
+from yanma.masks import causal, documents, global_tokens, window
+def peak_mib(): return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024
+causal().intervals(100_000)
+before = peak_mib()
+mask = documents([10_000] * 100) & window(64, 64) | global_tokens(first=1)
+assert mask.intervals().starts.shape == (1_000_000, 2)
+print(peak_mib() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_million_tokens_are_lowered_in_little_memory():
+    """The intervals themselves are 16 MB."""
+    peak = int(
+        subprocess.run([sys.executable, "-c", _PEAK], capture_output=True, check=True, text=True).stdout
+    )
+    assert 10 < peak <= 40, f"{peak} MiB"
 
 
 REFUSED = [

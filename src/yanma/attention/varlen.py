@@ -30,7 +30,7 @@ def refusal(problem: Problem) -> str | None:
     if problem.head_dim % 8 or problem.head_dim > _WIDEST:
         return f"needs heads of a multiple of 8, up to {_WIDEST}; these are {problem.head_dim} wide"
     try:
-        _lowered(problem.mask, problem.num_q, problem.num_kv, problem.device)
+        _lowered(problem.mask, problem.num_q, problem.num_kv)
     except Unsupported as error:
         return f"cannot express it: {error}"
     return None
@@ -38,7 +38,7 @@ def refusal(problem: Problem) -> str | None:
 
 def cost(problem: Problem) -> Cost:
     """Whole documents; a number for each on both sides."""
-    found = _lowered(problem.mask, problem.num_q, problem.num_kv, problem.device)
+    found = _lowered(problem.mask, problem.num_q, problem.num_kv)
     pairs = int((found.cu_seqlens_q.diff().long() * found.cu_seqlens_k.diff()).sum())
     return Cost(pairs, found.cu_seqlens_q.nbytes + found.cu_seqlens_k.nbytes)
 
@@ -47,7 +47,7 @@ def run(q: Tensor, k: Tensor, v: Tensor, problem: Problem, scale: float, dropout
     """(Tq, H, D)."""
     from torch.nn.attention.varlen import varlen_attn
 
-    found = _lowered(problem.mask, problem.num_q, problem.num_kv, problem.device)
+    found = _moved(problem.mask, problem.num_q, problem.num_kv, problem.device)
     lengths = (found.cu_seqlens_q, found.cu_seqlens_k, found.max_q, found.max_k)
     options: dict[str, Any] = {"scale": scale, "window_size": found.window}
     if "num_splits" in inspect.signature(varlen_attn).parameters:
@@ -56,9 +56,15 @@ def run(q: Tensor, k: Tensor, v: Tensor, problem: Problem, scale: float, dropout
 
 
 @lru_cache(maxsize=16)
-def _lowered(mask: Mask, num_q: int, num_kv: int, device: torch.device) -> Varlen:
-    """Made once for all layers that share a mask; the last 16 are kept. Unsupported where the kernel cannot say it."""
-    found = varlen(mask, (num_q, num_kv))
-    return replace(
-        found, cu_seqlens_q=found.cu_seqlens_q.to(device), cu_seqlens_k=found.cu_seqlens_k.to(device)
-    )
+def _moved(mask: Mask, num_q: int, num_kv: int, device: torch.device) -> Varlen:
+    """On the device, for all layers that share a mask; the last 16 are kept."""
+    found = _lowered(mask, num_q, num_kv)
+    with torch.inference_mode(False):  # what inference makes could not be used in training
+        q, kv = (lengths.to(device, copy=True) for lengths in (found.cu_seqlens_q, found.cu_seqlens_k))
+    return replace(found, cu_seqlens_q=q, cu_seqlens_k=kv)
+
+
+@lru_cache(maxsize=16)
+def _lowered(mask: Mask, num_q: int, num_kv: int) -> Varlen:
+    """On the host; Unsupported where the kernel cannot say it."""
+    return varlen(mask, (num_q, num_kv))
