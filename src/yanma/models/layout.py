@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..keyed import derived, document_keys
-from ..masks import Mask
+from ..masks import Mask, window
 
 # T tokens in the pack, N documents
 
@@ -32,20 +32,38 @@ class Layout:
     device: torch.device
 
     @cached_property
-    def _masks(self) -> dict[Mask | None, Mask]:
-        return {None: self.mask}
+    def _masks(self) -> dict[tuple[Mask | None, int | None], Mask]:
+        return {(None, None): self.mask}
 
-    def mask_with(self, added: Mask | None) -> Mask:
-        """What both the model's own mask and a layer's added one allow; layers with equal masks share one."""
-        if added not in self._masks:
-            self._masks[added] = (self.mask & added).bind(self.lengths)  # type: ignore[operator]
-        return self._masks[added]
+    def mask_with(self, added: Mask | None, sliding_window: int | None = None) -> Mask:
+        """What the model's own mask, a layer's window and its added mask all allow; equal ones are shared.
+
+        `sliding_window` as transformers counts: the token itself and those before it, or on either side, are so many.
+        """
+        key = added, sliding_window
+        if key not in self._masks:
+            mask = self.mask
+            if sliding_window is not None:
+                mask = mask & window(sliding_window - 1, 0 if self.causal else sliding_window - 1)
+            self._masks[key] = mask if added is None else (mask & added).bind(self.lengths)
+        return self._masks[key]
 
     @cached_property
     def first_tokens(self) -> Tensor:
         """(N,) int64: the index of each document's first token."""
         lengths = torch.tensor(self.lengths)
         return (lengths.cumsum(0) - lengths).to(self.device)
+
+    @cached_property
+    def documents(self) -> Tensor:
+        """(T,) int64: the number of each token's document."""
+        lengths = torch.tensor(self.lengths, device=self.device)
+        return torch.arange(len(lengths), device=self.device).repeat_interleave(lengths)
+
+    @cached_property
+    def places(self) -> Tensor:
+        """(T,) int64: each token's place in its document, from 0."""
+        return torch.arange(len(self.documents), device=self.device) - self.first_tokens[self.documents]
 
     @cached_property
     def document_keys(self) -> Tensor:
@@ -55,10 +73,7 @@ class Layout:
     @cached_property
     def token_keys(self) -> Tensor:
         """(T,) int64: what dropout knows a token by, from its document and its place in it."""
-        lengths = torch.tensor(self.lengths, device=self.device)
-        keys = derived(self.document_keys, 0).repeat_interleave(lengths)
-        places = torch.arange(len(keys), device=self.device) - self.first_tokens.repeat_interleave(lengths)
-        return derived(keys + places, 1)
+        return derived(derived(self.document_keys, 0)[self.documents] + self.places, 1)
 
     def row_keys(self, shape: torch.Size) -> Tensor | None:
         """Keys of the rows of an activation: (1, T, ...) or first tokens (1, N, ...) by token, (N, ...) by document.
