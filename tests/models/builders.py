@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,12 +13,49 @@ from torch import Tensor, nn
 
 from yanma.models.families import FAMILIES, Family, Head
 
-CONFIGS = {
-    "bert": transformers.BertConfig,
-    "roberta": transformers.RobertaConfig,
-    "xlm-roberta": transformers.XLMRobertaConfig,
-    "distilbert": transformers.DistilBertConfig,
-    "electra": transformers.ElectraConfig,
+_BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+_BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+
+
+@dataclass(frozen=True)
+class Small:
+    """How a family's config is made small, and its names for what the configs of others call otherwise."""
+
+    config: type
+    sizes: dict[str, Any] = field(default_factory=lambda: _BERT)
+    dropouts: tuple[str, ...] = _BERT_DROPOUTS
+    """All of its dropouts; those of attention have `attention` in their names."""
+    activation: str = "hidden_act"
+    pad_token_id: int = 0
+
+
+SMALL = {
+    "bert": Small(transformers.BertConfig),
+    "roberta": Small(transformers.RobertaConfig, pad_token_id=1),
+    "xlm-roberta": Small(transformers.XLMRobertaConfig, pad_token_id=1),
+    "camembert": Small(transformers.CamembertConfig, pad_token_id=1),
+    "distilbert": Small(
+        transformers.DistilBertConfig,
+        {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+        ("dropout", "attention_dropout", "seq_classif_dropout", "qa_dropout"),
+        activation="activation",
+    ),
+    "electra": Small(
+        transformers.ElectraConfig,
+        _BERT | {"embedding_size": 16},
+        (*_BERT_DROPOUTS, "summary_first_dropout", "summary_last_dropout"),
+    ),
+    "albert": Small(
+        transformers.AlbertConfig,
+        _BERT | {"embedding_size": 16},
+        ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
+    ),
+    "modernbert": Small(
+        transformers.ModernBertConfig,
+        _BERT | {"local_attention": 8, "global_attn_every_n_layers": 2},
+        ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
+        activation="hidden_activation",
+    ),
 }
 VOCABULARY, SLOTS = 100, 20
 LENGTHS = (17, 3, 9, 9, 1, 12)
@@ -34,26 +71,19 @@ def every_head() -> Iterator[tuple[Family, str]]:
 def build(family: Family, name: str, **settings: Any) -> nn.Module:
     """A model of two layers, its dropout off, in eval mode; the same weights each time."""
     head = family.heads[name]
+    small = SMALL[family.model_type]
     common: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "max_position_embeddings": 80,
-        "num_labels": 2 if head.loss == "span" else 3,
-        "pad_token_id": 1 if "roberta" in family.model_type else 0,
+        "num_labels": 2 if head.loss == "span" or name == "AlbertForPreTraining" else 3,
+        "pad_token_id": small.pad_token_id,
     }
-    if family.model_type == "distilbert":
-        sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
-        off = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0, "qa_dropout": 0.0}
-    else:
-        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-        off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    if family.model_type == "electra":
-        off |= {"embedding_size": 16, "summary_last_dropout": 0.0}
+    off = dict.fromkeys(small.dropouts, 0.0)
     if head.loss == "next_token":
         common |= {"is_decoder": True, "loss_type": "ForCausalLM"}
     torch.manual_seed(0)
-    model: nn.Module = getattr(transformers, name)(
-        CONFIGS[family.model_type](**(common | sizes | off | settings))
-    )
+    config = small.config(**(common | small.sizes | off | settings))
+    model: nn.Module = getattr(transformers, name)(config)
     return model.eval()
 
 
@@ -78,7 +108,7 @@ def rectangle(family: Family, name: str, lengths: tuple[int, ...] = LENGTHS, slo
     draw = torch.Generator().manual_seed(1)
     valid = torch.arange(slots) < torch.tensor(lengths)[:, None]
     ids = torch.randint(5, VOCABULARY, valid.shape, generator=draw)
-    ids = ids.where(valid, torch.tensor(1 if "roberta" in family.model_type else 0))
+    ids = ids.where(valid, torch.tensor(SMALL[family.model_type].pad_token_id))
     kwargs = {"input_ids": ids, "attention_mask": valid.long()} | labels(head, valid, draw)
     if head.loss == "choice":
         shape = (len(lengths) // 2, 2, slots)

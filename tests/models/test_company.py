@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import yanma
-from models.builders import FAMILIES, build, every_head, gradient, rectangle
+from models.builders import FAMILIES, SMALL, build, every_head, gradient, rectangle
 from models.test_exactness import DTYPES, HEADS, sharpened
 from yanma.attention import attention
 from yanma.models.families import Family
@@ -143,12 +143,7 @@ def test_with_dropout_a_documents_bits_depend_on_its_id_and_the_seed_alone(
 
 
 def dropouts(family: Family, attention_only: bool = False) -> dict[str, float]:
-    if family.model_type == "distilbert":
-        names = ["dropout", "attention_dropout", "seq_classif_dropout", "qa_dropout"]
-    else:
-        names = ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"]
-    if family.model_type == "electra":
-        names += ["summary_first_dropout", "summary_last_dropout"]
+    names = SMALL[family.model_type].dropouts
     return {name: 0.0 if attention_only and "attention" not in name else 0.2 for name in names}
 
 

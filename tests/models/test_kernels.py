@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 import yanma
-from models.builders import FAMILIES, build, gradient, rectangle
+from models.builders import FAMILIES, SMALL, build, gradient, rectangle
 from models.test_exactness import sharpened
 from yanma.models import kernels
 from yanma.models.kernels import Kernels, fastest
@@ -99,7 +99,7 @@ def test_every_activation_is_the_stock_models_with_and_without_gradients(
     kernel: str, family, activation: str
 ):
     name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
-    setting = {"activation" if family.model_type == "distilbert" else "hidden_act": activation}
+    setting = {SMALL[family.model_type].activation: activation}
     stock, data = sharpened(build(family, name, **setting)), rectangle(family, name)
     ours = yanma.unpad(copy.deepcopy(stock))
     expected = stock(**data.kwargs).logits[data.valid]

@@ -33,19 +33,27 @@ class Family:
     heads: Mapping[str, Head]
     attention: str
     """Class of the module that calls transformers' attention interface."""
-    intermediate: str
-    """Class of the feed-forward's first half."""
+    intermediate: str = ""
+    """Class of the feed-forward's first half, where its activation can be fused."""
     attention_output: str = ""
     """Class of what follows attention in a layer, called with (attended, residual); "" where there is no such class."""
     pools_input: tuple[str, ...] = ()
     """Classes of poolers and heads that read `[:, 0]` of their input."""
     pools_base: Mapping[str, str] = field(default_factory=dict)
-    """Model class -> attribute of its base model, where the model's own forward reads `[:, 0]`."""
+    """Model class -> attribute of its base model, where the model's own forward reads `[:, 0]` or a mean over slots."""
+    pools_within: tuple[str, ...] = ()
+    """Classes of base models whose own forward hands `[:, 0]` of their `encoder` to a linear layer, their `pooler`."""
     positions: Callable[[Tensor | None, Tensor, int], Tensor] = lambda ids, slots, pad: slots
     """(input_ids (M,) or None, each token's slot in its document (M,), padding id) -> position ids (M,)."""
     reserved_positions: Callable[[int], int] = lambda pad: 0
     """Rows of the position table that no token uses, given the padding id."""
+    position_table: bool = True
+    """Whether positions are rows of a table that ends, rather than angles."""
     token_types: bool = True
+    attention_mask: Callable[[int], Tensor] | None = None
+    """(N) -> what a stock forward must be given as attention_mask, though no token is hidden; None = nothing."""
+    repeats_layers: bool = False
+    """Whether several layers are one module."""
 
 
 def after_padding_id(input_ids: Tensor | None, slots: Tensor, pad_token_id: int) -> Tensor:
@@ -88,6 +96,20 @@ def _heads(prefix: str, **more: Head) -> dict[str, Head]:
     return {prefix + name: head for name, head in (common | more).items()}
 
 
+def _roberta(model_type: str, prefix: str) -> Family:
+    """RoBERTa under another name."""
+    return Family(
+        model_type,
+        _heads(prefix, ForCausalLM=_NEXT_TOKEN),
+        attention=prefix + "SelfAttention",
+        intermediate=prefix + "Intermediate",
+        attention_output=prefix + "SelfOutput",
+        pools_input=(prefix + "Pooler", prefix + "ClassificationHead"),
+        positions=after_padding_id,
+        reserved_positions=lambda pad: pad + 1,
+    )
+
+
 FAMILIES: Sequence[Family] = (
     Family(
         "bert",
@@ -104,26 +126,9 @@ FAMILIES: Sequence[Family] = (
         attention_output="BertSelfOutput",
         pools_input=("BertPooler",),
     ),
-    Family(
-        "roberta",
-        _heads("Roberta", ForCausalLM=_NEXT_TOKEN),
-        attention="RobertaSelfAttention",
-        intermediate="RobertaIntermediate",
-        attention_output="RobertaSelfOutput",
-        pools_input=("RobertaPooler", "RobertaClassificationHead"),
-        positions=after_padding_id,
-        reserved_positions=lambda pad: pad + 1,
-    ),
-    Family(
-        "xlm-roberta",
-        _heads("XLMRoberta", ForCausalLM=_NEXT_TOKEN),
-        attention="XLMRobertaSelfAttention",
-        intermediate="XLMRobertaIntermediate",
-        attention_output="XLMRobertaSelfOutput",
-        pools_input=("XLMRobertaPooler", "XLMRobertaClassificationHead"),
-        positions=after_padding_id,
-        reserved_positions=lambda pad: pad + 1,
-    ),
+    _roberta("roberta", "Roberta"),
+    _roberta("xlm-roberta", "XLMRoberta"),
+    _roberta("camembert", "Camembert"),
     Family(
         "distilbert",
         _heads("DistilBert"),
@@ -146,6 +151,30 @@ FAMILIES: Sequence[Family] = (
         intermediate="ElectraIntermediate",
         attention_output="ElectraSelfOutput",
         pools_input=("ElectraClassificationHead", "ElectraSequenceSummary"),
+    ),
+    Family(
+        "albert",
+        _heads(
+            "Albert",
+            ForPreTraining=Head(
+                ("prediction_logits",), ("sop_logits",), ("labels",), ("sentence_order_label",)
+            ),
+        ),
+        attention="AlbertAttention",
+        pools_within=("AlbertModel",),
+        repeats_layers=True,
+    ),
+    Family(
+        "modernbert",
+        _heads("ModernBert"),
+        attention="ModernBertAttention",
+        pools_base={
+            "ModernBertForSequenceClassification": "model",
+            "ModernBertForMultipleChoice": "model",
+        },
+        position_table=False,
+        token_types=False,
+        attention_mask=lambda num_documents: torch.ones(num_documents, 1, dtype=torch.long),
     ),
 )
 """The whole of what `unpad` supports."""

@@ -94,6 +94,8 @@ def prepare(
         flat |= {name: flat[name][None] for name in ("input_ids", "inputs_embeds") if name in flat}
     if layout.causal:
         flat["use_cache"] = False
+    if family.attention_mask is not None:
+        flat["attention_mask"] = family.attention_mask(len(lengths)).to(index.device)
     ours = {} if head.loss == "stock" else labels
     return Call(layout, flat | kwargs, ours, index, order_tensor, order == sorted(order), rows)
 
@@ -226,7 +228,8 @@ def _flat_arguments(model: nn.Module, family: Family, rows: Rows, index: Tensor)
     config: Any = model.config
     flat = {name: tensor[index][None] for name, tensor in rows.tokens.items()}
     if "position_ids" not in flat:
-        _check_length(family, config, rows, index)
+        if family.position_table:
+            _check_length(family, config, rows, index)
         positions = family.positions(rows.tokens.get("input_ids"), rows.slots, config.pad_token_id)
         flat["position_ids"] = positions[index][None]
     if family.token_types and "token_type_ids" not in flat:

@@ -53,8 +53,10 @@ def attend(
             )
         return _stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    keys = derived(attention_mask.document_keys, module._yanma_site) if dropout else None  # type: ignore[arg-type]
-    out = attention(q, k, v, attention_mask.mask_with(added), scale=scaling, dropout=dropout, seed=keys)
+    mask = attention_mask.mask_with(added, kwargs.get("sliding_window"))
+    site = attention_mask.visit(module._yanma_site) if dropout else 0  # type: ignore[arg-type]
+    keys = derived(attention_mask.document_keys, site) if dropout else None
+    out = attention(q, k, v, mask, scale=scaling, dropout=dropout, seed=keys)
     return out[None], None
 
 

@@ -43,6 +43,8 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     """
     family, head = recognise(model)
     attentions = [module for module in model.modules() if type(module).__name__ == family.attention]
+    if family.repeats_layers and not (mask is None or isinstance(mask, Mask)):
+        raise Unsupported(f"{family.model_type} repeats its layers, so a mask is for all of them; give one")
     masks = layer_masks(mask, len(attentions))
     if is_unpadded(model):
         if masks != masks_of(model):
@@ -61,7 +63,12 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
         _mix(module, modules.FirstTokenOnly)
     for model_class, attribute in family.pools_base.items():
         if type(model).__name__ == model_class:
-            _mix(getattr(model, attribute), modules.FirstTokenOutput)
+            is_mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
+            _mix(getattr(model, attribute), modules.MeanOutput if is_mean else modules.FirstTokenOutput)
+    for module in model.modules():
+        if type(module).__name__ in family.pools_within and module.pooler is not None:
+            _mix(module.encoder, modules.HandsFirstTokens)
+            module.pooler.__class__ = modules.Pooler
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
@@ -127,6 +134,8 @@ def check(model: nn.Module, family: Family) -> None:
             f"chunk_size_feed_forward is {config.chunk_size_feed_forward}: chunks would cut across documents; "
             f"set it to 0"
         )
+    if getattr(config, "sparse_prediction", False) and type(model).__name__.endswith("ForMaskedLM"):
+        raise Unsupported("sparse_prediction gives logits of labelled tokens only, which unpad does not do; unset it")
     if getattr(config, "add_cross_attention", False):
         raise Unsupported(
             f"{type(model).__name__} has cross-attention (add_cross_attention), which unpad does not do"
