@@ -77,7 +77,7 @@ def build(family: Family, name: str, **settings: Any) -> nn.Module:
         "max_position_embeddings": 80,
         "num_labels": 2 if head.loss == "span" or name == "AlbertForPreTraining" else 3,
         "pad_token_id": small.pad_token_id,
-    }
+    } | dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 2)
     off = dict.fromkeys(small.dropouts, 0.0)
     if head.loss == "next_token":
         common |= {"is_decoder": True, "loss_type": "ForCausalLM"}

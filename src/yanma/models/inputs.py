@@ -81,6 +81,8 @@ def prepare(
         )
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     index = _index(rows, lengths, order)
+    if rows.valid is not None and _has_windows(model):
+        _check_holes(rows.slots[rows.valid], lengths)
     layout = _layout(model, head, lengths, order, rows, seed, bool(kwargs.get("output_hidden_states")))
     flat = _flat_arguments(model, family, rows, index)
     labels = {name: kwargs.pop(name) for name in head.document_labels if kwargs.get(name) is not None}
@@ -163,6 +165,21 @@ def _check_hidden_slots(
         row = int(first_hidden[slots == 0].nonzero()[0])
         raise ValueError(
             f"row {row} begins with padding, but this model pools the first slot; pad on the right"
+        )
+
+
+def _has_windows(model: nn.Module) -> bool:
+    return any(getattr(module, "sliding_window", None) is not None for module in model.modules())
+
+
+def _check_holes(slots: Tensor, lengths: Sequence[int]) -> None:
+    """Refuse hidden slots between tokens, `slots` (T,) of which are given: a stock model's windows count them too."""
+    firsts, lasts = (torch.stack([part[end] for part in slots.split(list(lengths))]) for end in (0, -1))
+    torn = lasts - firsts + 1 != torch.tensor(lengths, device=slots.device)
+    if bool(torn.any()):
+        raise Unsupported(
+            f"row {int(torn.nonzero()[0])} has hidden slots between its tokens, which the windows of this model's "
+            f"layers would count; leave them out of the input"
         )
 
 

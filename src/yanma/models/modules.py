@@ -120,6 +120,14 @@ def pools_first_tokens(model: nn.Module) -> bool:
     return any(isinstance(module, kinds) for module in model.modules())
 
 
+class ContiguousInput(nn.Module):
+    """GELU, which torch computes by another formula for tensors whose rows lie apart, as halves of others do."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        out: Tensor = super().forward(input.contiguous())
+        return out
+
+
 class FusedIntermediate(nn.Module):
     """BERT's `*Intermediate`: linear, then activation, in one kernel where no gradient is asked for."""
 

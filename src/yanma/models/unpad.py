@@ -160,6 +160,8 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
         module._yanma_site = site  # type: ignore[assignment]
     elif name in family.pools_input:
         _mix(module, modules.FirstTokenInput)
+    elif name == "GELUActivation":
+        _mix(module, modules.ContiguousInput)
     elif name == family.intermediate:
         _mix(module, modules.FusedFeedForward if hasattr(module, "lin1") else modules.FusedIntermediate)
 
