@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ class Head:
     """`stock`, or the rule of losses.py that takes the place of a stock loss which would mix documents."""
     scores_padding: bool = True
     """Whether the stock loss also scores hidden slots, unless their label is -100."""
+    pools_last: bool = False
+    """Whether documents are judged by their last token, as last_token.py does in the stock forward's place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,8 @@ class Family:
     """Class of the module that calls transformers' attention interface."""
     intermediate: str = ""
     """Class of the feed-forward's first half, where its activation can be fused."""
+    drops_in_forward: str = ""
+    """Class of a layer that calls `nn.functional.dropout` by itself."""
     attention_output: str = ""
     """Class of what follows attention in a layer, called with (attended, residual); "" where there is no such class."""
     pools_input: tuple[str, ...] = ()
@@ -47,13 +52,21 @@ class Family:
     """(input_ids (M,) or None, each token's slot in its document (M,), padding id) -> position ids (M,)."""
     reserved_positions: Callable[[int], int] = lambda pad: 0
     """Rows of the position table that no token uses, given the padding id."""
+    counts_tokens: bool = False
+    """Whether positions count tokens alone, hidden slots between or before them left out; then `positions` is idle."""
     position_table: bool = True
     """Whether positions are rows of a table that ends, rather than angles."""
     token_types: bool = True
+    default_token_type: int | None = 0
+    """The type of tokens for which none is given; None = nothing is added for them."""
     attention_mask: Callable[[int], Tensor] | None = None
     """(N) -> what a stock forward must be given as attention_mask, though no token is hidden; None = nothing."""
     repeats_layers: bool = False
     """Whether several layers are one module."""
+    is_causal: Callable[[Any], bool] = lambda config: bool(getattr(config, "is_decoder", False))
+    """Whether a model of this config lets no token read what comes after it."""
+    caches: bool = False
+    """Whether its models keep keys and values unless told not to."""
 
 
 def after_padding_id(input_ids: Tensor | None, slots: Tensor, pad_token_id: int) -> Tensor:
@@ -108,6 +121,32 @@ def _roberta(model_type: str, prefix: str) -> Family:
         positions=after_padding_id,
         reserved_positions=lambda pad: pad + 1,
     )
+_LAST_TOKEN = Head(document_outputs=("logits",), document_labels=("labels",), pools_last=True)
+
+
+def _decoder(model_type: str, prefix: str, heads: Mapping[str, Head], **more: Any) -> Family:
+    """A family in which no token reads what comes after it."""
+    defaults: dict[str, Any] = {
+        "attention": prefix + "Attention",
+        "position_table": False,
+        "token_types": False,
+        "is_causal": lambda config: True,
+        "caches": True,
+    }
+    return Family(model_type, {prefix + name: head for name, head in heads.items()}, **(defaults | more))
+
+
+_DECODER_HEADS = {
+    "Model": _BASE,
+    "ForCausalLM": _NEXT_TOKEN,
+    "ForSequenceClassification": _LAST_TOKEN,
+    "ForTokenClassification": _TOKENS,
+    "ForQuestionAnswering": _SPANS,
+}
+
+
+def _without(heads: Mapping[str, Head], name: str) -> dict[str, Head]:
+    return {other: head for other, head in heads.items() if other != name}
 
 
 FAMILIES: Sequence[Family] = (
@@ -175,6 +214,35 @@ FAMILIES: Sequence[Family] = (
         position_table=False,
         token_types=False,
         attention_mask=lambda num_documents: torch.ones(num_documents, 1, dtype=torch.long),
+    ),
+    _decoder(
+        "gpt2",
+        "GPT2",
+        _without(_DECODER_HEADS, "ForCausalLM") | {"LMHeadModel": _NEXT_TOKEN},
+        position_table=True,
+        token_types=True,
+        default_token_type=None,
+    ),
+    _decoder("llama", "Llama", _DECODER_HEADS),
+    _decoder("mistral", "Mistral", _DECODER_HEADS),
+    _decoder("qwen2", "Qwen2", _DECODER_HEADS),
+    _decoder("qwen3", "Qwen3", _DECODER_HEADS),
+    _decoder(
+        "opt",
+        "OPT",
+        _without(_DECODER_HEADS, "ForTokenClassification"),
+        drops_in_forward="OPTDecoderLayer",
+        counts_tokens=True,
+        position_table=True,
+    ),
+    _decoder("gpt_neox", "GPTNeoX", _DECODER_HEADS),
+    _decoder("gemma", "Gemma", _without(_DECODER_HEADS, "ForQuestionAnswering")),
+    _decoder("gemma2", "Gemma2", _without(_DECODER_HEADS, "ForQuestionAnswering")),
+    _decoder(
+        "gemma3_text",
+        "Gemma3",
+        {"TextModel": _BASE, "ForCausalLM": _NEXT_TOKEN, "TextForSequenceClassification": _LAST_TOKEN},
+        is_causal=lambda config: not config.use_bidirectional_attention,
     ),
 )
 """The whole of what `unpad` supports."""

@@ -83,8 +83,9 @@ def prepare(
     index = _index(rows, lengths, order)
     if rows.valid is not None and _has_windows(model):
         _check_holes(rows.slots[rows.valid], lengths)
-    layout = _layout(model, head, lengths, order, rows, seed, bool(kwargs.get("output_hidden_states")))
-    flat = _flat_arguments(model, family, rows, index)
+    wants_states = bool(kwargs.get("output_hidden_states"))
+    layout = _layout(model, family, head, lengths, order, rows, seed, wants_states)
+    flat = _flat_arguments(model, family, rows, index, layout)
     labels = {name: kwargs.pop(name) for name in head.document_labels if kwargs.get(name) is not None}
     _check_labels(head, labels, len(lengths))
     order_tensor = torch.tensor(order, device=index.device)
@@ -94,7 +95,7 @@ def prepare(
         flat["labels"] = next_token_labels(flat["labels"], layout.first_tokens)
     elif head.loss == "choice":  # the stock forward reads the number of choices off the second size
         flat |= {name: flat[name][None] for name in ("input_ids", "inputs_embeds") if name in flat}
-    if layout.causal:
+    if layout.causal or family.caches:
         flat["use_cache"] = False
     if family.attention_mask is not None:
         flat["attention_mask"] = family.attention_mask(len(lengths)).to(index.device)
@@ -218,6 +219,7 @@ def _index(rows: Rows, lengths: Sequence[int], order: Sequence[int]) -> Tensor:
 
 def _layout(
     model: nn.Module,
+    family: Family,
     head: Head,
     lengths: Sequence[int],
     order: Sequence[int],
@@ -230,7 +232,7 @@ def _layout(
         head.token_outputs or wants_hidden_states or getattr(config, "output_hidden_states", False)
     )
     in_order = tuple(lengths[i] for i in order)
-    is_causal = bool(getattr(config, "is_decoder", False))
+    is_causal = family.is_causal(config)
     ids = rows.ids or range(len(order))
     if seed is None:
         seed = int(torch.randint(2**62, ())) if model.training else 0
@@ -240,23 +242,28 @@ def _layout(
     )
 
 
-def _flat_arguments(model: nn.Module, family: Family, rows: Rows, index: Tensor) -> dict[str, Any]:
+def _flat_arguments(
+    model: nn.Module, family: Family, rows: Rows, index: Tensor, layout: Layout
+) -> dict[str, Any]:
     """Tensors (1, T, ...). Position ids are computed before padding is left out, as a stock model would."""
     config: Any = model.config
     flat = {name: tensor[index][None] for name, tensor in rows.tokens.items()}
     if "position_ids" not in flat:
+        places = layout.places if family.counts_tokens else rows.slots[index]
         if family.position_table:
-            _check_length(family, config, rows, index)
-        positions = family.positions(rows.tokens.get("input_ids"), rows.slots, config.pad_token_id)
-        flat["position_ids"] = positions[index][None]
-    if family.token_types and "token_type_ids" not in flat:
-        flat["token_type_ids"] = torch.zeros_like(flat["position_ids"])
+            _check_length(family, config, rows, places)
+        if not family.counts_tokens:
+            ids = rows.tokens.get("input_ids")
+            places = family.positions(ids, rows.slots, config.pad_token_id)[index]
+        flat["position_ids"] = places[None]
+    if family.token_types and family.default_token_type is not None and "token_type_ids" not in flat:
+        flat["token_type_ids"] = torch.full_like(flat["position_ids"], family.default_token_type)
     return flat
 
 
-def _check_length(family: Family, config: Any, rows: Rows, index: Tensor) -> None:
+def _check_length(family: Family, config: Any, rows: Rows, places: Tensor) -> None:
     limit = config.max_position_embeddings - family.reserved_positions(config.pad_token_id)
     if max(rows.widths) > limit:
-        longest = int(rows.slots[index].max()) + 1
+        longest = int(places.max()) + 1
         if longest > limit:
             raise ValueError(f"a document has {longest} tokens; this model has {limit} positions")

@@ -64,6 +64,17 @@ class Layout:
         return (lengths.cumsum(0) - lengths).to(self.device)
 
     @cached_property
+    def documents(self) -> Tensor:
+        """(T,) int64: the number of each token's document."""
+        lengths = torch.tensor(self.lengths, device=self.device)
+        return torch.arange(len(lengths), device=self.device).repeat_interleave(lengths)
+
+    @cached_property
+    def places(self) -> Tensor:
+        """(T,) int64: each token's place in its document, from 0."""
+        return torch.arange(len(self.documents), device=self.device) - self.first_tokens[self.documents]
+
+    @cached_property
     def document_keys(self) -> Tensor:
         """(N,) int64: what dropout knows a document by."""
         return document_keys(self.seed, self.ids).to(self.device)
@@ -71,10 +82,7 @@ class Layout:
     @cached_property
     def token_keys(self) -> Tensor:
         """(T,) int64: what dropout knows a token by, from its document and its place in it."""
-        lengths = torch.tensor(self.lengths, device=self.device)
-        keys = derived(self.document_keys, 0).repeat_interleave(lengths)
-        places = torch.arange(len(keys), device=self.device) - self.first_tokens.repeat_interleave(lengths)
-        return derived(keys + places, 1)
+        return derived(derived(self.document_keys, 0)[self.documents] + self.places, 1)
 
     def row_keys(self, shape: torch.Size) -> Tensor | None:
         """Keys of the rows of an activation: (1, T, ...) or first tokens (1, N, ...) by token, (N, ...) by document.
@@ -96,9 +104,8 @@ class Layout:
     def mean(self, hidden_states: Tensor) -> Tensor:
         """(1, T, C) as (1, N, C): the mean of each document's tokens, added up in their order, in float32 at least."""
         lengths = torch.tensor(self.lengths, device=self.device)
-        documents = torch.arange(len(lengths), device=self.device).repeat_interleave(lengths)
         tokens = hidden_states[0].to(torch.promote_types(hidden_states.dtype, torch.float32))
-        sums = tokens.new_zeros(len(lengths), tokens.shape[1]).index_add(0, documents, tokens)
+        sums = tokens.new_zeros(len(lengths), tokens.shape[1]).index_add(0, self.documents, tokens)
         return (sums / lengths[:, None]).to(hidden_states.dtype)[None]
 
 

@@ -12,9 +12,10 @@ from torch import nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
-from . import interface, modules
+from . import activations, interface, modules
 from .families import FAMILIES, Family, Head
 from .inputs import prepare
+from .last_token import classify
 from .layer_masks import LayerMasks, layer_masks
 from .layout import run_with
 from .linear import Linear
@@ -140,11 +141,35 @@ def check(model: nn.Module, family: Family) -> None:
         raise Unsupported(
             f"{type(model).__name__} has cross-attention (add_cross_attention), which unpad does not do"
         )
+    if getattr(config, "use_bidirectional_attention", None) and family.is_causal(config):
+        raise Unsupported(
+            f"use_bidirectional_attention is {config.use_bidirectional_attention}: the stock {family.model_type} then "
+            f"looks ahead or not as its padding happens to be; set it to None"
+        )
+    if getattr(config, "layerdrop", 0):
+        raise Unsupported(
+            f"layerdrop is {config.layerdrop}: layers would be left out for all documents at once; set it to 0"
+        )
     for module in model.modules():
-        kind = getattr(module, "summary_type", "first")
-        if type(module).__name__ in family.pools_input and kind != "first":
+        _check_module(module, family, config)
+
+
+def _check_module(module: nn.Module, family: Family, config: Any) -> None:
+    """Refuse what the settings of one module ask for."""
+    name = type(module).__name__
+    kind = getattr(module, "summary_type", "first")
+    if name in family.pools_input and kind != "first":
+        raise Unsupported(f"{name} pools by summary_type={kind!r}; unpad supports 'first'")
+    if getattr(module, "attn_logit_softcapping", None) is not None and config.attention_dropout:
+        raise Unsupported(
+            f"attention_dropout is {config.attention_dropout}, and attn_logit_softcapping "
+            f"{config.attn_logit_softcapping}: unpad does not do both; set one of them to 0 or None"
+        )
+    rotations = getattr(module, "rope_type", "default")
+    for rotation in rotations.values() if isinstance(rotations, dict) else [rotations]:
+        if rotation == "longrope" or "dynamic" in rotation:
             raise Unsupported(
-                f"{type(module).__name__} pools by summary_type={kind!r}; unpad supports 'first'"
+                f"rope_type is {rotation!r}: each document's angles would depend on the longest in its company"
             )
 
 
@@ -158,12 +183,25 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
         module._yanma_site = site  # type: ignore[assignment]
     elif name == family.attention:
         module._yanma_site = site  # type: ignore[assignment]
+    elif name == family.drops_in_forward:
+        _mix(module, modules.DropsInForward)
+        module._yanma_site = site  # type: ignore[assignment]
+    elif name in _BY_CLASS:
+        _mix(module, _BY_CLASS[name])
     elif name in family.pools_input:
         _mix(module, modules.FirstTokenInput)
-    elif name == "GELUActivation":
-        _mix(module, modules.ContiguousInput)
     elif name == family.intermediate:
         _mix(module, modules.FusedFeedForward if hasattr(module, "lin1") else modules.FusedIntermediate)
+
+
+_BY_CLASS = {
+    "Conv1D": modules.TransposedLinear,
+    "SiLU": activations.SteadySilu,
+    "SiLUActivation": activations.SteadySilu,
+    "GELUActivation": activations.SteadyGelu,
+    "GELUTanh": activations.SteadyGeluTanh,
+}
+"""Modules that stand in models of several families."""
 
 
 def _mix(module: nn.Module, mixin: Any) -> None:
@@ -209,6 +247,7 @@ def _new_unpadded(stock: Any, model_type: str) -> Any:
 
 
 def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[..., Any]:
+    run = classify if head.pools_last else stock
     signature = inspect.signature(stock)
     parameters = list(signature.parameters)[1:]
 
@@ -224,14 +263,24 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
             kwargs |= dict(zip(parameters, args, strict=False))
         kwargs = {name: value for name, value in kwargs.items() if value is not None}  # None = not given
         _check_still_ours(self)
+        if batch is None and _is_generation(self, kwargs):
+            return stock(self, **kwargs)
         wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
         call = prepare(self, family, head, batch, kwargs)
         with run_with(call.layout):
-            output = stock(self, return_dict=True, **call.kwargs)
+            output = run(self, return_dict=True, **call.kwargs)
         output = arrange(output, head, call)
         return output.to_tuple() if wants_tuple else output
 
     return forward
+
+
+def _is_generation(model: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a call is such as `generate` makes, with keys and values of earlier steps, which lie padded."""
+    wishes = (kwargs.get(name) for name in ("past_key_values", "use_cache"))
+    keeps = kwargs.get("logits_to_keep", 0)
+    is_kept = bool(keeps) if isinstance(keeps, int) else True
+    return bool(model.can_generate()) and (is_kept or any(wish not in (None, False) for wish in wishes))
 
 
 def _check_still_ours(model: nn.Module) -> None:
