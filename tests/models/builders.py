@@ -56,6 +56,14 @@ SMALL = {
         ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
         activation="hidden_activation",
     ),
+    "mpnet": Small(transformers.MPNetConfig, dropouts=_BERT_DROPOUTS[:2], pad_token_id=1),
+    "deberta-v2": Small(
+        transformers.DebertaV2Config,
+        _BERT
+        | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 8}
+        | {"type_vocab_size": 2, "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3},
+        ("hidden_dropout_prob", "attention_probs_dropout_prob", "pooler_dropout", "cls_dropout"),
+    ),
 }
 VOCABULARY, SLOTS = 100, 20
 LENGTHS = (17, 3, 9, 9, 1, 12)

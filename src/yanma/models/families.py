@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import relative
+
 # N documents, M tokens of documents that lie end to end
 
 
@@ -61,6 +63,12 @@ class Family:
     """The type of tokens for which none is given; None = nothing is added for them."""
     attention_mask: Callable[[int], Tensor] | None = None
     """(N) -> what a stock forward must be given as attention_mask, though no token is hidden; None = nothing."""
+    by_interface: bool = True
+    """Whether attention is called through transformers' interface; else `mixins` have one for it."""
+    mixins: Mapping[str, Any] = field(default_factory=dict)
+    """Class of a module -> what is put before that class, where a module of this family alone must know of the pack."""
+    counts_distances: bool = False
+    """Whether tokens' distances go into scores as slots between them, whatever their position ids."""
     repeats_layers: bool = False
     """Whether several layers are one module."""
     is_causal: Callable[[Any], bool] = lambda config: bool(getattr(config, "is_decoder", False))
@@ -214,6 +222,39 @@ FAMILIES: Sequence[Family] = (
         position_table=False,
         token_types=False,
         attention_mask=lambda num_documents: torch.ones(num_documents, 1, dtype=torch.long),
+    ),
+    Family(
+        "mpnet",
+        _heads("MPNet"),
+        attention="MPNetSelfAttention",
+        intermediate="MPNetIntermediate",
+        pools_input=("MPNetPooler", "MPNetClassificationHead"),
+        positions=lambda ids, slots, pad: after_padding_id(ids, slots, 1),
+        reserved_positions=lambda pad: 2,
+        token_types=False,
+        attention_mask=lambda num_documents: torch.zeros(1, 1, 1, 1),
+        by_interface=False,
+        mixins={
+            "MPNetEncoder": relative.DistanceBias,
+            "MPNetSelfAttention": relative.DistanceBiasedAttention,
+        },
+        counts_distances=True,
+    ),
+    Family(
+        "deberta-v2",
+        _heads("DebertaV2"),
+        attention="DisentangledSelfAttention",
+        intermediate="DebertaV2Intermediate",
+        attention_output="DebertaV2SelfOutput",
+        pools_input=("ContextPooler",),
+        by_interface=False,
+        mixins={
+            "DebertaV2Encoder": relative.DisentangledEncoder,
+            "DisentangledSelfAttention": relative.DisentangledAttention,
+            "DebertaV2LMPredictionHead": relative.TiedPrediction,
+            "Conv1d": relative.DocumentConvolution,
+        },
+        counts_distances=True,
     ),
     _decoder(
         "gpt2",

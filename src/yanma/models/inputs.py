@@ -81,7 +81,7 @@ def prepare(
         )
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     index = _index(rows, lengths, order)
-    if rows.valid is not None and _has_windows(model):
+    if rows.valid is not None and (family.counts_distances or _has_windows(model)):
         _check_holes(rows.slots[rows.valid], lengths)
     wants_states = bool(kwargs.get("output_hidden_states"))
     layout = _layout(model, family, head, lengths, order, rows, seed, wants_states)
@@ -174,13 +174,13 @@ def _has_windows(model: nn.Module) -> bool:
 
 
 def _check_holes(slots: Tensor, lengths: Sequence[int]) -> None:
-    """Refuse hidden slots between tokens, `slots` (T,) of which are given: a stock model's windows count them too."""
+    """Refuse hidden slots between tokens, `slots` (T,) of which are given: a stock model counts them in distances."""
     firsts, lasts = (torch.stack([part[end] for part in slots.split(list(lengths))]) for end in (0, -1))
     torn = lasts - firsts + 1 != torch.tensor(lengths, device=slots.device)
     if bool(torn.any()):
         raise Unsupported(
-            f"row {int(torn.nonzero()[0])} has hidden slots between its tokens, which the windows of this model's "
-            f"layers would count; leave them out of the input"
+            f"row {int(torn.nonzero()[0])} has hidden slots between its tokens, which a stock model of this kind "
+            f"counts in distances of tokens; leave them out of the input"
         )
 
 
@@ -250,7 +250,7 @@ def _flat_arguments(
     flat = {name: tensor[index][None] for name, tensor in rows.tokens.items()}
     if "position_ids" not in flat:
         places = layout.places if family.counts_tokens else rows.slots[index]
-        if family.position_table:
+        if family.position_table and getattr(config, "position_biased_input", True):
             _check_length(family, config, rows, places)
         if not family.counts_tokens:
             ids = rows.tokens.get("input_ids")

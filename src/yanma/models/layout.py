@@ -87,8 +87,10 @@ class Layout:
     def row_keys(self, shape: torch.Size) -> Tensor | None:
         """Keys of the rows of an activation: (1, T, ...) or first tokens (1, N, ...) by token, (N, ...) by document.
 
-        None for anything else.
+        Those of a table that all documents share, (1, 1, R, ...), are known by their number. None for anything else.
         """
+        if len(shape) == 4 and shape[:2] == (1, 1):
+            return document_keys(self.seed, range(shape[2])).to(self.device)[None, None]
         if len(shape) == 3 and shape[:2] == (1, len(self.token_keys)):
             return self.token_keys[None]
         if len(shape) == 3 and shape[:2] == (1, len(self.lengths)):

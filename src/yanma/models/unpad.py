@@ -46,6 +46,8 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     attentions = [module for module in model.modules() if type(module).__name__ == family.attention]
     if family.repeats_layers and not (mask is None or isinstance(mask, Mask)):
         raise Unsupported(f"{family.model_type} repeats its layers, so a mask is for all of them; give one")
+    if not (family.by_interface or mask is None):
+        raise Unsupported(f"{family.model_type} computes attention by itself, to which unpad adds no mask")
     masks = layer_masks(mask, len(attentions))
     if is_unpadded(model):
         if masks != masks_of(model):
@@ -54,7 +56,8 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     check(model, family)
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
-    model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
+    if family.by_interface:
+        model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
     for site, module in enumerate(model.modules()):
         _swap(module, site, family)
     for module, own in zip(attentions, masks, strict=True):
@@ -181,6 +184,8 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
     elif type(module) is nn.Dropout:
         module.__class__ = modules.Dropout
         module._yanma_site = site  # type: ignore[assignment]
+    elif name in family.mixins:
+        _mix(module, family.mixins[name])
     elif name == family.attention:
         module._yanma_site = site  # type: ignore[assignment]
     elif name == family.drops_in_forward:
@@ -262,7 +267,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
             signature.bind(self, *args, **kwargs)  # TypeError for too many arguments, or for one given twice
             kwargs |= dict(zip(parameters, args, strict=False))
         kwargs = {name: value for name, value in kwargs.items() if value is not None}  # None = not given
-        _check_still_ours(self)
+        _check_still_ours(self, family)
         if batch is None and _is_generation(self, kwargs):
             return stock(self, **kwargs)
         wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
@@ -283,9 +288,9 @@ def _is_generation(model: Any, kwargs: dict[str, Any]) -> bool:
     return bool(model.can_generate()) and (is_kept or any(wish not in (None, False) for wish in wishes))
 
 
-def _check_still_ours(model: nn.Module) -> None:
+def _check_still_ours(model: nn.Module, family: Family) -> None:
     chosen = model.config._attn_implementation  # type: ignore[union-attr]
-    if chosen != interface.NAME:
+    if family.by_interface and chosen != interface.NAME:
         raise Unsupported(
             f"the model's attention was set to {chosen!r} after unpad (perhaps through a config that it shares with "
             f"another model); call yanma.restore(model), or set_attn_implementation({interface.NAME!r})"
