@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from yanma.models.families import FAMILIES, Family, Head
 
-VOCABULARY, SLOTS = 100, 20
-_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-_GROUPED = _SIZES | {"num_key_value_heads": 2}
+_BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 _BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+_GROUPED = _BERT | {"num_key_value_heads": 2}
 _LLAMA_DROPOUTS = ("attention_dropout", "classifier_dropout")
 _SOME_WINDOWS = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
 _QWEN_WINDOWS = _SOME_WINDOWS | {"use_sliding_window": True}
@@ -25,21 +24,21 @@ _QWEN_WINDOWS = _SOME_WINDOWS | {"use_sliding_window": True}
 
 @dataclass(frozen=True)
 class Small:
-    """How to build small models of a family."""
+    """How a family's config is made small, and its names for what the configs of others call otherwise."""
 
-    config: Any
-    sizes: dict[str, Any] = field(default_factory=lambda: _SIZES)
+    config: type
+    sizes: dict[str, Any] = field(default_factory=lambda: _BERT)
     dropouts: tuple[str, ...] = _BERT_DROPOUTS
-    """Settings that are probabilities of dropout."""
-    pad: int = 0
+    """All of its dropouts; those of attention have `att` in their names."""
     activation: str = "hidden_act"
-    """The setting that names the activation."""
+    pad_token_id: int = 0
 
 
 SMALL = {
     "bert": Small(transformers.BertConfig),
-    "roberta": Small(transformers.RobertaConfig, pad=1),
-    "xlm-roberta": Small(transformers.XLMRobertaConfig, pad=1),
+    "roberta": Small(transformers.RobertaConfig, pad_token_id=1),
+    "xlm-roberta": Small(transformers.XLMRobertaConfig, pad_token_id=1),
+    "camembert": Small(transformers.CamembertConfig, pad_token_id=1),
     "distilbert": Small(
         transformers.DistilBertConfig,
         {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
@@ -48,8 +47,27 @@ SMALL = {
     ),
     "electra": Small(
         transformers.ElectraConfig,
-        _SIZES | {"embedding_size": 16},
+        _BERT | {"embedding_size": 16},
         (*_BERT_DROPOUTS, "summary_first_dropout", "summary_last_dropout"),
+    ),
+    "albert": Small(
+        transformers.AlbertConfig,
+        _BERT | {"embedding_size": 16},
+        ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
+    ),
+    "modernbert": Small(
+        transformers.ModernBertConfig,
+        _BERT | {"local_attention": 8, "global_attn_every_n_layers": 2},
+        ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
+        activation="hidden_activation",
+    ),
+    "mpnet": Small(transformers.MPNetConfig, dropouts=_BERT_DROPOUTS[:2], pad_token_id=1),
+    "deberta-v2": Small(
+        transformers.DebertaV2Config,
+        _BERT
+        | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 8}
+        | {"type_vocab_size": 2, "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3},
+        ("hidden_dropout_prob", "attention_probs_dropout_prob", "pooler_dropout", "cls_dropout"),
     ),
     "gpt2": Small(
         transformers.GPT2Config,
@@ -75,11 +93,11 @@ SMALL = {
             "word_embed_proj_dim": 16,
         },
         ("dropout", "attention_dropout"),
-        pad=1,
+        pad_token_id=1,
         activation="activation_function",
     ),
     "gpt_neox": Small(
-        transformers.GPTNeoXConfig, _SIZES, ("hidden_dropout", "attention_dropout", "classifier_dropout")
+        transformers.GPTNeoXConfig, _BERT, ("hidden_dropout", "attention_dropout", "classifier_dropout")
     ),
     "gemma": Small(transformers.GemmaConfig, _GROUPED | {"head_dim": 8}, _LLAMA_DROPOUTS),
     "gemma2": Small(
@@ -95,6 +113,7 @@ SMALL = {
         activation="hidden_activation",
     ),
 }
+VOCABULARY, SLOTS = 100, 20
 LENGTHS = (17, 3, 9, 9, 1, 12)
 
 
@@ -114,20 +133,20 @@ SPAN_FAMILIES = pytest.mark.parametrize(
 
 def build(family: Family, name: str, **settings: Any) -> nn.Module:
     """A model of two layers, its dropout off, in eval mode; the same weights each time."""
-    head, small = family.heads[name], SMALL[family.model_type]
+    head = family.heads[name]
+    small = SMALL[family.model_type]
     common: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "max_position_embeddings": 80,
-        "num_labels": 2 if head.loss == "span" else 3,
-        "pad_token_id": small.pad,
-        "bos_token_id": 3,
-        "eos_token_id": 4,
-    }
+        "num_labels": 2 if head.loss == "span" or name == "AlbertForPreTraining" else 3,
+        "pad_token_id": small.pad_token_id,
+    } | dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 2)
+    off = dict.fromkeys(small.dropouts, 0.0)
     if head.loss == "next_token":
         common |= {"is_decoder": True, "loss_type": "ForCausalLM"}
-    off = dict.fromkeys(small.dropouts, 0.0)
     torch.manual_seed(0)
-    model: nn.Module = getattr(transformers, name)(small.config(**(common | small.sizes | off | settings)))
+    config = small.config(**(common | small.sizes | off | settings))
+    model: nn.Module = getattr(transformers, name)(config)
     return model.eval()
 
 
@@ -158,7 +177,7 @@ def rectangle(family: Family, name: str, lengths: tuple[int, ...] = LENGTHS, slo
     draw = torch.Generator().manual_seed(1)
     valid = torch.arange(slots) < torch.tensor(lengths)[:, None]
     ids = torch.randint(5, VOCABULARY, valid.shape, generator=draw)
-    ids = ids.where(valid, torch.tensor(SMALL[family.model_type].pad))
+    ids = ids.where(valid, torch.tensor(SMALL[family.model_type].pad_token_id))
     kwargs = {"input_ids": ids, "attention_mask": valid.long()} | labels(head, valid, draw)
     if head.loss == "choice":
         shape = (len(lengths) // 2, 2, slots)

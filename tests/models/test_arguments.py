@@ -21,6 +21,7 @@ TOKENS, CLASSES, SPANS = (
     "BertForQuestionAnswering",
 )
 CAUSAL = [(family, name) for family, name in every_head() if family.heads[name].loss == "next_token"]
+COUNT_DISTANCES = ("modernbert", "mpnet", "deberta-v2")
 PAIRS = pytest.mark.parametrize("name", [TOKENS, CLASSES])
 
 
@@ -57,6 +58,10 @@ def test_other_ways_to_give_input_are_the_stock_models(family: Family):
     plain = stock(**inputs).logits[data.valid]
     for way, changes in ways.items():
         changed = inputs | changes
+        if way == "holes in the mask" and family.model_type in COUNT_DISTANCES:
+            with pytest.raises(yanma.Unsupported, match="row 0 has hidden slots between its tokens"):
+                ours(**changed)
+            continue
         valid, expected = changed["attention_mask"].bool(), stock(**changed)
         assert_same(ours(**changed), expected, family.heads[name], valid)
         if way in ("position_ids", "token_type_ids"):

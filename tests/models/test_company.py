@@ -12,6 +12,7 @@ import yanma
 from models.builders import FAMILIES, SMALL, build, every_head, gradient, head_named, rectangle
 from models.test_exactness import DTYPES, HEADS, sharpened
 from yanma.attention import attention
+from yanma.attention.biased import attend_biased
 from yanma.models.families import Family
 from yanma.models.kernels import Kernels
 from yanma.models.linear import linear
@@ -166,14 +167,18 @@ def test_every_layer_and_token_drops_other_things(family: Family, monkeypatch: p
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.register_forward_hook(
-                lambda module, args, out: kept.extend((out != 0)[0, :, :16].unbind())
+                lambda module, args, out: kept.extend((out != 0).flatten(0, -2)[:, :16].unbind())
             )
 
-    def spy(*args, seed, **kwargs):
-        seeds.extend(seed.tolist())
-        return attention(*args, seed=seed, **kwargs)
+    def spied(attend):
+        def spy(*args, seed, **kwargs):
+            seeds.extend(seed.tolist())
+            return attend(*args, seed=seed, **kwargs)
 
-    monkeypatch.setattr("yanma.models.interface.attention", spy)
+        return spy
+
+    monkeypatch.setattr("yanma.models.interface.attention", spied(attention))
+    monkeypatch.setattr("yanma.models.relative.attend_biased", spied(attend_biased))
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.5

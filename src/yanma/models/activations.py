@@ -27,6 +27,14 @@ class SteadySilu(nn.Module):
         return _Silu.apply(input)  # type: ignore[no-any-return, no-untyped-call]
 
 
+class SteadyGelu(nn.Module):
+    """transformers' `GELUActivation`: torch has another formula for tensors whose rows lie apart, as halves do."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        out: Tensor = super().forward(input.contiguous())
+        return out
+
+
 class SteadyGeluTanh(nn.Module):
     """transformers' `GELUTanh` of a model that runs unpadded."""
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import relative
+
 # N documents, M tokens of documents that lie end to end
 
 
@@ -45,7 +47,9 @@ class Family:
     pools_input: tuple[str, ...] = ()
     """Classes of poolers and heads that read `[:, 0]` of their input."""
     pools_base: Mapping[str, str] = field(default_factory=dict)
-    """Model class -> attribute of its base model, where the model's own forward reads `[:, 0]`."""
+    """Model class -> attribute of its base model, where the model's own forward reads `[:, 0]` or a mean over slots."""
+    pools_within: tuple[str, ...] = ()
+    """Classes of base models whose own forward hands `[:, 0]` of their `encoder` to a linear layer, their `pooler`."""
     positions: Callable[[Tensor | None, Tensor, int], Tensor] = lambda ids, slots, pad: slots
     """(input_ids (M,) or None, each token's slot in its document (M,), padding id) -> position ids (M,)."""
     reserved_positions: Callable[[int], int] = lambda pad: 0
@@ -57,6 +61,16 @@ class Family:
     token_types: bool = True
     default_token_type: int | None = 0
     """The type of tokens for which none is given; None = nothing is added for them."""
+    attention_mask: Callable[[int], Tensor] | None = None
+    """(N) -> what a stock forward must be given as attention_mask, though no token is hidden; None = nothing."""
+    by_interface: bool = True
+    """Whether attention is called through transformers' interface; else `mixins` have one for it."""
+    mixins: Mapping[str, Any] = field(default_factory=dict)
+    """Class of a module -> what is put before that class, where a module of this family alone must know of the pack."""
+    counts_distances: bool = False
+    """Whether tokens' distances go into scores as slots between them, whatever their position ids."""
+    repeats_layers: bool = False
+    """Whether several layers are one module."""
     is_causal: Callable[[Any], bool] = lambda config: bool(getattr(config, "is_decoder", False))
     """Whether a model of this config lets no token read what comes after it."""
     caches: bool = False
@@ -103,6 +117,20 @@ def _heads(prefix: str, **more: Head) -> dict[str, Head]:
     return {prefix + name: head for name, head in (common | more).items()}
 
 
+def _roberta(model_type: str, prefix: str) -> Family:
+    """RoBERTa under another name."""
+    return Family(
+        model_type,
+        _heads(prefix, ForCausalLM=_NEXT_TOKEN),
+        attention=prefix + "SelfAttention",
+        intermediate=prefix + "Intermediate",
+        attention_output=prefix + "SelfOutput",
+        pools_input=(prefix + "Pooler", prefix + "ClassificationHead"),
+        positions=after_padding_id,
+        reserved_positions=lambda pad: pad + 1,
+    )
+
+
 _LAST_TOKEN = Head(document_outputs=("logits",), document_labels=("labels",), pools_last=True)
 
 
@@ -147,26 +175,9 @@ FAMILIES: Sequence[Family] = (
         attention_output="BertSelfOutput",
         pools_input=("BertPooler",),
     ),
-    Family(
-        "roberta",
-        _heads("Roberta", ForCausalLM=_NEXT_TOKEN),
-        attention="RobertaSelfAttention",
-        intermediate="RobertaIntermediate",
-        attention_output="RobertaSelfOutput",
-        pools_input=("RobertaPooler", "RobertaClassificationHead"),
-        positions=after_padding_id,
-        reserved_positions=lambda pad: pad + 1,
-    ),
-    Family(
-        "xlm-roberta",
-        _heads("XLMRoberta", ForCausalLM=_NEXT_TOKEN),
-        attention="XLMRobertaSelfAttention",
-        intermediate="XLMRobertaIntermediate",
-        attention_output="XLMRobertaSelfOutput",
-        pools_input=("XLMRobertaPooler", "XLMRobertaClassificationHead"),
-        positions=after_padding_id,
-        reserved_positions=lambda pad: pad + 1,
-    ),
+    _roberta("roberta", "Roberta"),
+    _roberta("xlm-roberta", "XLMRoberta"),
+    _roberta("camembert", "Camembert"),
     Family(
         "distilbert",
         _heads("DistilBert"),
@@ -189,6 +200,63 @@ FAMILIES: Sequence[Family] = (
         intermediate="ElectraIntermediate",
         attention_output="ElectraSelfOutput",
         pools_input=("ElectraClassificationHead", "ElectraSequenceSummary"),
+    ),
+    Family(
+        "albert",
+        _heads(
+            "Albert",
+            ForPreTraining=Head(
+                ("prediction_logits",), ("sop_logits",), ("labels",), ("sentence_order_label",)
+            ),
+        ),
+        attention="AlbertAttention",
+        pools_within=("AlbertModel",),
+        repeats_layers=True,
+    ),
+    Family(
+        "modernbert",
+        _heads("ModernBert"),
+        attention="ModernBertAttention",
+        pools_base={
+            "ModernBertForSequenceClassification": "model",
+            "ModernBertForMultipleChoice": "model",
+        },
+        position_table=False,
+        token_types=False,
+        attention_mask=lambda num_documents: torch.ones(num_documents, 1, dtype=torch.long),
+    ),
+    Family(
+        "mpnet",
+        _heads("MPNet"),
+        attention="MPNetSelfAttention",
+        intermediate="MPNetIntermediate",
+        pools_input=("MPNetPooler", "MPNetClassificationHead"),
+        positions=lambda ids, slots, pad: after_padding_id(ids, slots, 1),
+        reserved_positions=lambda pad: 2,
+        token_types=False,
+        attention_mask=lambda num_documents: torch.zeros(1, 1, 1, 1),
+        by_interface=False,
+        mixins={
+            "MPNetEncoder": relative.DistanceBias,
+            "MPNetSelfAttention": relative.DistanceBiasedAttention,
+        },
+        counts_distances=True,
+    ),
+    Family(
+        "deberta-v2",
+        _heads("DebertaV2"),
+        attention="DisentangledSelfAttention",
+        intermediate="DebertaV2Intermediate",
+        attention_output="DebertaV2SelfOutput",
+        pools_input=("ContextPooler",),
+        by_interface=False,
+        mixins={
+            "DebertaV2Encoder": relative.DisentangledEncoder,
+            "DisentangledSelfAttention": relative.DisentangledAttention,
+            "DebertaV2LMPredictionHead": relative.TiedPrediction,
+            "Conv1d": relative.DocumentConvolution,
+        },
+        counts_distances=True,
     ),
     _decoder(
         "gpt2",

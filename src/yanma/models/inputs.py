@@ -81,6 +81,8 @@ def prepare(
         )
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     index = _index(rows, lengths, order)
+    if rows.valid is not None and (family.counts_distances or _has_windows(model)):
+        _check_holes(rows.slots[rows.valid], lengths)
     wants_states = bool(kwargs.get("output_hidden_states"))
     layout = _layout(model, family, head, lengths, order, rows, seed, wants_states)
     flat = _flat_arguments(model, family, rows, index, layout)
@@ -95,6 +97,8 @@ def prepare(
         flat |= {name: flat[name][None] for name in ("input_ids", "inputs_embeds") if name in flat}
     if layout.causal or family.caches:
         flat["use_cache"] = False
+    if family.attention_mask is not None:
+        flat["attention_mask"] = family.attention_mask(len(lengths)).to(index.device)
     ours = {} if head.loss == "stock" else labels
     return Call(layout, flat | kwargs, ours, index, order_tensor, order == sorted(order), rows)
 
@@ -165,6 +169,21 @@ def _check_hidden_slots(
         )
 
 
+def _has_windows(model: nn.Module) -> bool:
+    return any(getattr(module, "sliding_window", None) is not None for module in model.modules())
+
+
+def _check_holes(slots: Tensor, lengths: Sequence[int]) -> None:
+    """Refuse hidden slots between tokens, `slots` (T,) of which are given: a stock model counts them in distances."""
+    firsts, lasts = (torch.stack([part[end] for part in slots.split(list(lengths))]) for end in (0, -1))
+    torn = lasts - firsts + 1 != torch.tensor(lengths, device=slots.device)
+    if bool(torn.any()):
+        raise Unsupported(
+            f"row {int(torn.nonzero()[0])} has hidden slots between its tokens, which a stock model of this kind "
+            f"counts in distances of tokens; leave them out of the input"
+        )
+
+
 def _check_labels(head: Head, labels: Mapping[str, Tensor], num_documents: int) -> None:
     """One label a document; the choices of one question share one."""
     for name, label in labels.items():
@@ -231,7 +250,7 @@ def _flat_arguments(
     flat = {name: tensor[index][None] for name, tensor in rows.tokens.items()}
     if "position_ids" not in flat:
         places = layout.places if family.counts_tokens else rows.slots[index]
-        if family.position_table:
+        if family.position_table and getattr(config, "position_biased_input", True):
             _check_length(family, config, rows, places)
         if not family.counts_tokens:
             ids = rows.tokens.get("input_ids")

@@ -63,7 +63,8 @@ def attend(
     mask, cap = attention_mask.mask_with(added, kwargs.get("sliding_window")), kwargs.get("softcap")
     if cap is not None:
         return soft_capped_attention(q, k, v, mask, cap, scale=scaling)[None], None
-    keys = derived(attention_mask.document_keys, module._yanma_site) if dropout else None  # type: ignore[arg-type]
+    site = attention_mask.visit(module._yanma_site) if dropout else 0  # type: ignore[arg-type]
+    keys = derived(attention_mask.document_keys, site) if dropout else None
     out = attention(q, k, v, mask, scale=scaling, dropout=dropout, seed=keys)
     return out[None], None
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -30,6 +31,9 @@ class Layout:
     seed: int
     ids: tuple[int, ...]
     device: torch.device
+    handed: list[Tensor] = field(default_factory=list)
+    """What one module leaves for the next."""
+    _visits: Counter[int] = field(default_factory=Counter)
 
     @cached_property
     def _masks(self) -> dict[tuple[Mask | None, int | None], Mask]:
@@ -47,6 +51,11 @@ class Layout:
                 mask = mask & window(sliding_window - 1, 0 if self.causal else sliding_window - 1)
             self._masks[key] = mask if added is None else (mask & added).bind(self.lengths)
         return self._masks[key]
+
+    def visit(self, site: int) -> int:
+        """What a module at `site` is called for dropout, another number each time that it runs in this forward."""
+        self._visits[site] += 1
+        return site + (self._visits[site] - 1) * 2**32
 
     @cached_property
     def first_tokens(self) -> Tensor:
@@ -78,8 +87,10 @@ class Layout:
     def row_keys(self, shape: torch.Size) -> Tensor | None:
         """Keys of the rows of an activation: (1, T, ...) or first tokens (1, N, ...) by token, (N, ...) by document.
 
-        None for anything else.
+        Those of a table that all documents share, (1, 1, R, ...), are known by their number. None for anything else.
         """
+        if len(shape) == 4 and shape[:2] == (1, 1):
+            return document_keys(self.seed, range(shape[2])).to(self.device)[None, None]
         if len(shape) == 3 and shape[:2] == (1, len(self.token_keys)):
             return self.token_keys[None]
         if len(shape) == 3 and shape[:2] == (1, len(self.lengths)):
@@ -91,6 +102,13 @@ class Layout:
         if hidden_states.shape[1] == len(self.lengths):
             return hidden_states
         return hidden_states[:, self.first_tokens]
+
+    def mean(self, hidden_states: Tensor) -> Tensor:
+        """(1, T, C) as (1, N, C): the mean of each document's tokens, added up in their order, in float32 at least."""
+        lengths = torch.tensor(self.lengths, device=self.device)
+        tokens = hidden_states[0].to(torch.promote_types(hidden_states.dtype, torch.float32))
+        sums = tokens.new_zeros(len(lengths), tokens.shape[1]).index_add(0, self.documents, tokens)
+        return (sums / lengths[:, None]).to(hidden_states.dtype)[None]
 
 
 _running: ContextVar[Layout | None] = ContextVar("yanma_layout", default=None)

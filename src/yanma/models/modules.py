@@ -33,7 +33,7 @@ class Dropout(nn.Dropout):
             raise RuntimeError(
                 f"dropout met a tensor {tuple(input.shape)} that is neither per token nor per document"
             )
-        return _KeyedDropout.apply(input, derived(keys, self._yanma_site), self.p)  # type: ignore[no-any-return, no-untyped-call]
+        return _KeyedDropout.apply(input, derived(keys, layout.visit(self._yanma_site)), self.p)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class DropsInForward(nn.Module):
@@ -111,6 +111,36 @@ class FirstTokenOutput(nn.Module):
         return output
 
 
+class MeanOutput(nn.Module):
+    """A base model of which the head takes the mean over slots: its last hidden state becomes that, (N, 1, C)."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        layout = running()
+        if layout is not None:
+            output.last_hidden_state = layout.mean(output.last_hidden_state).transpose(0, 1)
+        return output
+
+
+class HandsFirstTokens(nn.Module):
+    """An encoder that leaves the documents' first tokens to the pooler of its model, which is given `[:, 0]`."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        layout = running()
+        if layout is not None:
+            layout.handed.append(layout.first(output.last_hidden_state)[0])
+        return output
+
+
+class Pooler(Linear):
+    """A linear layer that takes what the encoder before it has left, in place of its input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        layout = running()
+        return super().forward(input if layout is None else layout.handed.pop())
+
+
 class FirstTokenOnly(nn.Module):
     """The last layer's BERT `*SelfOutput`: where only first tokens will be read, the rest of the layer is for them.
 
@@ -126,7 +156,8 @@ class FirstTokenOnly(nn.Module):
 
 def pools_first_tokens(model: nn.Module) -> bool:
     """Whether some part of an unpadded model reads the first token of each document."""
-    return any(isinstance(module, FirstTokenInput | FirstTokenOutput) for module in model.modules())
+    kinds = FirstTokenInput | FirstTokenOutput | Pooler
+    return any(isinstance(module, kinds) for module in model.modules())
 
 
 class FusedIntermediate(nn.Module):

@@ -44,6 +44,10 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     """
     family, head = recognise(model)
     attentions = [module for module in model.modules() if type(module).__name__ == family.attention]
+    if family.repeats_layers and not (mask is None or isinstance(mask, Mask)):
+        raise Unsupported(f"{family.model_type} repeats its layers, so a mask is for all of them; give one")
+    if not (family.by_interface or mask is None):
+        raise Unsupported(f"{family.model_type} computes attention by itself, to which unpad adds no mask")
     masks = layer_masks(mask, len(attentions))
     if is_unpadded(model):
         if masks != masks_of(model):
@@ -52,7 +56,8 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     check(model, family)
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
-    model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
+    if family.by_interface:
+        model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
     for site, module in enumerate(model.modules()):
         _swap(module, site, family)
     for module, own in zip(attentions, masks, strict=True):
@@ -62,7 +67,12 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
         _mix(module, modules.FirstTokenOnly)
     for model_class, attribute in family.pools_base.items():
         if type(model).__name__ == model_class:
-            _mix(getattr(model, attribute), modules.FirstTokenOutput)
+            is_mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
+            _mix(getattr(model, attribute), modules.MeanOutput if is_mean else modules.FirstTokenOutput)
+    for module in model.modules():
+        if type(module).__name__ in family.pools_within and module.pooler is not None:
+            _mix(module.encoder, modules.HandsFirstTokens)
+            module.pooler.__class__ = modules.Pooler
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
@@ -128,6 +138,10 @@ def check(model: nn.Module, family: Family) -> None:
             f"chunk_size_feed_forward is {config.chunk_size_feed_forward}: chunks would cut across documents; "
             f"set it to 0"
         )
+    if getattr(config, "sparse_prediction", False) and type(model).__name__.endswith("ForMaskedLM"):
+        raise Unsupported(
+            "sparse_prediction gives logits of labelled tokens only, which unpad does not do; unset it"
+        )
     if getattr(config, "add_cross_attention", False):
         raise Unsupported(
             f"{type(model).__name__} has cross-attention (add_cross_attention), which unpad does not do"
@@ -172,6 +186,8 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
     elif type(module) is nn.Dropout:
         module.__class__ = modules.Dropout
         module._yanma_site = site  # type: ignore[assignment]
+    elif name in family.mixins:
+        _mix(module, family.mixins[name])
     elif name == family.attention:
         module._yanma_site = site  # type: ignore[assignment]
     elif name == family.drops_in_forward:
@@ -189,6 +205,7 @@ _BY_CLASS = {
     "Conv1D": modules.TransposedLinear,
     "SiLU": activations.SteadySilu,
     "SiLUActivation": activations.SteadySilu,
+    "GELUActivation": activations.SteadyGelu,
     "GELUTanh": activations.SteadyGeluTanh,
 }
 """Modules that stand in models of several families."""
@@ -252,7 +269,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
             signature.bind(self, *args, **kwargs)  # TypeError for too many arguments, or for one given twice
             kwargs |= dict(zip(parameters, args, strict=False))
         kwargs = {name: value for name, value in kwargs.items() if value is not None}  # None = not given
-        _check_still_ours(self)
+        _check_still_ours(self, family)
         if batch is None and _is_generation(self, kwargs):
             return stock(self, **kwargs)
         wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
@@ -273,9 +290,9 @@ def _is_generation(model: Any, kwargs: dict[str, Any]) -> bool:
     return bool(model.can_generate()) and (is_kept or any(wish not in (None, False) for wish in wishes))
 
 
-def _check_still_ours(model: nn.Module) -> None:
+def _check_still_ours(model: nn.Module, family: Family) -> None:
     chosen = model.config._attn_implementation  # type: ignore[union-attr]
-    if chosen != interface.NAME:
+    if family.by_interface and chosen != interface.NAME:
         raise Unsupported(
             f"the model's attention was set to {chosen!r} after unpad (perhaps through a config that it shares with "
             f"another model); call yanma.restore(model), or set_attn_implementation({interface.NAME!r})"
