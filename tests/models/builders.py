@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from torch import Tensor, nn
@@ -15,6 +16,10 @@ from yanma.models.families import FAMILIES, Family, Head
 
 _BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 _BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+_GROUPED = _BERT | {"num_key_value_heads": 2}
+_LLAMA_DROPOUTS = ("attention_dropout", "classifier_dropout")
+_SOME_WINDOWS = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
+_QWEN_WINDOWS = _SOME_WINDOWS | {"use_sliding_window": True}
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Small:
     config: type
     sizes: dict[str, Any] = field(default_factory=lambda: _BERT)
     dropouts: tuple[str, ...] = _BERT_DROPOUTS
-    """All of its dropouts; those of attention have `attention` in their names."""
+    """All of its dropouts; those of attention have `att` in their names."""
     activation: str = "hidden_act"
     pad_token_id: int = 0
 
@@ -76,6 +81,49 @@ SMALL = {
         | {"type_vocab_size": 2, "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3},
         ("hidden_dropout_prob", "attention_probs_dropout_prob", "pooler_dropout", "cls_dropout"),
     ),
+    "gpt2": Small(
+        transformers.GPT2Config,
+        {"n_embd": 32, "n_layer": 2, "n_head": 4},
+        ("resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout"),
+        activation="activation_function",
+    ),
+    "llama": Small(transformers.LlamaConfig, _GROUPED, _LLAMA_DROPOUTS),
+    "mistral": Small(transformers.MistralConfig, _GROUPED | {"sliding_window": 5}, _LLAMA_DROPOUTS),
+    "qwen2": Small(transformers.Qwen2Config, _GROUPED | _QWEN_WINDOWS, _LLAMA_DROPOUTS),
+    "qwen3": Small(
+        transformers.Qwen3Config,
+        _GROUPED | _QWEN_WINDOWS | {"head_dim": 16},
+        _LLAMA_DROPOUTS,
+    ),
+    "opt": Small(
+        transformers.OPTConfig,
+        {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "ffn_dim": 64,
+            "word_embed_proj_dim": 16,
+        },
+        ("dropout", "attention_dropout"),
+        pad_token_id=1,
+        activation="activation_function",
+    ),
+    "gpt_neox": Small(
+        transformers.GPTNeoXConfig, _BERT, ("hidden_dropout", "attention_dropout", "classifier_dropout")
+    ),
+    "gemma": Small(transformers.GemmaConfig, _GROUPED | {"head_dim": 8}, _LLAMA_DROPOUTS),
+    "gemma2": Small(
+        transformers.Gemma2Config,
+        _GROUPED | _SOME_WINDOWS | {"head_dim": 8, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 1.5},
+        ("classifier_dropout",),
+        activation="hidden_activation",
+    ),
+    "gemma3_text": Small(
+        transformers.Gemma3TextConfig,
+        _GROUPED | _SOME_WINDOWS | {"head_dim": 8, "query_pre_attn_scalar": 8},
+        ("attention_dropout",),
+        activation="hidden_activation",
+    ),
 }
 VOCABULARY, SLOTS = 100, 20
 LENGTHS = (17, 3, 9, 9, 1, 12)
@@ -86,6 +134,13 @@ def every_head() -> Iterator[tuple[Family, str]]:
     for family in FAMILIES:
         for name in family.heads:
             yield family, name
+
+
+SPAN_FAMILIES = pytest.mark.parametrize(
+    "family",
+    [family for family in FAMILIES if any(head.loss == "span" for head in family.heads.values())],
+    ids=lambda family: family.model_type,
+)
 
 
 def build(family: Family, name: str, **settings: Any) -> nn.Module:
@@ -105,6 +160,12 @@ def build(family: Family, name: str, **settings: Any) -> nn.Module:
     config = small.config(**(common | small.sizes | off | settings))
     model: nn.Module = getattr(transformers, name)(config)
     return model.eval()
+
+
+def head_named(family: Family, suffix: str) -> str:
+    """The family's model class of that suffix; of token classification, else one that gives logits by token too."""
+    suffixes = (suffix, "ForCausalLM") if suffix == "ForTokenClassification" else (suffix,)
+    return next(name for suffix in suffixes for name in family.heads if name.endswith(suffix))
 
 
 @dataclass(frozen=True)
@@ -165,8 +226,22 @@ def scored(output: Any, head: Head, valid: Tensor) -> dict[str, Tensor]:
 
 
 def doubled(model: nn.Module) -> nn.Module:
-    """A float64 copy."""
-    return copy.deepcopy(model).double()
+    """A float64 copy.
+
+    Gemma 2 takes softmax in float32 all the same, where the smallest float64 is -inf, and rows of padding become NaN.
+    """
+    found = copy.deepcopy(model).double()
+    for module in found.modules():
+        if type(module).__name__ == "Gemma2Attention":
+            module.register_forward_pre_hook(_with_float32_mask, with_kwargs=True)
+    return found
+
+
+def _with_float32_mask(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    mask = kwargs["attention_mask"]
+    if isinstance(mask, Tensor):
+        mask = mask.clamp(min=torch.finfo(torch.float32).min)
+    return args, kwargs | {"attention_mask": mask}
 
 
 def gradient(model: nn.Module) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import yanma
-from models.builders import FAMILIES, SMALL, build, every_head, gradient, rectangle
+from models.builders import FAMILIES, SMALL, build, every_head, gradient, head_named, rectangle
 from models.test_exactness import DTYPES, HEADS, sharpened
 from yanma.attention import attention
 from yanma.attention.biased import attend_biased
@@ -145,13 +145,13 @@ def test_with_dropout_a_documents_bits_depend_on_its_id_and_the_seed_alone(
 
 def dropouts(family: Family, attention_only: bool = False) -> dict[str, float]:
     names = SMALL[family.model_type].dropouts
-    return {name: 0.0 if attention_only and "attention" not in name else 0.2 for name in names}
+    return {name: 0.0 if attention_only and "att" not in name else 0.2 for name in names}
 
 
 @pytest.mark.parametrize("attention_only", [False, True], ids=["everywhere", "attention"])
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 def test_equal_documents_drop_the_same_only_if_their_ids_are_equal(family: Family, attention_only: bool):
-    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+    name = head_named(family, "ForTokenClassification")
     model = yanma.unpad(sharpened(build(family, name, **dropouts(family, attention_only)))).train()
     twins = yanma.PackedBatch.from_sequences([[5, 6, 7, 8, 9]] * 3, ids=[1, 2, 1])
     first, second, third = twins.unpack(model(twins, seed=0).logits)
@@ -161,7 +161,7 @@ def test_equal_documents_drop_the_same_only_if_their_ids_are_equal(family: Famil
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 def test_every_layer_and_token_drops_other_things(family: Family, monkeypatch: pytest.MonkeyPatch):
     """No two rows of any two dropout modules, and no two attention layers or documents, share their bits."""
-    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+    name = head_named(family, "ForTokenClassification")
     model = yanma.unpad(build(family, name, **dropouts(family))).train()
     kept, seeds = [], []
     for module in model.modules():
@@ -196,7 +196,7 @@ def test_every_layer_and_token_drops_other_things(family: Family, monkeypatch: p
 def test_with_dropout_gradients_of_the_parts_add_up_to_the_whole(
     family: Family, suffix: str, attention_only: bool
 ):
-    name = next(name for name in family.heads if name.endswith(suffix))
+    name = head_named(family, suffix)
     model = yanma.unpad(sharpened(build(family, name, **dropouts(family, attention_only)))).train()
     documents = random_documents(20)
 

@@ -29,7 +29,9 @@ class DistanceBias(nn.Module):
     relative_attention_bias: nn.Module
     relative_position_bucket: Callable[..., Tensor]
 
-    def compute_position_bias(self, x: Tensor, position_ids: Tensor | None = None, num_buckets: int = 32) -> Any:
+    def compute_position_bias(
+        self, x: Tensor, position_ids: Tensor | None = None, num_buckets: int = 32
+    ) -> Any:
         """(2 L - 1, H): row L - 1 + d is for keys that stand d after their query; L is no less than any length."""
         if running() is None:
             return super().compute_position_bias(x, position_ids, num_buckets)  # type: ignore[misc]
@@ -50,7 +52,12 @@ class DistanceBiasedAttention(nn.Module):
     attention_head_size: int
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Any = None, position_bias: Any = None, *args: Any, **kwargs: Any
+        self,
+        hidden_states: Tensor,
+        attention_mask: Any = None,
+        position_bias: Any = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         layout = running()
         if layout is None:
@@ -109,17 +116,26 @@ class DisentangledAttention(nn.Module):
     pos_ebd_size: int
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Any, *args: Any, rel_embeddings: Tensor | None = None, **kwargs: Any
+        self,
+        hidden_states: Tensor,
+        attention_mask: Any,
+        *args: Any,
+        rel_embeddings: Tensor | None = None,
+        **kwargs: Any,
     ) -> Any:
         layout = running()
         if layout is None:
-            return super().forward(hidden_states, attention_mask, *args, rel_embeddings=rel_embeddings, **kwargs)
+            return super().forward(
+                hidden_states, attention_mask, *args, rel_embeddings=rel_embeddings, **kwargs
+            )
         q, k, v = (
             self._heads(project(hidden_states)[0])
             for project in (self.query_proj, self.key_proj, self.value_proj)
         )
         kinds = [kind for kind in ("c2p", "p2c") if kind in self.pos_att_type]
-        scale = 1 / float(torch.tensor(q.shape[2] * (1.0 + len(kinds))).sqrt())  # in float32, as the stock model's
+        scale = 1 / float(
+            torch.tensor(q.shape[2] * (1.0 + len(kinds))).sqrt()
+        )  # in float32, as the stock model's
         keys, queries = (None, None) if rel_embeddings is None else self._positions(rel_embeddings)
 
         def bias(q: Tensor, k: Tensor) -> Tensor:

@@ -137,7 +137,9 @@ def check(model: nn.Module, family: Family) -> None:
             f"set it to 0"
         )
     if getattr(config, "sparse_prediction", False) and type(model).__name__.endswith("ForMaskedLM"):
-        raise Unsupported("sparse_prediction gives logits of labelled tokens only, which unpad does not do; unset it")
+        raise Unsupported(
+            "sparse_prediction gives logits of labelled tokens only, which unpad does not do; unset it"
+        )
     if getattr(config, "add_cross_attention", False):
         raise Unsupported(
             f"{type(model).__name__} has cross-attention (add_cross_attention), which unpad does not do"
