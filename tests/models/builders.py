@@ -61,6 +61,18 @@ SMALL = {
         ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
         activation="hidden_activation",
     ),
+    "ernie": Small(transformers.ErnieConfig),
+    "xlm-roberta-xl": Small(transformers.XLMRobertaXLConfig, pad_token_id=1),
+    "roberta-prelayernorm": Small(transformers.RobertaPreLayerNormConfig, pad_token_id=1),
+    "data2vec-text": Small(transformers.Data2VecTextConfig, pad_token_id=1),
+    "eurobert": Small(
+        transformers.EuroBertConfig, _BERT | {"num_key_value_heads": 2}, ("attention_dropout",)
+    ),
+    "nomic_bert": Small(transformers.NomicBertConfig),
+    "gte": Small(transformers.GteConfig, _BERT | {"type_vocab_size": 2}, pad_token_id=1),
+    "jina_embeddings_v3": Small(
+        transformers.JinaEmbeddingsV3Config, _BERT | {"type_vocab_size": 2}, pad_token_id=1
+    ),
     "mpnet": Small(transformers.MPNetConfig, dropouts=_BERT_DROPOUTS[:2], pad_token_id=1),
     "deberta-v2": Small(
         transformers.DebertaV2Config,

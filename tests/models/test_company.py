@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -27,12 +28,18 @@ def chosen(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yanma.models.linear.fastest", lambda dtype, device: choice)
 
 
+@contextmanager
+def using_threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+    with using_threads(request.param):
+        yield request.param
 
 
 def random_documents(count: int, longest: int = 40) -> list[torch.Tensor]:
@@ -66,14 +73,39 @@ def assert_same_bits_alone(model, head, documents: list[torch.Tensor], alone: in
                 assert torch.equal(whole, part), f"document {index} of {len(document)} tokens"
 
 
-@HEADS
+def assert_same_bits_in_packs_of(size: int, model, head, documents: list[torch.Tensor]) -> None:
+    """All documents in one pack, in shuffled packs of that size, and the first few of them alone."""
+
+    def outputs(indices: Sequence[int]) -> list[tuple[torch.Tensor, ...]]:
+        batch = yanma.PackedBatch.from_sequences([documents[index] for index in indices])
+        with torch.no_grad():
+            return per_document(model(batch), head, batch)
+
+    count = len(documents)
+    whole, shuffled = outputs(range(count)), random.Random(6).sample(range(count), count)
+    packs = [shuffled[first : first + size] for first in range(0, count, size)] + [[i] for i in range(11)]
+    for pack in packs:
+        for index, found in zip(pack, outputs(pack), strict=True):
+            assert found, "there is something to compare"
+            for part, expected in zip(found, whole[index], strict=True):
+                length = len(documents[index])
+                assert torch.equal(part, expected), f"document {index} of {length} tokens among {len(pack)}"
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 @DTYPES
 @pytest.mark.usefixtures("threads")
-def test_among_200_documents_each_has_the_bits_that_it_has_alone(
-    family: Family, name: str, dtype: torch.dtype
-):
+def test_a_documents_bits_are_its_own_among_250_or_50_or_alone(family: Family, dtype: torch.dtype):
+    name = next(iter(family.heads))
     model = yanma.unpad(sharpened(build(family, name)).to(dtype))
-    assert_same_bits_alone(model, family.heads[name], random_documents(200, longest=60), alone=25)
+    assert_same_bits_in_packs_of(50, model, family.heads[name], random_documents(250, longest=60))
+
+
+@HEADS
+@DTYPES
+def test_a_documents_bits_are_its_own_under_every_head(family: Family, name: str, dtype: torch.dtype):
+    model = yanma.unpad(sharpened(build(family, name)).to(dtype))
+    assert_same_bits_in_packs_of(20, model, family.heads[name], random_documents(40))
 
 
 NARROW = {
@@ -118,7 +150,6 @@ def test_a_row_of_a_product_does_not_depend_on_the_number_of_rows(inputs, output
 
 @HEADS
 @DTYPES
-@pytest.mark.usefixtures("threads")
 def test_with_dropout_a_documents_bits_depend_on_its_id_and_the_seed_alone(
     family: Family, name: str, dtype: torch.dtype
 ):
@@ -246,7 +277,6 @@ def test_eval_mode_has_no_dropout_and_needs_no_seed():
 
 
 @HEADS
-@pytest.mark.usefixtures("threads")
 def test_a_token_of_one_document_changes_no_bit_of_another(family: Family, name: str):
     head, documents = family.heads[name], rectangle(family, name).documents
     model = yanma.unpad(sharpened(build(family, name)))

@@ -104,31 +104,54 @@ _SPANS = Head(
 )
 
 
+_COMMON = {
+    "Model": _BASE,
+    "ForMaskedLM": _TOKENS,
+    "ForTokenClassification": _TOKENS,
+    "ForSequenceClassification": _DOCUMENTS,
+    "ForQuestionAnswering": _SPANS,
+    "ForMultipleChoice": _CHOICES,
+}
+
+
 def _heads(prefix: str, **more: Head) -> dict[str, Head]:
-    """The heads that every family here has, and `more` of its own, by class name."""
-    common = {
-        "Model": _BASE,
-        "ForMaskedLM": _TOKENS,
-        "ForTokenClassification": _TOKENS,
-        "ForSequenceClassification": _DOCUMENTS,
-        "ForQuestionAnswering": _SPANS,
-        "ForMultipleChoice": _CHOICES,
+    """The heads that most encoders have, and `more` of one's own, by class name."""
+    return {prefix + name: head for name, head in (_COMMON | more).items()}
+
+
+_PRETRAINING = Head(("prediction_logits",), ("seq_relationship_logits",), ("labels",), ("next_sentence_label",))
+
+
+def _bert(model_type: str, prefix: str, heads: Mapping[str, Head], **more: Any) -> Family:
+    """BERT under another name."""
+    defaults: dict[str, Any] = {
+        "attention": prefix + "SelfAttention",
+        "intermediate": prefix + "Intermediate",
+        "attention_output": prefix + "SelfOutput",
+        "pools_input": (prefix + "Pooler",),
     }
-    return {prefix + name: head for name, head in (common | more).items()}
+    return Family(model_type, heads, **(defaults | more))
 
 
-def _roberta(model_type: str, prefix: str) -> Family:
+def _roberta(model_type: str, prefix: str, **more: Any) -> Family:
     """RoBERTa under another name."""
-    return Family(
-        model_type,
-        _heads(prefix, ForCausalLM=_NEXT_TOKEN),
-        attention=prefix + "SelfAttention",
-        intermediate=prefix + "Intermediate",
-        attention_output=prefix + "SelfOutput",
-        pools_input=(prefix + "Pooler", prefix + "ClassificationHead"),
-        positions=after_padding_id,
-        reserved_positions=lambda pad: pad + 1,
-    )
+    defaults: dict[str, Any] = {
+        "pools_input": (prefix + "Pooler", prefix + "ClassificationHead"),
+        "positions": after_padding_id,
+        "reserved_positions": lambda pad: pad + 1,
+    }
+    return _bert(model_type, prefix, _heads(prefix, ForCausalLM=_NEXT_TOKEN), **(defaults | more))
+
+
+def _rotary(model_type: str, prefix: str, *names: str, **more: Any) -> Family:
+    """An encoder with rotary positions and heads of these names."""
+    defaults: dict[str, Any] = {
+        "attention": prefix + "Attention",
+        "pools_input": (prefix + "Pooler", prefix + "ClassificationHead"),
+        "position_table": False,
+    }
+    heads = {prefix + name: head for name, head in _COMMON.items() if name in names}
+    return Family(model_type, heads, **(defaults | more))
 
 
 _LAST_TOKEN = Head(document_outputs=("logits",), document_labels=("labels",), pools_last=True)
@@ -160,24 +183,32 @@ def _without(heads: Mapping[str, Head], name: str) -> dict[str, Head]:
 
 
 FAMILIES: Sequence[Family] = (
-    Family(
+    _bert(
         "bert",
+        "Bert",
         _heads(
             "Bert",
-            ForPreTraining=Head(
-                ("prediction_logits",), ("seq_relationship_logits",), ("labels",), ("next_sentence_label",)
-            ),
+            ForPreTraining=_PRETRAINING,
             ForNextSentencePrediction=_DOCUMENTS,
             LMHeadModel=_NEXT_TOKEN,
         ),
-        attention="BertSelfAttention",
-        intermediate="BertIntermediate",
-        attention_output="BertSelfOutput",
-        pools_input=("BertPooler",),
+    ),
+    _bert(
+        "ernie",
+        "Ernie",
+        _heads(
+            "Ernie",
+            ForPreTraining=_PRETRAINING,
+            ForNextSentencePrediction=_DOCUMENTS,
+            ForCausalLM=_NEXT_TOKEN,
+        ),
     ),
     _roberta("roberta", "Roberta"),
     _roberta("xlm-roberta", "XLMRoberta"),
+    _roberta("xlm-roberta-xl", "XLMRobertaXL"),
+    _roberta("roberta-prelayernorm", "RobertaPreLayerNorm", intermediate=""),
     _roberta("camembert", "Camembert"),
+    _roberta("data2vec-text", "Data2VecText"),
     Family(
         "distilbert",
         _heads("DistilBert"),
@@ -213,17 +244,34 @@ FAMILIES: Sequence[Family] = (
         pools_within=("AlbertModel",),
         repeats_layers=True,
     ),
-    Family(
+    _rotary(
         "modernbert",
-        _heads("ModernBert"),
-        attention="ModernBertAttention",
+        "ModernBert",
+        *_COMMON,
         pools_base={
             "ModernBertForSequenceClassification": "model",
             "ModernBertForMultipleChoice": "model",
         },
-        position_table=False,
         token_types=False,
         attention_mask=lambda num_documents: torch.ones(num_documents, 1, dtype=torch.long),
+    ),
+    _rotary(
+        "eurobert",
+        "EuroBert",
+        *("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"),
+        pools_base={"EuroBertForSequenceClassification": "model"},
+        token_types=False,
+    ),
+    _rotary(
+        "nomic_bert",
+        "NomicBert",
+        *("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"),
+    ),
+    _rotary("gte", "Gte", *("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")),
+    _rotary(
+        "jina_embeddings_v3",
+        "JinaEmbeddingsV3",
+        *(name for name in _COMMON if name != "ForMultipleChoice"),
     ),
     Family(
         "mpnet",

@@ -122,6 +122,14 @@ class MeanOutput(nn.Module):
         return output
 
 
+class MeanLinear(Linear):
+    """A linear layer of which the mean over slots is taken: (1, T, C) becomes each document's mean, (N, 1, O)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        out, layout = super().forward(input), running()
+        return out if layout is None else layout.mean(out).transpose(0, 1)
+
+
 class HandsFirstTokens(nn.Module):
     """An encoder that leaves the documents' first tokens to the pooler of its model, which is given `[:, 0]`."""
 

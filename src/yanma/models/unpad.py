@@ -65,10 +65,8 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     last = [module for module in model.modules() if type(module).__name__ == family.attention_output][-1:]
     for module in last:
         _mix(module, modules.FirstTokenOnly)
-    for model_class, attribute in family.pools_base.items():
-        if type(model).__name__ == model_class:
-            is_mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
-            _mix(getattr(model, attribute), modules.MeanOutput if is_mean else modules.FirstTokenOutput)
+    if type(model).__name__ in family.pools_base:
+        _pool(model, family.pools_base[type(model).__name__])
     for module in model.modules():
         if type(module).__name__ in family.pools_within and module.pooler is not None:
             _mix(module.encoder, modules.HandsFirstTokens)
@@ -205,10 +203,20 @@ _BY_CLASS = {
     "Conv1D": modules.TransposedLinear,
     "SiLU": activations.SteadySilu,
     "SiLUActivation": activations.SteadySilu,
+    "GELU": activations.SteadyGelu,
     "GELUActivation": activations.SteadyGelu,
     "GELUTanh": activations.SteadyGeluTanh,
 }
 """Modules that stand in models of several families."""
+
+
+def _pool(model: Any, base: str) -> None:
+    """Tell the base model, or a head that judges each token by itself, how the head's own forward pools."""
+    kind = getattr(model.config, "classifier_pooling", "cls")
+    if kind == "late":
+        model.classifier.__class__ = modules.MeanLinear
+    else:
+        _mix(getattr(model, base), modules.MeanOutput if kind == "mean" else modules.FirstTokenOutput)
 
 
 def _mix(module: nn.Module, mixin: Any) -> None:
