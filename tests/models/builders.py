@@ -4,21 +4,126 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from torch import Tensor, nn
 
 from yanma.models.families import FAMILIES, Family, Head
 
-CONFIGS = {
-    "bert": transformers.BertConfig,
-    "roberta": transformers.RobertaConfig,
-    "xlm-roberta": transformers.XLMRobertaConfig,
-    "distilbert": transformers.DistilBertConfig,
-    "electra": transformers.ElectraConfig,
+_BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+_BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+_GROUPED = _BERT | {"num_key_value_heads": 2}
+_LLAMA_DROPOUTS = ("attention_dropout", "classifier_dropout")
+_SOME_WINDOWS = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
+_QWEN_WINDOWS = _SOME_WINDOWS | {"use_sliding_window": True}
+
+
+@dataclass(frozen=True)
+class Small:
+    """How a family's config is made small, and its names for what the configs of others call otherwise."""
+
+    config: type
+    sizes: dict[str, Any] = field(default_factory=lambda: _BERT)
+    dropouts: tuple[str, ...] = _BERT_DROPOUTS
+    """All of its dropouts; those of attention have `att` in their names."""
+    activation: str = "hidden_act"
+    pad_token_id: int = 0
+
+
+SMALL = {
+    "bert": Small(transformers.BertConfig),
+    "roberta": Small(transformers.RobertaConfig, pad_token_id=1),
+    "xlm-roberta": Small(transformers.XLMRobertaConfig, pad_token_id=1),
+    "camembert": Small(transformers.CamembertConfig, pad_token_id=1),
+    "distilbert": Small(
+        transformers.DistilBertConfig,
+        {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+        ("dropout", "attention_dropout", "seq_classif_dropout", "qa_dropout"),
+        activation="activation",
+    ),
+    "electra": Small(
+        transformers.ElectraConfig,
+        _BERT | {"embedding_size": 16},
+        (*_BERT_DROPOUTS, "summary_first_dropout", "summary_last_dropout"),
+    ),
+    "albert": Small(
+        transformers.AlbertConfig,
+        _BERT | {"embedding_size": 16},
+        ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
+    ),
+    "modernbert": Small(
+        transformers.ModernBertConfig,
+        _BERT | {"local_attention": 8, "global_attn_every_n_layers": 2},
+        ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
+        activation="hidden_activation",
+    ),
+    "ernie": Small(transformers.ErnieConfig),
+    "xlm-roberta-xl": Small(transformers.XLMRobertaXLConfig, pad_token_id=1),
+    "roberta-prelayernorm": Small(transformers.RobertaPreLayerNormConfig, pad_token_id=1),
+    "data2vec-text": Small(transformers.Data2VecTextConfig, pad_token_id=1),
+    "eurobert": Small(
+        transformers.EuroBertConfig, _BERT | {"num_key_value_heads": 2}, ("attention_dropout",)
+    ),
+    "nomic_bert": Small(transformers.NomicBertConfig),
+    "gte": Small(transformers.GteConfig, _BERT | {"type_vocab_size": 2}, pad_token_id=1),
+    "jina_embeddings_v3": Small(
+        transformers.JinaEmbeddingsV3Config, _BERT | {"type_vocab_size": 2}, pad_token_id=1
+    ),
+    "mpnet": Small(transformers.MPNetConfig, dropouts=_BERT_DROPOUTS[:2], pad_token_id=1),
+    "deberta-v2": Small(
+        transformers.DebertaV2Config,
+        _BERT
+        | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 8}
+        | {"type_vocab_size": 2, "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3},
+        ("hidden_dropout_prob", "attention_probs_dropout_prob", "pooler_dropout", "cls_dropout"),
+    ),
+    "gpt2": Small(
+        transformers.GPT2Config,
+        {"n_embd": 32, "n_layer": 2, "n_head": 4},
+        ("resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout"),
+        activation="activation_function",
+    ),
+    "llama": Small(transformers.LlamaConfig, _GROUPED, _LLAMA_DROPOUTS),
+    "mistral": Small(transformers.MistralConfig, _GROUPED | {"sliding_window": 5}, _LLAMA_DROPOUTS),
+    "qwen2": Small(transformers.Qwen2Config, _GROUPED | _QWEN_WINDOWS, _LLAMA_DROPOUTS),
+    "qwen3": Small(
+        transformers.Qwen3Config,
+        _GROUPED | _QWEN_WINDOWS | {"head_dim": 16},
+        _LLAMA_DROPOUTS,
+    ),
+    "opt": Small(
+        transformers.OPTConfig,
+        {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "ffn_dim": 64,
+            "word_embed_proj_dim": 16,
+        },
+        ("dropout", "attention_dropout"),
+        pad_token_id=1,
+        activation="activation_function",
+    ),
+    "gpt_neox": Small(
+        transformers.GPTNeoXConfig, _BERT, ("hidden_dropout", "attention_dropout", "classifier_dropout")
+    ),
+    "gemma": Small(transformers.GemmaConfig, _GROUPED | {"head_dim": 8}, _LLAMA_DROPOUTS),
+    "gemma2": Small(
+        transformers.Gemma2Config,
+        _GROUPED | _SOME_WINDOWS | {"head_dim": 8, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 1.5},
+        ("classifier_dropout",),
+        activation="hidden_activation",
+    ),
+    "gemma3_text": Small(
+        transformers.Gemma3TextConfig,
+        _GROUPED | _SOME_WINDOWS | {"head_dim": 8, "query_pre_attn_scalar": 8},
+        ("attention_dropout",),
+        activation="hidden_activation",
+    ),
 }
 VOCABULARY, SLOTS = 100, 20
 LENGTHS = (17, 3, 9, 9, 1, 12)
@@ -31,30 +136,36 @@ def every_head() -> Iterator[tuple[Family, str]]:
             yield family, name
 
 
+SPAN_FAMILIES = pytest.mark.parametrize(
+    "family",
+    [family for family in FAMILIES if any(head.loss == "span" for head in family.heads.values())],
+    ids=lambda family: family.model_type,
+)
+
+
 def build(family: Family, name: str, **settings: Any) -> nn.Module:
     """A model of two layers, its dropout off, in eval mode; the same weights each time."""
     head = family.heads[name]
+    small = SMALL[family.model_type]
     common: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "max_position_embeddings": 80,
-        "num_labels": 2 if head.loss == "span" else 3,
-        "pad_token_id": 1 if "roberta" in family.model_type else 0,
-    }
-    if family.model_type == "distilbert":
-        sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
-        off = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0, "qa_dropout": 0.0}
-    else:
-        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-        off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    if family.model_type == "electra":
-        off |= {"embedding_size": 16, "summary_last_dropout": 0.0}
+        "num_labels": 2 if head.loss == "span" or name == "AlbertForPreTraining" else 3,
+        "pad_token_id": small.pad_token_id,
+    } | dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 2)
+    off = dict.fromkeys(small.dropouts, 0.0)
     if head.loss == "next_token":
         common |= {"is_decoder": True, "loss_type": "ForCausalLM"}
     torch.manual_seed(0)
-    model: nn.Module = getattr(transformers, name)(
-        CONFIGS[family.model_type](**(common | sizes | off | settings))
-    )
+    config = small.config(**(common | small.sizes | off | settings))
+    model: nn.Module = getattr(transformers, name)(config)
     return model.eval()
+
+
+def head_named(family: Family, suffix: str) -> str:
+    """The family's model class of that suffix; of token classification, else one that gives logits by token too."""
+    suffixes = (suffix, "ForCausalLM") if suffix == "ForTokenClassification" else (suffix,)
+    return next(name for suffix in suffixes for name in family.heads if name.endswith(suffix))
 
 
 @dataclass(frozen=True)
@@ -78,7 +189,7 @@ def rectangle(family: Family, name: str, lengths: tuple[int, ...] = LENGTHS, slo
     draw = torch.Generator().manual_seed(1)
     valid = torch.arange(slots) < torch.tensor(lengths)[:, None]
     ids = torch.randint(5, VOCABULARY, valid.shape, generator=draw)
-    ids = ids.where(valid, torch.tensor(1 if "roberta" in family.model_type else 0))
+    ids = ids.where(valid, torch.tensor(SMALL[family.model_type].pad_token_id))
     kwargs = {"input_ids": ids, "attention_mask": valid.long()} | labels(head, valid, draw)
     if head.loss == "choice":
         shape = (len(lengths) // 2, 2, slots)
@@ -115,8 +226,22 @@ def scored(output: Any, head: Head, valid: Tensor) -> dict[str, Tensor]:
 
 
 def doubled(model: nn.Module) -> nn.Module:
-    """A float64 copy."""
-    return copy.deepcopy(model).double()
+    """A float64 copy.
+
+    Gemma 2 takes softmax in float32 all the same, where the smallest float64 is -inf, and rows of padding become NaN.
+    """
+    found = copy.deepcopy(model).double()
+    for module in found.modules():
+        if type(module).__name__ == "Gemma2Attention":
+            module.register_forward_pre_hook(_with_float32_mask, with_kwargs=True)
+    return found
+
+
+def _with_float32_mask(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    mask = kwargs["attention_mask"]
+    if isinstance(mask, Tensor):
+        mask = mask.clamp(min=torch.finfo(torch.float32).min)
+    return args, kwargs | {"attention_mask": mask}
 
 
 def gradient(model: nn.Module) -> Tensor:

@@ -1,8 +1,12 @@
-"""Tests of models neither read nor write the kernel choices of the machine's user."""
+"""Tests of models neither read nor write the kernel choices of the machine's user, and take one thread by default.
+
+Models here are so small that a second thread is only waited for.
+"""
 
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from yanma.models import kernels
 
@@ -14,3 +18,11 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         kernels.chosen.cache_clear()
         yield
     kernels.chosen.cache_clear()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

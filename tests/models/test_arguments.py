@@ -9,7 +9,7 @@ import torch
 import transformers
 
 import yanma
-from models.builders import FAMILIES, SLOTS, build, every_head, rectangle, scored
+from models.builders import FAMILIES, SLOTS, SPAN_FAMILIES, build, every_head, head_named, rectangle, scored
 from models.test_exactness import HEADS, sharpened
 from yanma.models.families import Family, after_padding_id
 
@@ -21,6 +21,7 @@ TOKENS, CLASSES, SPANS = (
     "BertForQuestionAnswering",
 )
 CAUSAL = [(family, name) for family, name in every_head() if family.heads[name].loss == "next_token"]
+COUNT_DISTANCES = ("modernbert", "mpnet", "deberta-v2")
 PAIRS = pytest.mark.parametrize("name", [TOKENS, CLASSES])
 
 
@@ -41,7 +42,7 @@ def assert_same(found, expected, head, valid):
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 def test_other_ways_to_give_input_are_the_stock_models(family: Family):
-    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+    name = head_named(family, "ForTokenClassification")
     stock, ours, inputs, data = pair(name, family)
     holes = inputs["attention_mask"].clone()
     holes[0, 4:6] = 0
@@ -57,6 +58,10 @@ def test_other_ways_to_give_input_are_the_stock_models(family: Family):
     plain = stock(**inputs).logits[data.valid]
     for way, changes in ways.items():
         changed = inputs | changes
+        if way == "holes in the mask" and family.model_type in COUNT_DISTANCES:
+            with pytest.raises(yanma.Unsupported, match="row 0 has hidden slots between its tokens"):
+                ours(**changed)
+            continue
         valid, expected = changed["attention_mask"].bool(), stock(**changed)
         assert_same(ours(**changed), expected, family.heads[name], valid)
         if way in ("position_ids", "token_type_ids"):
@@ -67,7 +72,7 @@ def test_other_ways_to_give_input_are_the_stock_models(family: Family):
 @pytest.mark.parametrize("suffix", ["ForTokenClassification", "ForSequenceClassification"])
 def test_an_argument_that_is_none_is_not_given(family: Family, suffix: str):
     """As wrappers do, which hand on everything they know."""
-    name = next(name for name in family.heads if name.endswith(suffix))
+    name = head_named(family, suffix)
     stock, ours, inputs, data = pair(name, family)
     names = ["position_ids", "inputs_embeds", "labels", "output_hidden_states", "output_attentions"]
     nones = dict.fromkeys(names + ["token_type_ids"] * family.token_types)
@@ -105,7 +110,7 @@ def test_hidden_states_are_chosen_as_from_the_stock_model(name: str, chosen):
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 def test_hidden_states_wished_for_in_the_config_are_whole(family: Family):
     """A document-level head needs first tokens only, but who asks for hidden states gets all of them."""
-    name = next(name for name in family.heads if name.endswith("ForSequenceClassification"))
+    name = head_named(family, "ForSequenceClassification")
     stock, ours, inputs, data = pair(name, family, output_hidden_states=True)
     assert_same(ours(**inputs), stock(**inputs), family.heads[name], data.valid)
 
@@ -150,7 +155,7 @@ def test_position_ids_of_one_row_serve_all_rows(shape: tuple[int, ...]):
     "family", [BY_TYPE["roberta"], BY_TYPE["xlm-roberta"]], ids=lambda family: family.model_type
 )
 def test_padding_ids_among_the_tokens_are_counted_as_robertas_do(family: Family):
-    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+    name = head_named(family, "ForTokenClassification")
     stock, ours, inputs, data = pair(name, family)
     ids = inputs["input_ids"].clone()
     ids[0, 2], ids[2, 0], ids[5, 3:5] = 1, 1, 1
@@ -242,7 +247,7 @@ def test_packed_in_is_padded_in_loss_and_all(family: Family, name: str):
         assert key not in head.token_outputs or len(value) == int(data.valid.sum())
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+@SPAN_FAMILIES
 def test_one_span_label_without_the_other_gives_no_loss_as_in_the_stock_model(family: Family):
     name = next(name for name, head in family.heads.items() if head.loss == "span")
     stock, ours, inputs, data = pair(name, family)

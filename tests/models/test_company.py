@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 import yanma
-from models.builders import FAMILIES, build, every_head, gradient, rectangle
+from models.builders import FAMILIES, SMALL, build, every_head, gradient, head_named, rectangle
 from models.test_exactness import DTYPES, HEADS, sharpened
 from yanma.attention import attention
+from yanma.attention.biased import attend_biased
 from yanma.models.families import Family
 from yanma.models.kernels import Kernels
 from yanma.models.linear import linear
+from yanma.models.modules import _KeyedDropout
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 KERNELS = pytest.mark.parametrize("kernel", ["torch", "onednn"])
@@ -26,12 +29,18 @@ def chosen(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yanma.models.linear.fastest", lambda dtype, device: choice)
 
 
+@contextmanager
+def using_threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+    with using_threads(request.param):
+        yield request.param
 
 
 def random_documents(count: int, longest: int = 40) -> list[torch.Tensor]:
@@ -65,14 +74,49 @@ def assert_same_bits_alone(model, head, documents: list[torch.Tensor], alone: in
                 assert torch.equal(whole, part), f"document {index} of {len(document)} tokens"
 
 
+def assert_same_bits_in_packs_of(size: int, model, head, documents: list[torch.Tensor]) -> None:
+    """All documents in one pack, in shuffled packs of that size, and the first few of them alone."""
+
+    def outputs(indices: Sequence[int]) -> list[tuple[torch.Tensor, ...]]:
+        batch = yanma.PackedBatch.from_sequences([documents[index] for index in indices])
+        with torch.no_grad():
+            return per_document(model(batch), head, batch)
+
+    count = len(documents)
+    whole, shuffled = outputs(range(count)), random.Random(6).sample(range(count), count)
+    packs = [shuffled[first : first + size] for first in range(0, count, size)] + [[i] for i in range(11)]
+    for pack in packs:
+        for index, found in zip(pack, outputs(pack), strict=True):
+            assert found, "there is something to compare"
+            for part, expected in zip(found, whole[index], strict=True):
+                length = len(documents[index])
+                assert torch.equal(part, expected), f"document {index} of {length} tokens among {len(pack)}"
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+@DTYPES
+@pytest.mark.usefixtures("threads")
+def test_a_documents_bits_are_its_own_among_250_or_50_or_alone(family: Family, dtype: torch.dtype):
+    name = next(iter(family.heads))
+    model = yanma.unpad(sharpened(build(family, name)).to(dtype))
+    assert_same_bits_in_packs_of(50, model, family.heads[name], random_documents(250, longest=60))
+
+
 @HEADS
 @DTYPES
+def test_a_documents_bits_are_its_own_under_every_head(family: Family, name: str, dtype: torch.dtype):
+    model = yanma.unpad(sharpened(build(family, name)).to(dtype))
+    assert_same_bits_in_packs_of(20, model, family.heads[name], random_documents(40))
+
+
+@HEADS
+@DTYPES
+@pytest.mark.parametrize("threads", [2], indirect=True)
 def test_among_200_documents_each_has_the_bits_that_it_has_alone(
     family: Family, name: str, dtype: torch.dtype, threads: int
 ):
     model = yanma.unpad(sharpened(build(family, name)).to(dtype))
-    alone = 200 if threads == 2 else 25  # all where threads share the work
-    assert_same_bits_alone(model, family.heads[name], random_documents(200, longest=60), alone)
+    assert_same_bits_alone(model, family.heads[name], random_documents(200, longest=60), alone=200)
 
 
 NARROW = {
@@ -115,9 +159,20 @@ def test_a_row_of_a_product_does_not_depend_on_the_number_of_rows(inputs, output
             assert torch.equal(part, whole[start : start + count]), f"{count} rows from {start}"
 
 
-@HEADS
+DROPPING = pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        (family, name)
+        for family, name in every_head()
+        if family.model_type != "gemma2" or name.endswith("ForTokenClassification")
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+"""Gemma 2 drops nothing but in this head."""
+
+
+@DROPPING
 @DTYPES
-@pytest.mark.usefixtures("threads")
 def test_with_dropout_a_documents_bits_depend_on_its_id_and_the_seed_alone(
     family: Family, name: str, dtype: torch.dtype
 ):
@@ -143,19 +198,17 @@ def test_with_dropout_a_documents_bits_depend_on_its_id_and_the_seed_alone(
 
 
 def dropouts(family: Family, attention_only: bool = False) -> dict[str, float]:
-    if family.model_type == "distilbert":
-        names = ["dropout", "attention_dropout", "seq_classif_dropout", "qa_dropout"]
-    else:
-        names = ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"]
-    if family.model_type == "electra":
-        names += ["summary_first_dropout", "summary_last_dropout"]
-    return {name: 0.0 if attention_only and "attention" not in name else 0.2 for name in names}
+    names = SMALL[family.model_type].dropouts
+    return {name: 0.0 if attention_only and "att" not in name else 0.2 for name in names}
 
 
 @pytest.mark.parametrize("attention_only", [False, True], ids=["everywhere", "attention"])
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 def test_equal_documents_drop_the_same_only_if_their_ids_are_equal(family: Family, attention_only: bool):
-    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+    name = head_named(family, "ForTokenClassification")
+    if not any(dropouts(family, attention_only).values()):
+        assert family.model_type == "gemma2", "only what caps its scores has no dropout in attention"
+        return
     model = yanma.unpad(sharpened(build(family, name, **dropouts(family, attention_only)))).train()
     twins = yanma.PackedBatch.from_sequences([[5, 6, 7, 8, 9]] * 3, ids=[1, 2, 1])
     first, second, third = twins.unpack(model(twins, seed=0).logits)
@@ -165,29 +218,37 @@ def test_equal_documents_drop_the_same_only_if_their_ids_are_equal(family: Famil
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 def test_every_layer_and_token_drops_other_things(family: Family, monkeypatch: pytest.MonkeyPatch):
     """No two rows of any two dropout modules, and no two attention layers or documents, share their bits."""
-    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
-    model = yanma.unpad(build(family, name, **dropouts(family))).train()
+    name = head_named(family, "ForTokenClassification")
+    settings = {name: 0.5 for name in dropouts(family)}
+    model = yanma.unpad(build(family, name, **settings)).train()
     kept, seeds = [], []
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.register_forward_hook(
-                lambda module, args, out: kept.extend((out != 0)[0, :, :16].unbind())
-            )
 
-    def spy(*args, seed, **kwargs):
-        seeds.extend(seed.tolist())
-        return attention(*args, seed=seed, **kwargs)
+    class Spy(_KeyedDropout):
+        @staticmethod
+        def forward(ctx, *args):
+            out = _KeyedDropout.forward(ctx, *args)
+            kept.extend((out != 0).flatten(0, -2)[:, :16].unbind())
+            return out
 
-    monkeypatch.setattr("yanma.models.interface.attention", spy)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.5
+    def spied(attend):
+        def spy(*args, seed, **kwargs):
+            seeds.extend(seed.tolist())
+            return attend(*args, seed=seed, **kwargs)
+
+        return spy
+
+    monkeypatch.setattr("yanma.models.interface.attention", spied(attention))
+    monkeypatch.setattr("yanma.models.relative.attend_biased", spied(attend_biased))
+    monkeypatch.setattr("yanma.models.modules._KeyedDropout", Spy)
     model(yanma.PackedBatch.from_sequences([[5] * 9, [5] * 6]), seed=0)
-    rows = torch.stack(kept)
-    assert (
-        len(rows) >= 15 * 4 and len(rows.unique(dim=0)) >= len(rows) - 2
-    )  # 16 bits meet by chance now and then
-    assert len(seeds) == len(set(seeds)) == 2 * 2, "two documents in two layers"
+    rows = torch.stack(kept) if kept else torch.zeros(0, 16)
+    elsewhere = [name for name in settings if "att" not in name and name != "classifier_dropout"]
+    assert len(rows) >= 15 * (
+        4 if elsewhere else "classifier_dropout" in settings and hasattr(model, "score")
+    )
+    assert len(rows.unique(dim=0)) >= len(rows) - 2, "16 bits meet by chance now and then, but not so often"
+    layers = 2 if any("att" in name for name in settings) else 0
+    assert len(seeds) == len(set(seeds)) == 2 * layers, "two documents in two layers"
 
 
 @pytest.mark.parametrize("attention_only", [False, True], ids=["everywhere", "attention"])
@@ -196,7 +257,7 @@ def test_every_layer_and_token_drops_other_things(family: Family, monkeypatch: p
 def test_with_dropout_gradients_of_the_parts_add_up_to_the_whole(
     family: Family, suffix: str, attention_only: bool
 ):
-    name = next(name for name in family.heads if name.endswith(suffix))
+    name = head_named(family, suffix)
     model = yanma.unpad(sharpened(build(family, name, **dropouts(family, attention_only)))).train()
     documents = random_documents(20)
 
@@ -246,7 +307,6 @@ def test_eval_mode_has_no_dropout_and_needs_no_seed():
 
 
 @HEADS
-@pytest.mark.usefixtures("threads")
 def test_a_token_of_one_document_changes_no_bit_of_another(family: Family, name: str):
     head, documents = family.heads[name], rectangle(family, name).documents
     model = yanma.unpad(sharpened(build(family, name)))

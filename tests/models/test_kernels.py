@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 import yanma
-from models.builders import FAMILIES, build, gradient, rectangle
+from models.builders import FAMILIES, SMALL, build, gradient, head_named, rectangle
 from models.test_exactness import sharpened
 from yanma.models import kernels
 from yanma.models.kernels import Kernels, fastest
@@ -98,8 +98,8 @@ def test_gelu_after_a_product_is_gelu(kernel: str, approximate: str, dtype: torc
 def test_every_activation_is_the_stock_models_with_and_without_gradients(
     kernel: str, family, activation: str
 ):
-    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
-    setting = {"activation" if family.model_type == "distilbert" else "hidden_act": activation}
+    name = head_named(family, "ForTokenClassification")
+    setting = {SMALL[family.model_type].activation: activation}
     stock, data = sharpened(build(family, name, **setting)), rectangle(family, name)
     ours = yanma.unpad(copy.deepcopy(stock))
     expected = stock(**data.kwargs).logits[data.valid]
@@ -114,7 +114,7 @@ def test_every_activation_is_the_stock_models_with_and_without_gradients(
     "family", [BERT, *(f for f in FAMILIES if f.model_type == "distilbert")], ids=["bert", "distilbert"]
 )
 def test_hooks_hear_of_a_layer_whose_activation_is_fused_elsewhere(family, part: str, register: str):
-    name = next(name for name in family.heads if name.endswith("ForTokenClassification"))
+    name = head_named(family, "ForTokenClassification")
     model, data = yanma.unpad(build(family, name)), rectangle(family, name)
     names = {"dense": ("lin1", "intermediate.dense"), "activation": ("activation", "intermediate_act_fn")}[
         part

@@ -125,14 +125,18 @@ def test_explain_tells_family_and_kernels():
     text = str(yanma.explain(yanma.unpad(build(BERT, TOKENS))))
     assert "family bert" in text and "forward" in text and "Linear" in text
     refused = str(
-        yanma.explain(transformers.GPT2Model(transformers.GPT2Config(n_layer=1, n_embd=8, n_head=1)))
+        yanma.explain(
+            transformers.XLNetModel(transformers.XLNetConfig(n_layer=1, d_model=8, n_head=1, d_inner=8))
+        )
     )
     assert "cannot be unpadded" in refused and "bert" in refused
 
 
 def test_other_families_and_unknown_heads_are_refused_by_name():
-    with pytest.raises(yanma.Unsupported, match=r"gpt2.*bert, roberta, xlm-roberta, distilbert, electra"):
-        yanma.unpad(transformers.GPT2Model(transformers.GPT2Config(n_layer=1, n_embd=8, n_head=1)))
+    with pytest.raises(yanma.Unsupported, match=r"xlnet.*bert, roberta.*distilbert, electra.*llama"):
+        yanma.unpad(
+            transformers.XLNetModel(transformers.XLNetConfig(n_layer=1, d_model=8, n_head=1, d_inner=8))
+        )
 
     class Mine(transformers.BertPreTrainedModel):
         pass

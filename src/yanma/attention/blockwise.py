@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import pad
 
 from ..errors import Unsupported
 from ..masks import Mask
-from .kernel import MOST_SCORE_BYTES, products, working
+from .kernel import MOST_SCORE_BYTES, rows_times, working
 from .plans import plan
 from .problem import Problem
 from .tiles import Tiles
@@ -116,11 +115,6 @@ def _attended(
     """(B, H, R, D) of q (B, H, R, D) and k, v (B, H, K, D)."""
     with torch.autocast("cpu", enabled=False):
         queries, keys, values = (x.to(working(x.dtype)).flatten(0, 1) for x in (q, k, v))
-        scores = _rows_times(queries, keys.transpose(1, 2)) * scale
+        scores = rows_times(queries, keys.transpose(1, 2)) * scale
         weights = weigh(scores.view(*q.shape[:3], -1), tiles, *parameters)
-        return _rows_times(weights.flatten(0, 1), values).view(q.shape)
-
-
-def _rows_times(a: Tensor, b: Tensor) -> Tensor:
-    """(M, R, N) of a (M, R, X) and b (M, X, N); a single row, whose bits depend on where it lies, gets company."""
-    return products(a, b) if a.shape[1] > 1 else products(pad(a, (0, 0, 0, 1)), b)[:, :1]
+        return rows_times(weights.flatten(0, 1), values).view(q.shape)

@@ -30,7 +30,7 @@ class Softmax:
     scale: float
     causal: bool = False
     bias: Tensor | None = None
-    """(B or 1, 1, R, K) in the working dtype: 0 or -inf, with a 0 in each row."""
+    """(B or 1, 1 or H, R, K) in the working dtype: 0 or -inf, with a 0 in each row; by products, any numbers."""
     kept: Tensor | None = None
     """Bool (B, H, R, K or C): weights that dropout leaves."""
     kept_scale: float = 1.0
@@ -77,6 +77,11 @@ def attend(
     if is_flash(q.shape, k.shape[2], softmax.kept is not None):
         tensors = (x.to(working(x.dtype)) for x in (q, k, v))
         return _flash(*tensors, 0.0, softmax.causal, attn_mask=softmax.bias, scale=softmax.scale)  # type: ignore[no-any-return]
+    return attend_by_products(q, k, v, softmax)
+
+
+def attend_by_products(q: Tensor, k: Tensor, v: Tensor, softmax: Softmax) -> tuple[Tensor, Tensor]:
+    """`attend` without the flash kernel; autograd can follow it, to the bias too."""
     found = weights(q, k, softmax)
     values = _matrices(v, found.shape[2])
     if softmax.kept is None:
@@ -162,6 +167,11 @@ def products(a: Tensor, b: Tensor) -> Tensor:
     torch.bmm takes another kernel for a product by itself: that one is given company.
     """
     return torch.bmm(a, b) if len(a) > 1 else torch.bmm(_widened(a), _widened(b))[:1]
+
+
+def rows_times(a: Tensor, b: Tensor) -> Tensor:
+    """(M, R, N) of a (M, R, X) and b (M, X, N); a single row, whose bits depend on where it lies, gets company."""
+    return products(a, b) if a.shape[1] > 1 else products(pad(a, (0, 0, 0, 1)), b)[:, :1]
 
 
 def _widened(x: Tensor) -> Tensor:

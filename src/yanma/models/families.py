@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from . import relative
 
 # N documents, M tokens of documents that lie end to end
 
@@ -23,6 +26,8 @@ class Head:
     """`stock`, or the rule of losses.py that takes the place of a stock loss which would mix documents."""
     scores_padding: bool = True
     """Whether the stock loss also scores hidden slots, unless their label is -100."""
+    pools_last: bool = False
+    """Whether documents are judged by their last token, as last_token.py does in the stock forward's place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,19 +38,43 @@ class Family:
     heads: Mapping[str, Head]
     attention: str
     """Class of the module that calls transformers' attention interface."""
-    intermediate: str
-    """Class of the feed-forward's first half."""
+    intermediate: str = ""
+    """Class of the feed-forward's first half, where its activation can be fused."""
+    drops_in_forward: str = ""
+    """Class of a layer that calls `nn.functional.dropout` by itself."""
     attention_output: str = ""
     """Class of what follows attention in a layer, called with (attended, residual); "" where there is no such class."""
     pools_input: tuple[str, ...] = ()
     """Classes of poolers and heads that read `[:, 0]` of their input."""
     pools_base: Mapping[str, str] = field(default_factory=dict)
-    """Model class -> attribute of its base model, where the model's own forward reads `[:, 0]`."""
+    """Model class -> attribute of its base model, where the model's own forward reads `[:, 0]` or a mean over slots."""
+    pools_within: tuple[str, ...] = ()
+    """Classes of base models whose own forward hands `[:, 0]` of their `encoder` to a linear layer, their `pooler`."""
     positions: Callable[[Tensor | None, Tensor, int], Tensor] = lambda ids, slots, pad: slots
     """(input_ids (M,) or None, each token's slot in its document (M,), padding id) -> position ids (M,)."""
     reserved_positions: Callable[[int], int] = lambda pad: 0
     """Rows of the position table that no token uses, given the padding id."""
+    counts_tokens: bool = False
+    """Whether positions count tokens alone, hidden slots between or before them left out; then `positions` is idle."""
+    position_table: bool = True
+    """Whether positions are rows of a table that ends, rather than angles."""
     token_types: bool = True
+    default_token_type: int | None = 0
+    """The type of tokens for which none is given; None = nothing is added for them."""
+    attention_mask: Callable[[int], Tensor] | None = None
+    """(N) -> what a stock forward must be given as attention_mask, though no token is hidden; None = nothing."""
+    by_interface: bool = True
+    """Whether attention is called through transformers' interface; else `mixins` have one for it."""
+    mixins: Mapping[str, Any] = field(default_factory=dict)
+    """Class of a module -> what is put before that class, where a module of this family alone must know of the pack."""
+    counts_distances: bool = False
+    """Whether tokens' distances go into scores as slots between them, whatever their position ids."""
+    repeats_layers: bool = False
+    """Whether several layers are one module."""
+    is_causal: Callable[[Any], bool] = lambda config: bool(getattr(config, "is_decoder", False))
+    """Whether a model of this config lets no token read what comes after it."""
+    caches: bool = False
+    """Whether its models keep keys and values unless told not to."""
 
 
 def after_padding_id(input_ids: Tensor | None, slots: Tensor, pad_token_id: int) -> Tensor:
@@ -75,55 +104,113 @@ _SPANS = Head(
 )
 
 
+_COMMON = {
+    "Model": _BASE,
+    "ForMaskedLM": _TOKENS,
+    "ForTokenClassification": _TOKENS,
+    "ForSequenceClassification": _DOCUMENTS,
+    "ForQuestionAnswering": _SPANS,
+    "ForMultipleChoice": _CHOICES,
+}
+
+
 def _heads(prefix: str, **more: Head) -> dict[str, Head]:
-    """The heads that every family here has, and `more` of its own, by class name."""
-    common = {
-        "Model": _BASE,
-        "ForMaskedLM": _TOKENS,
-        "ForTokenClassification": _TOKENS,
-        "ForSequenceClassification": _DOCUMENTS,
-        "ForQuestionAnswering": _SPANS,
-        "ForMultipleChoice": _CHOICES,
+    """The heads that most encoders have, and `more` of one's own, by class name."""
+    return {prefix + name: head for name, head in (_COMMON | more).items()}
+
+
+_PRETRAINING = Head(
+    ("prediction_logits",), ("seq_relationship_logits",), ("labels",), ("next_sentence_label",)
+)
+
+
+def _bert(model_type: str, prefix: str, heads: Mapping[str, Head], **more: Any) -> Family:
+    """BERT under another name."""
+    defaults: dict[str, Any] = {
+        "attention": prefix + "SelfAttention",
+        "intermediate": prefix + "Intermediate",
+        "attention_output": prefix + "SelfOutput",
+        "pools_input": (prefix + "Pooler",),
     }
-    return {prefix + name: head for name, head in (common | more).items()}
+    return Family(model_type, heads, **(defaults | more))
+
+
+def _roberta(model_type: str, prefix: str, **more: Any) -> Family:
+    """RoBERTa under another name."""
+    defaults: dict[str, Any] = {
+        "pools_input": (prefix + "Pooler", prefix + "ClassificationHead"),
+        "positions": after_padding_id,
+        "reserved_positions": lambda pad: pad + 1,
+    }
+    return _bert(model_type, prefix, _heads(prefix, ForCausalLM=_NEXT_TOKEN), **(defaults | more))
+
+
+def _rotary(model_type: str, prefix: str, *names: str, **more: Any) -> Family:
+    """An encoder with rotary positions and heads of these names."""
+    defaults: dict[str, Any] = {
+        "attention": prefix + "Attention",
+        "pools_input": (prefix + "Pooler", prefix + "ClassificationHead"),
+        "position_table": False,
+    }
+    heads = {prefix + name: head for name, head in _COMMON.items() if name in names}
+    return Family(model_type, heads, **(defaults | more))
+
+
+_LAST_TOKEN = Head(document_outputs=("logits",), document_labels=("labels",), pools_last=True)
+
+
+def _decoder(model_type: str, prefix: str, heads: Mapping[str, Head], **more: Any) -> Family:
+    """A family in which no token reads what comes after it."""
+    defaults: dict[str, Any] = {
+        "attention": prefix + "Attention",
+        "position_table": False,
+        "token_types": False,
+        "is_causal": lambda config: True,
+        "caches": True,
+    }
+    return Family(model_type, {prefix + name: head for name, head in heads.items()}, **(defaults | more))
+
+
+_DECODER_HEADS = {
+    "Model": _BASE,
+    "ForCausalLM": _NEXT_TOKEN,
+    "ForSequenceClassification": _LAST_TOKEN,
+    "ForTokenClassification": _TOKENS,
+    "ForQuestionAnswering": _SPANS,
+}
+
+
+def _without(heads: Mapping[str, Head], name: str) -> dict[str, Head]:
+    return {other: head for other, head in heads.items() if other != name}
 
 
 FAMILIES: Sequence[Family] = (
-    Family(
+    _bert(
         "bert",
+        "Bert",
         _heads(
             "Bert",
-            ForPreTraining=Head(
-                ("prediction_logits",), ("seq_relationship_logits",), ("labels",), ("next_sentence_label",)
-            ),
+            ForPreTraining=_PRETRAINING,
             ForNextSentencePrediction=_DOCUMENTS,
             LMHeadModel=_NEXT_TOKEN,
         ),
-        attention="BertSelfAttention",
-        intermediate="BertIntermediate",
-        attention_output="BertSelfOutput",
-        pools_input=("BertPooler",),
     ),
-    Family(
-        "roberta",
-        _heads("Roberta", ForCausalLM=_NEXT_TOKEN),
-        attention="RobertaSelfAttention",
-        intermediate="RobertaIntermediate",
-        attention_output="RobertaSelfOutput",
-        pools_input=("RobertaPooler", "RobertaClassificationHead"),
-        positions=after_padding_id,
-        reserved_positions=lambda pad: pad + 1,
+    _bert(
+        "ernie",
+        "Ernie",
+        _heads(
+            "Ernie",
+            ForPreTraining=_PRETRAINING,
+            ForNextSentencePrediction=_DOCUMENTS,
+            ForCausalLM=_NEXT_TOKEN,
+        ),
     ),
-    Family(
-        "xlm-roberta",
-        _heads("XLMRoberta", ForCausalLM=_NEXT_TOKEN),
-        attention="XLMRobertaSelfAttention",
-        intermediate="XLMRobertaIntermediate",
-        attention_output="XLMRobertaSelfOutput",
-        pools_input=("XLMRobertaPooler", "XLMRobertaClassificationHead"),
-        positions=after_padding_id,
-        reserved_positions=lambda pad: pad + 1,
-    ),
+    _roberta("roberta", "Roberta"),
+    _roberta("xlm-roberta", "XLMRoberta"),
+    _roberta("xlm-roberta-xl", "XLMRobertaXL"),
+    _roberta("roberta-prelayernorm", "RobertaPreLayerNorm", intermediate=""),
+    _roberta("camembert", "Camembert"),
+    _roberta("data2vec-text", "Data2VecText"),
     Family(
         "distilbert",
         _heads("DistilBert"),
@@ -146,6 +233,109 @@ FAMILIES: Sequence[Family] = (
         intermediate="ElectraIntermediate",
         attention_output="ElectraSelfOutput",
         pools_input=("ElectraClassificationHead", "ElectraSequenceSummary"),
+    ),
+    Family(
+        "albert",
+        _heads(
+            "Albert",
+            ForPreTraining=Head(
+                ("prediction_logits",), ("sop_logits",), ("labels",), ("sentence_order_label",)
+            ),
+        ),
+        attention="AlbertAttention",
+        pools_within=("AlbertModel",),
+        repeats_layers=True,
+    ),
+    _rotary(
+        "modernbert",
+        "ModernBert",
+        *_COMMON,
+        pools_base={
+            "ModernBertForSequenceClassification": "model",
+            "ModernBertForMultipleChoice": "model",
+        },
+        token_types=False,
+        attention_mask=lambda num_documents: torch.ones(num_documents, 1, dtype=torch.long),
+    ),
+    _rotary(
+        "eurobert",
+        "EuroBert",
+        *("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"),
+        pools_base={"EuroBertForSequenceClassification": "model"},
+        token_types=False,
+    ),
+    _rotary(
+        "nomic_bert",
+        "NomicBert",
+        *("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"),
+    ),
+    _rotary("gte", "Gte", *("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")),
+    _rotary(
+        "jina_embeddings_v3",
+        "JinaEmbeddingsV3",
+        *(name for name in _COMMON if name != "ForMultipleChoice"),
+    ),
+    Family(
+        "mpnet",
+        _heads("MPNet"),
+        attention="MPNetSelfAttention",
+        intermediate="MPNetIntermediate",
+        pools_input=("MPNetPooler", "MPNetClassificationHead"),
+        positions=lambda ids, slots, pad: after_padding_id(ids, slots, 1),
+        reserved_positions=lambda pad: 2,
+        token_types=False,
+        attention_mask=lambda num_documents: torch.zeros(1, 1, 1, 1),
+        by_interface=False,
+        mixins={
+            "MPNetEncoder": relative.DistanceBias,
+            "MPNetSelfAttention": relative.DistanceBiasedAttention,
+        },
+        counts_distances=True,
+    ),
+    Family(
+        "deberta-v2",
+        _heads("DebertaV2"),
+        attention="DisentangledSelfAttention",
+        intermediate="DebertaV2Intermediate",
+        attention_output="DebertaV2SelfOutput",
+        pools_input=("ContextPooler",),
+        by_interface=False,
+        mixins={
+            "DebertaV2Encoder": relative.DisentangledEncoder,
+            "DisentangledSelfAttention": relative.DisentangledAttention,
+            "DebertaV2LMPredictionHead": relative.TiedPrediction,
+            "Conv1d": relative.DocumentConvolution,
+        },
+        counts_distances=True,
+    ),
+    _decoder(
+        "gpt2",
+        "GPT2",
+        _without(_DECODER_HEADS, "ForCausalLM") | {"LMHeadModel": _NEXT_TOKEN},
+        position_table=True,
+        token_types=True,
+        default_token_type=None,
+    ),
+    _decoder("llama", "Llama", _DECODER_HEADS),
+    _decoder("mistral", "Mistral", _DECODER_HEADS),
+    _decoder("qwen2", "Qwen2", _DECODER_HEADS),
+    _decoder("qwen3", "Qwen3", _DECODER_HEADS),
+    _decoder(
+        "opt",
+        "OPT",
+        _without(_DECODER_HEADS, "ForTokenClassification"),
+        drops_in_forward="OPTDecoderLayer",
+        counts_tokens=True,
+        position_table=True,
+    ),
+    _decoder("gpt_neox", "GPTNeoX", _DECODER_HEADS),
+    _decoder("gemma", "Gemma", _without(_DECODER_HEADS, "ForQuestionAnswering")),
+    _decoder("gemma2", "Gemma2", _without(_DECODER_HEADS, "ForQuestionAnswering")),
+    _decoder(
+        "gemma3_text",
+        "Gemma3",
+        {"TextModel": _BASE, "ForCausalLM": _NEXT_TOKEN, "TextForSequenceClassification": _LAST_TOKEN},
+        is_causal=lambda config: not config.use_bidirectional_attention,
     ),
 )
 """The whole of what `unpad` supports."""

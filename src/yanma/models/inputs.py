@@ -81,8 +81,11 @@ def prepare(
         )
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     index = _index(rows, lengths, order)
-    layout = _layout(model, head, lengths, order, rows, seed, bool(kwargs.get("output_hidden_states")))
-    flat = _flat_arguments(model, family, rows, index)
+    if rows.valid is not None and (family.counts_distances or _has_windows(model)):
+        _check_holes(rows.slots[rows.valid], lengths)
+    wants_states = bool(kwargs.get("output_hidden_states"))
+    layout = _layout(model, family, head, lengths, order, rows, seed, wants_states)
+    flat = _flat_arguments(model, family, rows, index, layout)
     labels = {name: kwargs.pop(name) for name in head.document_labels if kwargs.get(name) is not None}
     _check_labels(head, labels, len(lengths))
     order_tensor = torch.tensor(order, device=index.device)
@@ -92,8 +95,10 @@ def prepare(
         flat["labels"] = next_token_labels(flat["labels"], layout.first_tokens)
     elif head.loss == "choice":  # the stock forward reads the number of choices off the second size
         flat |= {name: flat[name][None] for name in ("input_ids", "inputs_embeds") if name in flat}
-    if layout.causal:
+    if layout.causal or family.caches:
         flat["use_cache"] = False
+    if family.attention_mask is not None:
+        flat["attention_mask"] = family.attention_mask(len(lengths)).to(index.device)
     ours = {} if head.loss == "stock" else labels
     return Call(layout, flat | kwargs, ours, index, order_tensor, order == sorted(order), rows)
 
@@ -164,6 +169,21 @@ def _check_hidden_slots(
         )
 
 
+def _has_windows(model: nn.Module) -> bool:
+    return any(getattr(module, "sliding_window", None) is not None for module in model.modules())
+
+
+def _check_holes(slots: Tensor, lengths: Sequence[int]) -> None:
+    """Refuse hidden slots between tokens, `slots` (T,) of which are given: a stock model counts them in distances."""
+    firsts, lasts = (torch.stack([part[end] for part in slots.split(list(lengths))]) for end in (0, -1))
+    torn = lasts - firsts + 1 != torch.tensor(lengths, device=slots.device)
+    if bool(torn.any()):
+        raise Unsupported(
+            f"row {int(torn.nonzero()[0])} has hidden slots between its tokens, which a stock model of this kind "
+            f"counts in distances of tokens; leave them out of the input"
+        )
+
+
 def _check_labels(head: Head, labels: Mapping[str, Tensor], num_documents: int) -> None:
     """One label a document; the choices of one question share one."""
     for name, label in labels.items():
@@ -199,6 +219,7 @@ def _index(rows: Rows, lengths: Sequence[int], order: Sequence[int]) -> Tensor:
 
 def _layout(
     model: nn.Module,
+    family: Family,
     head: Head,
     lengths: Sequence[int],
     order: Sequence[int],
@@ -211,7 +232,7 @@ def _layout(
         head.token_outputs or wants_hidden_states or getattr(config, "output_hidden_states", False)
     )
     in_order = tuple(lengths[i] for i in order)
-    is_causal = bool(getattr(config, "is_decoder", False))
+    is_causal = family.is_causal(config)
     ids = rows.ids or range(len(order))
     if seed is None:
         seed = int(torch.randint(2**62, ())) if model.training else 0
@@ -221,22 +242,28 @@ def _layout(
     )
 
 
-def _flat_arguments(model: nn.Module, family: Family, rows: Rows, index: Tensor) -> dict[str, Any]:
+def _flat_arguments(
+    model: nn.Module, family: Family, rows: Rows, index: Tensor, layout: Layout
+) -> dict[str, Any]:
     """Tensors (1, T, ...). Position ids are computed before padding is left out, as a stock model would."""
     config: Any = model.config
     flat = {name: tensor[index][None] for name, tensor in rows.tokens.items()}
     if "position_ids" not in flat:
-        _check_length(family, config, rows, index)
-        positions = family.positions(rows.tokens.get("input_ids"), rows.slots, config.pad_token_id)
-        flat["position_ids"] = positions[index][None]
-    if family.token_types and "token_type_ids" not in flat:
-        flat["token_type_ids"] = torch.zeros_like(flat["position_ids"])
+        places = layout.places if family.counts_tokens else rows.slots[index]
+        if family.position_table and getattr(config, "position_biased_input", True):
+            _check_length(family, config, rows, places)
+        if not family.counts_tokens:
+            ids = rows.tokens.get("input_ids")
+            places = family.positions(ids, rows.slots, config.pad_token_id)[index]
+        flat["position_ids"] = places[None]
+    if family.token_types and family.default_token_type is not None and "token_type_ids" not in flat:
+        flat["token_type_ids"] = torch.full_like(flat["position_ids"], family.default_token_type)
     return flat
 
 
-def _check_length(family: Family, config: Any, rows: Rows, index: Tensor) -> None:
+def _check_length(family: Family, config: Any, rows: Rows, places: Tensor) -> None:
     limit = config.max_position_embeddings - family.reserved_positions(config.pad_token_id)
     if max(rows.widths) > limit:
-        longest = int(rows.slots[index].max()) + 1
+        longest = int(places.max()) + 1
         if longest > limit:
             raise ValueError(f"a document has {longest} tokens; this model has {limit} positions")

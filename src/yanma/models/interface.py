@@ -1,16 +1,19 @@
 """The pair of functions that transformers calls by the name `yanma`: one makes the mask, one attends.
 
-Outside an unpadded forward both do exactly what transformers' own `sdpa` does, so a stock model that shares its
-config with an unpadded one stays right.
+Outside an unpadded forward both do exactly what transformers' own `sdpa` does, or `eager` where scores are soft-capped,
+which `sdpa` cannot do. So a stock model that shares its config with an unpadded one stays right, and so do the steps of
+`generate`.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..attention import attention
+from ..attention.capped import soft_capped_attention
 from ..errors import Unsupported
 from ..keyed import derived
 from .layout import Layout, running
@@ -27,10 +30,14 @@ def register() -> None:
 
 
 def make_mask(*args: Any, **kwargs: Any) -> Any:
-    """The running layout in place of a mask tensor, or what `sdpa` would get."""
-    from transformers.masking_utils import sdpa_mask
+    """The running layout in place of a mask tensor, or what the stock attention would get."""
+    from transformers.masking_utils import eager_mask, sdpa_mask
 
-    return running() or sdpa_mask(*args, **kwargs)
+    layout = running()
+    if layout is not None:
+        return layout
+    is_capped = getattr(kwargs.get("config"), "attn_logit_softcapping", None) is not None
+    return (eager_mask if is_capped else sdpa_mask)(*args, **kwargs)
 
 
 def attend(
@@ -48,18 +55,25 @@ def attend(
     if not isinstance(attention_mask, Layout):
         if added is not None:
             raise Unsupported(
-                f"a part of an unpadded model was called by itself, where its mask {added.describe()} is not known; "
-                f"call the whole model, or restore it"
+                f"a part of an unpadded model was called by itself, where its mask {added.describe()} is not known, "
+                f"or with a key-value cache; call the whole model without one, or restore it"
             )
         return _stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    keys = derived(attention_mask.document_keys, module._yanma_site) if dropout else None  # type: ignore[arg-type]
-    out = attention(q, k, v, attention_mask.mask_with(added), scale=scaling, dropout=dropout, seed=keys)
+    mask, cap = attention_mask.mask_with(added, kwargs.get("sliding_window")), kwargs.get("softcap")
+    if cap is not None:
+        return soft_capped_attention(q, k, v, mask, cap, scale=scaling)[None], None
+    site = attention_mask.visit(module._yanma_site) if dropout else 0  # type: ignore[arg-type]
+    keys = derived(attention_mask.document_keys, site) if dropout else None
+    out = attention(q, k, v, mask, scale=scaling, dropout=dropout, seed=keys)
     return out[None], None
 
 
-def _stock(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+def _stock(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    out: tuple[Tensor, None] = sdpa_attention_forward(*args, **kwargs)
+    forward: Any = sdpa_attention_forward
+    if kwargs.get("softcap") is not None:
+        forward = sys.modules[type(module).__module__].eager_attention_forward
+    out: tuple[Tensor, None] = forward(module, *args, **kwargs)
     return out

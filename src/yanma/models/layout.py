@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..keyed import derived, document_keys
-from ..masks import Mask
+from ..masks import Mask, window
 
 # T tokens in the pack, N documents
 
@@ -30,22 +31,48 @@ class Layout:
     seed: int
     ids: tuple[int, ...]
     device: torch.device
+    handed: list[Tensor] = field(default_factory=list)
+    """What one module leaves for the next."""
+    _visits: Counter[int] = field(default_factory=Counter)
 
     @cached_property
-    def _masks(self) -> dict[Mask | None, Mask]:
-        return {None: self.mask}
+    def _masks(self) -> dict[tuple[Mask | None, int | None], Mask]:
+        return {(None, None): self.mask}
 
-    def mask_with(self, added: Mask | None) -> Mask:
-        """What both the model's own mask and a layer's added one allow; layers with equal masks share one."""
-        if added not in self._masks:
-            self._masks[added] = (self.mask & added).bind(self.lengths)  # type: ignore[operator]
-        return self._masks[added]
+    def mask_with(self, added: Mask | None, sliding_window: int | None = None) -> Mask:
+        """What the model's own mask, a layer's window and its added mask all allow; equal ones are shared.
+
+        `sliding_window` as transformers counts: the token itself and those before it, or on either side, are so many.
+        """
+        key = added, sliding_window
+        if key not in self._masks:
+            mask = self.mask
+            if sliding_window is not None:
+                mask = mask & window(sliding_window - 1, 0 if self.causal else sliding_window - 1)
+            self._masks[key] = mask if added is None else (mask & added).bind(self.lengths)
+        return self._masks[key]
+
+    def visit(self, site: int) -> int:
+        """What a module at `site` is called for dropout, another number each time that it runs in this forward."""
+        self._visits[site] += 1
+        return site + (self._visits[site] - 1) * 2**32
 
     @cached_property
     def first_tokens(self) -> Tensor:
         """(N,) int64: the index of each document's first token."""
         lengths = torch.tensor(self.lengths)
         return (lengths.cumsum(0) - lengths).to(self.device)
+
+    @cached_property
+    def documents(self) -> Tensor:
+        """(T,) int64: the number of each token's document."""
+        lengths = torch.tensor(self.lengths, device=self.device)
+        return torch.arange(len(lengths), device=self.device).repeat_interleave(lengths)
+
+    @cached_property
+    def places(self) -> Tensor:
+        """(T,) int64: each token's place in its document, from 0."""
+        return torch.arange(len(self.documents), device=self.device) - self.first_tokens[self.documents]
 
     @cached_property
     def document_keys(self) -> Tensor:
@@ -55,16 +82,15 @@ class Layout:
     @cached_property
     def token_keys(self) -> Tensor:
         """(T,) int64: what dropout knows a token by, from its document and its place in it."""
-        lengths = torch.tensor(self.lengths, device=self.device)
-        keys = derived(self.document_keys, 0).repeat_interleave(lengths)
-        places = torch.arange(len(keys), device=self.device) - self.first_tokens.repeat_interleave(lengths)
-        return derived(keys + places, 1)
+        return derived(derived(self.document_keys, 0)[self.documents] + self.places, 1)
 
     def row_keys(self, shape: torch.Size) -> Tensor | None:
         """Keys of the rows of an activation: (1, T, ...) or first tokens (1, N, ...) by token, (N, ...) by document.
 
-        None for anything else.
+        Those of a table that all documents share, (1, 1, R, ...), are known by their number. None for anything else.
         """
+        if len(shape) == 4 and shape[:2] == (1, 1):
+            return document_keys(self.seed, range(shape[2])).to(self.device)[None, None]
         if len(shape) == 3 and shape[:2] == (1, len(self.token_keys)):
             return self.token_keys[None]
         if len(shape) == 3 and shape[:2] == (1, len(self.lengths)):
@@ -76,6 +102,13 @@ class Layout:
         if hidden_states.shape[1] == len(self.lengths):
             return hidden_states
         return hidden_states[:, self.first_tokens]
+
+    def mean(self, hidden_states: Tensor) -> Tensor:
+        """(1, T, C) as (1, N, C): the mean of each document's tokens, added up in their order, in float32 at least."""
+        lengths = torch.tensor(self.lengths, device=self.device)
+        tokens = hidden_states[0].to(torch.promote_types(hidden_states.dtype, torch.float32))
+        sums = tokens.new_zeros(len(lengths), tokens.shape[1]).index_add(0, self.documents, tokens)
+        return (sums / lengths[:, None]).to(hidden_states.dtype)[None]
 
 
 _running: ContextVar[Layout | None] = ContextVar("yanma_layout", default=None)

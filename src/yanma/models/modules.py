@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
 
 from ..keyed import derived, keep, keep_probability, only
-from .layout import running
+from .layout import Layout, running
 from .linear import Linear, linear, needs_gradient
 
 
@@ -32,7 +33,46 @@ class Dropout(nn.Dropout):
             raise RuntimeError(
                 f"dropout met a tensor {tuple(input.shape)} that is neither per token nor per document"
             )
-        return _KeyedDropout.apply(input, derived(keys, self._yanma_site), self.p)  # type: ignore[no-any-return, no-untyped-call]
+        return _KeyedDropout.apply(input, derived(keys, layout.visit(self._yanma_site)), self.p)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class DropsInForward(nn.Module):
+    """A layer that calls `nn.functional.dropout` by itself: its calls are told apart by their number."""
+
+    _yanma_site: int
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        layout = running()
+        if layout is None or not self.training:
+            return super().forward(*args, **kwargs)
+        with _KeyedCalls(layout, self._yanma_site):
+            return super().forward(*args, **kwargs)
+
+
+class _KeyedCalls(TorchFunctionMode):
+    """While it is entered, `nn.functional.dropout` of activations (T, C) or (1, T, C) is keyed by token."""
+
+    def __init__(self, layout: Layout, site: int) -> None:
+        super().__init__()
+        self.keys = derived(layout.token_keys, site)
+        self.calls = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not nn.functional.dropout:
+            return func(*args, **kwargs)
+        bound = (
+            {"p": 0.5, "training": True} | dict(zip(("input", "p", "training"), args, strict=False)) | kwargs
+        )
+        x = bound["input"]
+        if not bound["training"] or bound["p"] == 0:
+            return x
+        self.calls += 1
+        rows = x.reshape(-1, x.shape[-1])
+        dropped: Tensor = _KeyedDropout.apply(rows, derived(self.keys, self.calls), bound["p"])  # type: ignore[no-untyped-call]
+        return dropped.view(x.shape)
 
 
 class _KeyedDropout(torch.autograd.Function):
@@ -71,6 +111,44 @@ class FirstTokenOutput(nn.Module):
         return output
 
 
+class MeanOutput(nn.Module):
+    """A base model of which the head takes the mean over slots: its last hidden state becomes that, (N, 1, C)."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        layout = running()
+        if layout is not None:
+            output.last_hidden_state = layout.mean(output.last_hidden_state).transpose(0, 1)
+        return output
+
+
+class MeanLinear(Linear):
+    """A linear layer of which the mean over slots is taken: (1, T, C) becomes each document's mean, (N, 1, O)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        out, layout = super().forward(input), running()
+        return out if layout is None else layout.mean(out).transpose(0, 1)
+
+
+class HandsFirstTokens(nn.Module):
+    """An encoder that leaves the documents' first tokens to the pooler of its model, which is given `[:, 0]`."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        layout = running()
+        if layout is not None:
+            layout.handed.append(layout.first(output.last_hidden_state)[0])
+        return output
+
+
+class Pooler(Linear):
+    """A linear layer that takes what the encoder before it has left, in place of its input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        layout = running()
+        return super().forward(input if layout is None else layout.handed.pop())
+
+
 class FirstTokenOnly(nn.Module):
     """The last layer's BERT `*SelfOutput`: where only first tokens will be read, the rest of the layer is for them.
 
@@ -86,7 +164,8 @@ class FirstTokenOnly(nn.Module):
 
 def pools_first_tokens(model: nn.Module) -> bool:
     """Whether some part of an unpadded model reads the first token of each document."""
-    return any(isinstance(module, FirstTokenInput | FirstTokenOutput) for module in model.modules())
+    kinds = FirstTokenInput | FirstTokenOutput | Pooler
+    return any(isinstance(module, kinds) for module in model.modules())
 
 
 class FusedIntermediate(nn.Module):
@@ -113,9 +192,22 @@ class FusedFeedForward(nn.Module):
         return out
 
 
+class TransposedLinear(nn.Module):
+    """GPT-2's `Conv1D`: a linear layer whose weight lies (inputs, outputs)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        if running() is None:
+            out: Tensor = super().forward(x)
+            return out
+        return linear(x, self.weight.t(), self.bias)
+
+
 def _activated(dense: nn.Module, activation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     gelu = _gelu_approximation(activation)
-    if gelu is None or type(dense) is not Linear or needs_gradient(x, dense.weight):
+    if running() is None or gelu is None or type(dense) is not Linear or needs_gradient(x, dense.weight):
         return activation(dense(x))
     if _is_hooked(dense) or _is_hooked(activation):  # one kernel for both would pass the hooks over
         return activation(dense(x))

@@ -12,9 +12,10 @@ from torch import nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
-from . import interface, modules
+from . import activations, interface, modules
 from .families import FAMILIES, Family, Head
 from .inputs import prepare
+from .last_token import classify
 from .layer_masks import LayerMasks, layer_masks
 from .layout import run_with
 from .linear import Linear
@@ -43,6 +44,10 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     """
     family, head = recognise(model)
     attentions = [module for module in model.modules() if type(module).__name__ == family.attention]
+    if family.repeats_layers and not (mask is None or isinstance(mask, Mask)):
+        raise Unsupported(f"{family.model_type} repeats its layers, so a mask is for all of them; give one")
+    if not (family.by_interface or mask is None):
+        raise Unsupported(f"{family.model_type} computes attention by itself, to which unpad adds no mask")
     masks = layer_masks(mask, len(attentions))
     if is_unpadded(model):
         if masks != masks_of(model):
@@ -51,7 +56,8 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     check(model, family)
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
-    model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
+    if family.by_interface:
+        model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
     for site, module in enumerate(model.modules()):
         _swap(module, site, family)
     for module, own in zip(attentions, masks, strict=True):
@@ -59,9 +65,12 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     last = [module for module in model.modules() if type(module).__name__ == family.attention_output][-1:]
     for module in last:
         _mix(module, modules.FirstTokenOnly)
-    for model_class, attribute in family.pools_base.items():
-        if type(model).__name__ == model_class:
-            _mix(getattr(model, attribute), modules.FirstTokenOutput)
+    if type(model).__name__ in family.pools_base:
+        _pool(model, family.pools_base[type(model).__name__])
+    for module in model.modules():
+        if type(module).__name__ in family.pools_within and module.pooler is not None:
+            _mix(module.encoder, modules.HandsFirstTokens)
+            module.pooler.__class__ = modules.Pooler
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
@@ -127,15 +136,43 @@ def check(model: nn.Module, family: Family) -> None:
             f"chunk_size_feed_forward is {config.chunk_size_feed_forward}: chunks would cut across documents; "
             f"set it to 0"
         )
+    if getattr(config, "sparse_prediction", False) and type(model).__name__.endswith("ForMaskedLM"):
+        raise Unsupported(
+            "sparse_prediction gives logits of labelled tokens only, which unpad does not do; unset it"
+        )
     if getattr(config, "add_cross_attention", False):
         raise Unsupported(
             f"{type(model).__name__} has cross-attention (add_cross_attention), which unpad does not do"
         )
+    if getattr(config, "use_bidirectional_attention", None) and family.is_causal(config):
+        raise Unsupported(
+            f"use_bidirectional_attention is {config.use_bidirectional_attention}: the stock {family.model_type} then "
+            f"looks ahead or not as its padding happens to be; set it to None"
+        )
+    if getattr(config, "layerdrop", 0):
+        raise Unsupported(
+            f"layerdrop is {config.layerdrop}: layers would be left out for all documents at once; set it to 0"
+        )
     for module in model.modules():
-        kind = getattr(module, "summary_type", "first")
-        if type(module).__name__ in family.pools_input and kind != "first":
+        _check_module(module, family, config)
+
+
+def _check_module(module: nn.Module, family: Family, config: Any) -> None:
+    """Refuse what the settings of one module ask for."""
+    name = type(module).__name__
+    kind = getattr(module, "summary_type", "first")
+    if name in family.pools_input and kind != "first":
+        raise Unsupported(f"{name} pools by summary_type={kind!r}; unpad supports 'first'")
+    if getattr(module, "attn_logit_softcapping", None) is not None and config.attention_dropout:
+        raise Unsupported(
+            f"attention_dropout is {config.attention_dropout}, and attn_logit_softcapping "
+            f"{config.attn_logit_softcapping}: unpad does not do both; set one of them to 0 or None"
+        )
+    rotations = getattr(module, "rope_type", "default")
+    for rotation in rotations.values() if isinstance(rotations, dict) else [rotations]:
+        if rotation == "longrope" or "dynamic" in rotation:
             raise Unsupported(
-                f"{type(module).__name__} pools by summary_type={kind!r}; unpad supports 'first'"
+                f"rope_type is {rotation!r}: each document's angles would depend on the longest in its company"
             )
 
 
@@ -147,12 +184,39 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
     elif type(module) is nn.Dropout:
         module.__class__ = modules.Dropout
         module._yanma_site = site  # type: ignore[assignment]
+    elif name in family.mixins:
+        _mix(module, family.mixins[name])
     elif name == family.attention:
         module._yanma_site = site  # type: ignore[assignment]
+    elif name == family.drops_in_forward:
+        _mix(module, modules.DropsInForward)
+        module._yanma_site = site  # type: ignore[assignment]
+    elif name in _BY_CLASS:
+        _mix(module, _BY_CLASS[name])
     elif name in family.pools_input:
         _mix(module, modules.FirstTokenInput)
     elif name == family.intermediate:
         _mix(module, modules.FusedFeedForward if hasattr(module, "lin1") else modules.FusedIntermediate)
+
+
+_BY_CLASS = {
+    "Conv1D": modules.TransposedLinear,
+    "SiLU": activations.SteadySilu,
+    "SiLUActivation": activations.SteadySilu,
+    "GELU": activations.SteadyGelu,
+    "GELUActivation": activations.SteadyGelu,
+    "GELUTanh": activations.SteadyGeluTanh,
+}
+"""Modules that stand in models of several families."""
+
+
+def _pool(model: Any, base: str) -> None:
+    """Tell the base model, or a head that judges each token by itself, how the head's own forward pools."""
+    kind = getattr(model.config, "classifier_pooling", "cls")
+    if kind == "late":
+        model.classifier.__class__ = modules.MeanLinear
+    else:
+        _mix(getattr(model, base), modules.MeanOutput if kind == "mean" else modules.FirstTokenOutput)
 
 
 def _mix(module: nn.Module, mixin: Any) -> None:
@@ -198,6 +262,7 @@ def _new_unpadded(stock: Any, model_type: str) -> Any:
 
 
 def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[..., Any]:
+    run = classify if head.pools_last else stock
     signature = inspect.signature(stock)
     parameters = list(signature.parameters)[1:]
 
@@ -212,20 +277,30 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
             signature.bind(self, *args, **kwargs)  # TypeError for too many arguments, or for one given twice
             kwargs |= dict(zip(parameters, args, strict=False))
         kwargs = {name: value for name, value in kwargs.items() if value is not None}  # None = not given
-        _check_still_ours(self)
+        _check_still_ours(self, family)
+        if batch is None and _is_generation(self, kwargs):
+            return stock(self, **kwargs)
         wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
         call = prepare(self, family, head, batch, kwargs)
         with run_with(call.layout):
-            output = stock(self, return_dict=True, **call.kwargs)
+            output = run(self, return_dict=True, **call.kwargs)
         output = arrange(output, head, call)
         return output.to_tuple() if wants_tuple else output
 
     return forward
 
 
-def _check_still_ours(model: nn.Module) -> None:
+def _is_generation(model: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a call is such as `generate` makes, with keys and values of earlier steps, which lie padded."""
+    wishes = (kwargs.get(name) for name in ("past_key_values", "use_cache"))
+    keeps = kwargs.get("logits_to_keep", 0)
+    is_kept = bool(keeps) if isinstance(keeps, int) else True
+    return bool(model.can_generate()) and (is_kept or any(wish not in (None, False) for wish in wishes))
+
+
+def _check_still_ours(model: nn.Module, family: Family) -> None:
     chosen = model.config._attn_implementation  # type: ignore[union-attr]
-    if chosen != interface.NAME:
+    if family.by_interface and chosen != interface.NAME:
         raise Unsupported(
             f"the model's attention was set to {chosen!r} after unpad (perhaps through a config that it shares with "
             f"another model); call yanma.restore(model), or set_attn_implementation({interface.NAME!r})"
