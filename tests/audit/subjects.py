@@ -15,7 +15,9 @@ CONFIGS: dict[str, Any] = {
     "Roberta": transformers.RobertaConfig,
     "DistilBert": transformers.DistilBertConfig,
     "Llama": transformers.LlamaConfig,
+    "Olmo": transformers.OlmoConfig,
 }
+"""Olmo is a decoder that `unpad` does not know."""
 
 
 def build(name: str, attention: str = "sdpa", of: Any = None, **settings: Any) -> Any:

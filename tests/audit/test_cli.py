@@ -17,9 +17,9 @@ TEXTS = ["a lost card", "where is my money", "the bank", "soon", "Ann paid twice
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A BERT with its tokenizer, and a Llama without."""
+    """A BERT with its tokenizer, a Llama and an Olmo without."""
     made = {}
-    for name in ("BertForTokenClassification", "LlamaForCausalLM"):
+    for name in ("BertForTokenClassification", "LlamaForCausalLM", "OlmoForCausalLM"):
         made[name[0]] = tmp_path_factory.mktemp(name)
         with quiet():
             build(name).save_pretrained(made[name[0]])
@@ -63,11 +63,18 @@ def test_packed_bert_fails_and_names_the_leak(run, folders):
     assert isolation["where"]["reader"][0] != isolation["where"]["read"][0]
 
 
-def test_llama_is_not_known_to_unpad_so_packed_decides(run, folders):
+def test_packed_llama_fails_and_unpadded_llama_passes(run, folders):
+    code, out, _ = run("audit", folders["L"], "--as", "packed")
+    assert code == 1 and "packed LlamaForCausalLM decides, and fails" in out and "use_cache=False" in out
     code, out, _ = run("audit", folders["L"])
-    assert code == 1 and "packed LlamaForCausalLM decides, and fails" in out
-    assert "not unpadded: LlamaForCausalLM" in out and "use_cache=False" in out
-    assert run("audit", folders["L"], "--as", "padded", "--json")[0] == 0
+    assert code == 0 and "unpadded LlamaForCausalLM decides, and passes" in out
+
+
+def test_packed_decides_where_unpad_does_not_know_the_model(run, folders):
+    code, out, _ = run("audit", folders["O"])
+    assert code == 1 and "packed OlmoForCausalLM decides, and fails" in out
+    assert "not unpadded: OlmoForCausalLM" in out
+    assert run("audit", folders["O"], "--as", "padded", "--json")[0] == 0
 
 
 def test_texts_of_a_file(run, folders, tmp_path):
@@ -99,8 +106,8 @@ def test_one_text_is_not_enough(run, folders, tmp_path):
 
 
 def test_a_way_that_is_refused_cannot_decide(run, folders):
-    code, out, err = run("audit", folders["L"], "--as", "unpadded")
-    assert (code, out) == (2, "") and "llama" in err
+    code, out, err = run("audit", folders["O"], "--as", "unpadded")
+    assert (code, out) == (2, "") and "olmo" in err
 
 
 def test_a_pickle_is_not_loaded(run, folders, tmp_path):
