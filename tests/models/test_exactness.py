@@ -159,24 +159,3 @@ def test_the_table_has_every_head_that_transformers_has():
         assert theirs and theirs <= known, (
             f"transformers has {sorted(theirs - known)}, which the table does not know"
         )
-
-
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-@pytest.mark.parametrize("suffix", ["ForSequenceClassification", "ForMultipleChoice"])
-@pytest.mark.parametrize("lengths", [(127, 1, 128, 129), (300, 40)], ids=str)
-def test_modernberts_windows_and_pooling_are_the_stock_models_one_document_at_a_time(
-    suffix: str, pooling: str, lengths: tuple[int, ...]
-):
-    family = next(family for family in FAMILIES if family.model_type == "modernbert")
-    settings = {"local_attention": 32, "classifier_pooling": pooling, "num_hidden_layers": 4}
-    stock = doubled(sharpened(build(family, "ModernBert" + suffix, **settings)))
-    ours = yanma.unpad(copy.deepcopy(stock))
-    documents = rectangle(family, "ModernBertModel", lengths, max(lengths)).documents
-    alone = []
-    for ids in documents:
-        inputs = {"input_ids": ids[None], "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
-        if suffix == "ForMultipleChoice":
-            inputs = {key: value[None] for key, value in inputs.items()}
-        alone.append(stock(**inputs).logits)
-    together = ours(yanma.PackedBatch.from_sequences(documents)).logits
-    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-12, atol=1e-12)

@@ -139,12 +139,11 @@ class DisentangledAttention(nn.Module):
         keys, queries = (None, None) if rel_embeddings is None else self._positions(rel_embeddings)
 
         def bias(q: Tensor, k: Tensor) -> Tensor:
-            index = self._index(q.shape[2])
             score = q.new_zeros(1, 1, q.shape[2], q.shape[2])
             if keys is not None:
-                score = score + _with_distances(q, keys, index)
+                score = score + _with_distances(q, keys, self._index(q.shape[2]))
             if queries is not None:
-                score = score + _with_distances(k, queries, index.flip(0)).transpose(2, 3)
+                score = score + _with_distances(k, queries, self._index(q.shape[2]).flip(0)).transpose(2, 3)
             return score * scale
 
         attended = attend_biased(q, k, v, layout.lengths, bias, scale, **_dropout(self.dropout, layout))

@@ -136,6 +136,10 @@ def check(model: nn.Module, family: Family) -> None:
             f"chunk_size_feed_forward is {config.chunk_size_feed_forward}: chunks would cut across documents; "
             f"set it to 0"
         )
+    if getattr(config, "conv_kernel_size", 0) and config.num_hidden_layers == 1:
+        raise Unsupported(
+            f"conv_kernel_size is {config.conv_kernel_size}: unpad does no convolution after the only layer"
+        )
     if getattr(config, "sparse_prediction", False) and type(model).__name__.endswith("ForMaskedLM"):
         raise Unsupported(
             "sparse_prediction gives logits of labelled tokens only, which unpad does not do; unset it"
