@@ -26,7 +26,7 @@ LIBRARY: dict[str, set[str]] = {
     "audit": {"errors", "masks", "batch", "models"},
     "corruption": {"errors", "keyed"},
     "tasks": {"errors", "batch", "corruption", "packing"},
-    "training": {"errors", "memory", "batch", "models", "tasks", "packing"},
+    "training": {"errors", "memory", "masks", "batch", "models", "tasks", "packing"},
     "serving": {"errors", "batch", "models", "tasks", "packing"},
     "apps": {"errors", "tasks", "training", "serving"},
 }

@@ -3,7 +3,23 @@
 import pytest
 import torch
 
-from yanma.masks import causal, documents, from_dense, full, padding, window
+from yanma.masks import (
+    blocks,
+    causal,
+    chunked,
+    dilated,
+    documents,
+    from_dense,
+    full,
+    global_tokens,
+    padding,
+    prefix,
+    random_blocks,
+    random_drop,
+    strided,
+    tree,
+    window,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +45,38 @@ from yanma.masks import causal, documents, from_dense, full, padding, window
 def test_an_impossible_mask_is_refused_by_name(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: window(1.0, 0), "window: left is 1.0; give a whole number"),
+        (lambda: window(0, "1"), "window: right is '1'; give a whole number"),
+        (lambda: documents([2.5, 1]), "documents: one of lengths is 2.5; give a whole number"),
+        (lambda: documents(5), "documents: lengths is 5; give a list of whole numbers"),
+        (lambda: documents([5], 5), "documents: kv_lengths is 5; give a list"),
+        (lambda: padding("12", 2), "padding: lengths is '12'; give a list"),
+        (lambda: prefix(1.5), "prefix: lengths is 1.5; give a whole number"),
+        (lambda: global_tokens(3), "global_tokens: positions is 3; give a list"),
+        (lambda: global_tokens(first=0.5), "global_tokens: first is 0.5"),
+        (lambda: chunked(1.5), "chunked: size is 1.5"),
+        (lambda: dilated(1, 1.5, 0), "dilated: left is 1.5"),
+        (lambda: strided(None), "strided: step is None"),
+        (lambda: blocks("#", 1.5), "blocks: size is 1.5"),
+        (lambda: random_blocks(1, 1, 0.5), "random_blocks: seed is 0.5"),
+        (lambda: random_drop(0.5, None), "random_drop: seed is None"),
+        (lambda: tree([-1.0]), "tree: one of parents is -1.0"),
+    ],
+)
+def test_what_is_no_whole_number_is_refused_by_name(make, message):
+    with pytest.raises(TypeError, match=f"^{message}"):
+        make()
+
+
+def test_numbers_of_torch_are_numbers():
+    ones = torch.ones(2, dtype=torch.int64)
+    assert documents(ones) == documents([1, 1]) and prefix(ones) == prefix([1, 1])
+    assert window(ones[0], None) == window(1, None) and type(window(True, None).left) is int
 
 
 @pytest.mark.parametrize(

@@ -413,7 +413,7 @@ ZEROS, ONES = torch.zeros(2, dtype=torch.long), torch.ones(1, 2, dtype=torch.lon
         ),
         (TOKENS, (ZEROS[None],), {"encoder_attention_mask": ZEROS}, "does not do encoder_attention_mask"),
         (TOKENS, (ZEROS[None],), {"head_mask": torch.ones(4)}, "does not do head_mask"),
-        ("BertLMHeadModel", (ZEROS[None],), {"logits_to_keep": 1}, "does not do logits_to_keep"),
+        ("BertLMHeadModel", (FOUR,), {"logits_to_keep": 1}, "does not do logits_to_keep"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_by_name(name, arguments, keywords, message):

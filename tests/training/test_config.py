@@ -39,6 +39,8 @@ def toml(tmp_path):
         ("from_scratch = 'bert-tiny'", "[model]: give either path (--model DIR) or from_scratch"),
         ("tokenizer = 'x'", "[model]: tokenizer goes with from_scratch"),
         ("[optim]\nbatch_size = 4\nbatch_tokens = 100", "[optim]: batch_size and batch_tokens both say"),
+        ("mask = 'windoww(2, 2)'", "[model] mask: "),
+        ("mask = 'window(2, 2) &'", "[model] mask: "),
         ("x =", "not TOML: Invalid value (at"),
     ],
 )
@@ -48,6 +50,13 @@ def test_what_is_wrong_in_a_file_is_told_with_its_key(toml, more, message):
         load(path)
     assert str(caught.value).startswith(f"{path}: {message}"), f"says: {caught.value}"
     assert "\n" not in str(caught.value), "one line"
+
+
+def test_a_mask_is_read_as_a_text_and_needs_packs(toml):
+    path = toml(COMPLETE + "mask = 'window(64,64)|global_tokens(first=1)'")
+    assert load(path).model.mask == "window(64, 64) | global_tokens(first=1)"
+    with pytest.raises(ConfigError, match="mask goes with masking"):
+        load(path, {"masking": "static"})
 
 
 def test_a_misspelt_key_is_told_before_the_key_that_it_leaves_missing(toml):

@@ -9,7 +9,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
-from yanma.errors import ConfigError
+from yanma.errors import ConfigError, Unsupported
+from yanma.masks import window
+from yanma.models.unpad import masks_of
 from yanma.training import loop
 from yanma.training.evaluate import Evaluation
 from yanma.training.folder import RunFolder
@@ -68,6 +70,19 @@ def test_static_and_dynamic_masking_learn_the_same(curve, task):
     static = curve(task, epochs=2, masking="static")
     assert dynamic.differs(static) < 1e-4, f"{dynamic}, {static}"
     assert dynamic.losses[-3:].mean() < dynamic.losses[:3].mean(), f"and it does learn: {dynamic}"
+
+
+def test_a_mask_of_the_config_is_learned_under_and_predicted_under(curve, config, tmp_path):
+    narrow = curve(mask="window(0, 0)")
+    assert narrow.differs(curve()) > 1e-3, "a token that reads itself alone learns something else"
+    assert narrow.differs(curve(mask="window(500, 500)")) > 1e-3
+    assert curve().differs(curve(mask="window(500, 500)")) < 1e-5, (
+        "a window wider than all texts hides nothing"
+    )
+    opened = open_run(RunFolder(tmp_path / "run0"), torch.device("cpu"))
+    assert set(masks_of(opened.model)) == {window(0, 0)}
+    with pytest.raises(Unsupported, match="holds for one pack only"):
+        train(config(mask="documents([3, 4])", out=str(tmp_path / "refused")))
 
 
 @pytest.mark.parametrize("task", TASKS)

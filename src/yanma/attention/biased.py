@@ -42,10 +42,12 @@ def attend_biased(
         raise Unsupported(f"attention with a bias runs on a CPU, and this is {q.device.type}")
     dropped = dropout_of(dropout, seed, Problem.of(q, k, v, documents(lengths), dropout))
     groups = list(_groups(lengths, q))
-    parts = zip(*(x.split([group.count * group.length for group in groups]) for x in (q, k, v)), strict=True)
+    sizes = [group.count * group.length for group in groups]
+    parts = zip(q.split(sizes), k.split(sizes), v.split(sizes), strict=True)
     with torch.autocast("cpu", enabled=False):  # it would compute products in less than float32
         found = [
-            _attended(group, *part, bias, scale, dropped) for group, part in zip(groups, parts, strict=True)
+            _attended(group, *part, bias=bias, scale=scale, dropout=dropped)
+            for group, part in zip(groups, parts, strict=True)
         ]
     return torch.cat(found).to(q.dtype)
 

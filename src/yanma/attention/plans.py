@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from ..masks import Mask
 from ..masks.mask import TooWide
 from .dropout import document_lengths
@@ -65,7 +63,7 @@ def make(key: Key) -> Plan:
     refused = [own.refusal for own in plans.values() if own.refusal is not None]
     if refused:
         return Plan((), refused[0], 0, 1024)
-    starts = {own: torch.tensor(where).unbind(1) for own, where in places.items()}
+    starts = {own: tuple(zip(*where, strict=True)) for own, where in places.items()}
     return _plan(joined([same.moved(*starts[own]) for own in plans for same in plans[own].tiles]), mask, 1024)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -45,6 +45,18 @@ class Places:
     def __getitem__(self, part: slice) -> Places:
         """Some of the runs."""
         return Places(self.index[part], self.step)
+
+    def moved(self, starts: Sequence[int]) -> Places:
+        """The same runs once for each of the N places where they begin now."""
+        if len(starts) == 1:
+            return Places(self.index + starts[0], self.step)
+        index = (self.index + torch.tensor(starts)[:, None, None]).flatten(0, 1)
+        if self.step is None:
+            return Places(index, None)
+        if len(self.index) > 1:
+            return Places.of(index)
+        gaps = {b - a for a, b in pairwise(starts)}
+        return Places(index, gaps.pop() if len(gaps) == 1 else None)
 
     def take(self, x: Tensor) -> Tensor:
         """(B, H, L, D) of a contiguous x (T, H, D); a view where that is possible."""
@@ -105,16 +117,11 @@ class Tiles:
         blind = None if self.blind is None else self.blind[part]
         return Tiles(self.rows[part], self.columns[part], self.seen, picture, blind)
 
-    def moved(self, rows: Tensor, columns: Tensor) -> Tiles:
-        """The same tiles once for each of N places; `rows` and `columns` (N,) are where each begins."""
+    def moved(self, rows: Sequence[int], columns: Sequence[int]) -> Tiles:
+        """The same tiles once for each of N places; `rows` and `columns` say where each begins, ascending."""
         picture = None if self.picture is None else self.picture.repeat(len(rows))
         blind = None if self.blind is None else self.blind.repeat(len(rows), 1)
-        moved = (
-            (each.index + starts[:, None, None]).flatten(0, 1)
-            for each, starts in ((self.rows, rows), (self.columns, columns))
-        )
-        own_rows, own_columns = map(Places.of, moved)
-        return Tiles(own_rows, own_columns, self.seen, picture, blind)
+        return Tiles(self.rows.moved(rows), self.columns.moved(columns), self.seen, picture, blind)
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
         """(B or 1, 1, R, K): 0 where a query sees the key, -inf where not; None where it sees all."""

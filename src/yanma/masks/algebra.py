@@ -12,6 +12,7 @@ from torch import Tensor
 from .grid import Grid, Pairs, Rows
 from .intervals import Intervals
 from .mask import Mask, Numbers, Shape, short
+from .numbers import whole, wholes
 
 
 @dataclass(frozen=True, repr=False)
@@ -308,7 +309,10 @@ def window(left: int | None, right: int | None) -> Mask:
     .##.
     ..##
     """
-    return Full() if left is None and right is None else Window(left, right)
+    if left is None and right is None:
+        return Full()
+    reaches = (("left", left), ("right", right))
+    return Window(*(None if reach is None else whole("window", name, reach) for name, reach in reaches))
 
 
 def documents(lengths: Iterable[int] | None = None, kv_lengths: Iterable[int] | None = None) -> Mask:
@@ -326,8 +330,8 @@ def documents(lengths: Iterable[int] | None = None, kv_lengths: Iterable[int] | 
     ...#
     ...#
     """
-    own = None if lengths is None else tuple(int(n) for n in lengths)
-    return Documents(own, own if kv_lengths is None else tuple(int(n) for n in kv_lengths))
+    own = None if lengths is None else wholes("documents", "lengths", lengths)
+    return Documents(own, own if kv_lengths is None else wholes("documents", "kv_lengths", kv_lengths))
 
 
 def bound(mask: Mask, lengths: Iterable[int], kv_lengths: Iterable[int] | None) -> Mask:

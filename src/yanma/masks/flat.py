@@ -11,6 +11,7 @@ from torch import Tensor
 from .grid import Grid, Pairs, Rows
 from .intervals import Intervals
 from .mask import Mask, Numbers, Shape
+from .numbers import whole, wholes
 from .structure import Runs, Visible, VisibleRows, runs_of_rows
 
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -145,7 +146,7 @@ def padding(lengths: Iterable[int], max_length: int) -> Mask:
     ..##
     ..##
     """
-    return Padding(tuple(int(n) for n in lengths), int(max_length))
+    return Padding(wholes("padding", "lengths", lengths), whole("padding", "max_length", max_length))
 
 
 def from_dense(tensor: Tensor) -> Mask:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from ..keyed import document_keys, mixed
 from .grid import Grid, Pairs, Rows
 from .intervals import Intervals, covered
 from .mask import Mask, Numbers
+from .numbers import whole, wholes
 from .positions import check_count, check_positive
 
 
@@ -183,7 +184,7 @@ def blocks(pattern: str | Sequence[Sequence[bool]], size: int) -> Mask:
             raise ValueError(f"blocks: a picture has '#' and '.' only; got {row!r}")
     return Blocks(
         tuple(tuple(cell == "#" if isinstance(cell, str) else bool(cell) for cell in row) for row in rows),
-        size,
+        whole("blocks", "size", size),
     )
 
 
@@ -200,7 +201,8 @@ def random_blocks(count: int, size: int, seed: int) -> Mask:
     ..##..
     ..##..
     """
-    return RandomBlocks(count, size, seed)
+    given = (("count", count), ("size", size), ("seed", seed))
+    return RandomBlocks(*(whole("random_blocks", name, value) for name, value in given))
 
 
 def random_drop(p: float, seed: int | Sequence[int]) -> Mask:
@@ -215,4 +217,5 @@ def random_drop(p: float, seed: int | Sequence[int]) -> Mask:
     #.##
     ..##
     """
-    return RandomDrop(float(p), seed if isinstance(seed, int) else tuple(seed))
+    give = wholes if isinstance(seed, Iterable) else whole
+    return RandomDrop(float(p), give("random_drop", "seed", seed))

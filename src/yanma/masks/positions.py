@@ -12,6 +12,7 @@ from torch import Tensor
 from .grid import Grid, Pairs, Rows
 from .intervals import Intervals
 from .mask import Mask, Numbers
+from .numbers import whole, wholes
 
 
 @dataclass(frozen=True, repr=False)
@@ -206,7 +207,8 @@ def prefix(lengths: int | Iterable[int]) -> Mask:
     ###.
     ####
     """
-    return Prefix(int(lengths) if isinstance(lengths, int) else tuple(int(n) for n in lengths))
+    give = wholes if isinstance(lengths, Iterable) else whole
+    return Prefix(give("prefix", "lengths", lengths))
 
 
 def global_tokens(positions: Iterable[int] | None = None, *, first: int | None = None) -> Mask:
@@ -231,7 +233,10 @@ def global_tokens(positions: Iterable[int] | None = None, *, first: int | None =
         raise ValueError(
             "global_tokens: say which tokens are global: positions, or first=1 for the first token"
         )
-    return GlobalTokens(tuple(sorted({int(p) for p in positions or ()})), first or 0)
+    places = () if positions is None else wholes("global_tokens", "positions", positions)
+    return GlobalTokens(
+        tuple(sorted(set(places))), 0 if first is None else whole("global_tokens", "first", first)
+    )
 
 
 def chunked(size: int) -> Mask:
@@ -245,7 +250,7 @@ def chunked(size: int) -> Mask:
     ..##.
     ....#
     """
-    return Chunked(size)
+    return Chunked(whole("chunked", "size", size))
 
 
 def dilated(step: int, left: int | None, right: int | None) -> Mask:
@@ -261,7 +266,9 @@ def dilated(step: int, left: int | None, right: int | None) -> Mask:
     #.#.#.
     .#.#.#
     """
-    return Dilated(step, left, right)
+    reaches = (("left", left), ("right", right))
+    own = (None if reach is None else whole("dilated", name, reach) for name, reach in reaches)
+    return Dilated(whole("dilated", "step", step), *own)
 
 
 def strided(step: int) -> Mask:
@@ -277,7 +284,7 @@ def strided(step: int) -> Mask:
     #..####.
     .#..####
     """
-    return Strided(step)
+    return Strided(whole("strided", "step", step))
 
 
 def check_positive(kind: str, name: str, value: int) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .grid import Grid, Pairs, Rows
 from .intervals import Intervals, covered
 from .mask import Mask, Numbers, Shape
+from .numbers import wholes
 from .positions import check_count, runs_of
 
 Runs = tuple[tuple[int, int], ...]
@@ -358,8 +359,9 @@ def tree(parents: Sequence[int] | Sequence[Sequence[int]]) -> Mask:
     #.#.
     ##.#
     """
-    is_nested = len(parents) > 0 and not isinstance(parents[0], int)
-    return Tree(tuple(tuple(own) for own in parents) if is_nested else tuple(parents))  # type: ignore[arg-type]
+    if len(parents) > 0 and isinstance(parents[0], Iterable):
+        return Tree(tuple(wholes("tree", "parents", own) for own in parents))
+    return Tree(wholes("tree", "parents", parents))
 
 
 def visible(matrices: Iterable[Tensor | tuple[int, int, Iterable[Sequence[int]]]]) -> Mask:

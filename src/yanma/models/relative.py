@@ -151,7 +151,8 @@ class DisentangledAttention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         """(..., C) as (..., H, D)."""
-        return x.unflatten(-1, (self.num_attention_heads, -1))
+        heads: Tensor = x.unflatten(-1, (self.num_attention_heads, -1))
+        return heads
 
     def _positions(self, rel_embeddings: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Keys that contents are compared with, and queries, (P, H, D) each; None for what the model does not do."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import nn
 
@@ -69,7 +69,7 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
         _pool(model, family.pools_base[type(model).__name__])
     for module in model.modules():
         if type(module).__name__ in family.pools_within and module.pooler is not None:
-            _mix(module.encoder, modules.HandsFirstTokens)
+            _mix(cast(nn.Module, module.encoder), modules.HandsFirstTokens)
             module.pooler.__class__ = modules.Pooler
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)

@@ -27,6 +27,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from ..errors import ConfigError, did_you_mean
+from ..masks import ParseError, parse
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: _listed(given))]
@@ -88,6 +89,18 @@ class ModelConfig(_Section):
         default=None, ge=0, lt=1, description="dropout everywhere (default: the model's own)"
     )
     freeze: Names = Field(default=(), description="modules that are not trained, e.g. embeddings,layers.0-3")
+    mask: str | None = Field(
+        default=None,
+        description="who may read whom, on top of the model's own, e.g. 'window(64, 64) | global_tokens(first=1)'",
+    )
+
+    @field_validator("mask")
+    @classmethod
+    def _a_mask_can_be_read(cls, given: str | None) -> str | None:
+        try:
+            return given if given is None else str(parse(given))
+        except ParseError as error:
+            raise ValueError(f"{error.reason}, at character {error.place} of {given!r}") from None
 
     @model_validator(mode="after")
     def _one_model(self) -> ModelConfig:
@@ -150,6 +163,12 @@ class Config(_Section):
     data: DataConfig
     model: ModelConfig
     optim: OptimConfig = OptimConfig()
+
+    @model_validator(mode="after")
+    def _only_packs_have_masks(self) -> Config:
+        if self.model.mask is not None and self.masking == "static":
+            raise ValueError('mask goes with masking = "dynamic"; a padded stock model takes none')
+        return self
 
 
 @dataclass(frozen=True)

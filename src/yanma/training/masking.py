@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..masks import Mask
 from ..models import unpad
 from ..models.kernels import fastest
 from ..packing import plan
@@ -50,15 +51,18 @@ class Masking(Protocol):
 
 @dataclass(frozen=True)
 class Dynamic:
-    """Packs of at most `max_batch_tokens` tokens through `unpad(model)`."""
+    """Packs of at most `max_batch_tokens` tokens through `unpad(model, mask)`."""
 
     max_batch_tokens: int
+    mask: Mask | None = None
+    """On top of the model's own, in every layer."""
 
     def prepare(self, model: PreTrainedModel) -> PreTrainedModel:
-        return unpad(model)
+        return unpad(model, self.mask)
 
     def describe(self, dtype: torch.dtype, device: torch.device) -> str:
         layout = f"dynamic, examples end to end in packs of at most {self.max_batch_tokens} tokens"
+        layout += "" if self.mask is None else f", under {self.mask.describe()}"
         kernels = fastest(dtype, device)
         used = f"forward {kernels.forward}, weight gradient {kernels.weight_gradient}"
         return f"{layout}; linear layers in {dtype} on {device}: {used}".replace("torch.", "", 1)

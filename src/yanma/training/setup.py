@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConfigError, DataError
+from ..masks import parse
 from ..tasks import TASKS, Columns, Example, Row, Task, read_rows
 from ..tasks.labels import seen_once
 from . import pretrained, scratch
@@ -109,7 +110,8 @@ def _with_max_length(config: Config, limit: int | None) -> Config:
 def _ready(config: Config, task: Task, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Ready:
     masking: Masking
     if config.masking == "dynamic":
-        masking = Dynamic(config.optim.max_batch_tokens)
+        mask = None if config.model.mask is None else parse(config.model.mask)
+        masking = Dynamic(config.optim.max_batch_tokens, mask)
     else:
         masking = Static(
             config.optim.max_batch_tokens,
