@@ -80,6 +80,7 @@ def _one_that_dies():
 
 
 def test_what_goes_wrong_in_another_process_is_raised_in_this_one(workload):
+    pytest.importorskip("ctranslate2", reason="processes apart serve other runtimes only")
     with pytest.raises(Absent, match="there is nobody"):
         apart(_nobody, 1)
     (dead,) = apart(_one_that_dies, 1)

@@ -62,7 +62,6 @@ SMALL = {
         activation="hidden_activation",
     ),
     "ernie": Small(transformers.ErnieConfig),
-    "xlm-roberta-xl": Small(transformers.XLMRobertaXLConfig, pad_token_id=1),
     "roberta-prelayernorm": Small(transformers.RobertaPreLayerNormConfig, pad_token_id=1),
     "data2vec-text": Small(transformers.Data2VecTextConfig, pad_token_id=1),
     "eurobert": Small(

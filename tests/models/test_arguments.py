@@ -21,7 +21,9 @@ TOKENS, CLASSES, SPANS = (
     "BertForQuestionAnswering",
 )
 CAUSAL = [(family, name) for family, name in every_head() if family.heads[name].loss == "next_token"]
-COUNT_DISTANCES = ("modernbert", "mpnet", "deberta-v2")
+COUNT_DISTANCES = (
+    "modernbert", "mpnet", "deberta-v2", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text",
+)  # fmt: skip
 PAIRS = pytest.mark.parametrize("name", [TOKENS, CLASSES])
 
 
@@ -309,6 +311,10 @@ def test_causal_logits_with_padding_on_the_left_and_holes_are_the_stock_models(f
     left = {key: value.flip(1) for key, value in inputs.items()}
     for changed in (left, inputs | {"attention_mask": holes}):
         valid = changed["attention_mask"].bool()
+        if changed is not left and family.model_type in COUNT_DISTANCES:
+            with pytest.raises(yanma.Unsupported, match="hidden slots between its tokens"):
+                ours(**changed)
+            continue
         assert_same(ours(**changed), stock(**changed), family.heads[name], valid)
     del data
 

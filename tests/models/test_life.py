@@ -133,7 +133,7 @@ def test_explain_tells_family_and_kernels():
 
 
 def test_other_families_and_unknown_heads_are_refused_by_name():
-    with pytest.raises(yanma.Unsupported, match=r"xlnet.*bert, roberta.*distilbert, electra.*llama"):
+    with pytest.raises(yanma.Unsupported, match=r"xlnet.*bert.*roberta.*distilbert, electra.*llama"):
         yanma.unpad(
             transformers.XLNetModel(transformers.XLNetConfig(n_layer=1, d_model=8, n_head=1, d_inner=8))
         )

@@ -207,7 +207,6 @@ FAMILIES: Sequence[Family] = (
     ),
     _roberta("roberta", "Roberta"),
     _roberta("xlm-roberta", "XLMRoberta"),
-    _roberta("xlm-roberta-xl", "XLMRobertaXL"),
     _roberta("roberta-prelayernorm", "RobertaPreLayerNorm", intermediate=""),
     _roberta("camembert", "Camembert"),
     _roberta("data2vec-text", "Data2VecText"),
@@ -317,7 +316,7 @@ FAMILIES: Sequence[Family] = (
         default_token_type=None,
     ),
     _decoder("llama", "Llama", _DECODER_HEADS),
-    _decoder("mistral", "Mistral", _DECODER_HEADS),
+    _decoder("mistral", "Mistral", _DECODER_HEADS, counts_distances=True),
     _decoder("qwen2", "Qwen2", _DECODER_HEADS),
     _decoder("qwen3", "Qwen3", _DECODER_HEADS),
     _decoder(
