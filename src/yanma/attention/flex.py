@@ -103,5 +103,6 @@ def _kernel(device: str) -> Callable[..., Tensor]:
 
     if device == "cuda":
         return torch.compile(flex_attention, dynamic=True, fullgraph=True)
-    # The CPU's code generator fails on sizes that it does not know.
-    return torch.compile(flex_attention, dynamic=False) if shutil.which("g++") else flex_attention
+    if shutil.which("g++"):  # the CPU's code generator fails on sizes that it does not know
+        return torch.compile(flex_attention, dynamic=False)
+    return flex_attention
