@@ -84,6 +84,7 @@ def test_a_file_is_drawn_by_its_ending(run, tmp_path, ending):
         ),
         (["documents & windo(2, 0)", "--lengths", "5"], "; at character 13 of 'documents & windo(2, 0)'\n"),
         (["documents & (", "--lengths", "5"], "; at character 13 of 'documents & ('\n"),
+        (["causal", "--lengths", "3000000000"], "--lengths: 3,000,000,000 tokens are more than 100,000,000"),
         (["documents & window(-1, 0)", "--lengths", "5"], "window: left is -1"),
         (["causal"], "the size is not known; say it with --lengths"),
         (["causal", "--lengths", "5,3"], "write documents & (causal())"),

@@ -15,6 +15,9 @@ from .mask import Mask, Shape
 from .pictures import picture
 from .text import ParseError, parse
 
+MOST_TOKENS = 10**8
+"""Queries, or keys, of a mask that is drawn: half a minute's work."""
+
 _FORMATS = (".html", ".pdf", ".png", ".svg")
 
 
@@ -76,6 +79,10 @@ def read(expression: str, lengths: str | None, kv_lengths: str | None, tokens: s
     other = _numbers("--kv-lengths", kv_lengths) if kv_lengths else None
     try:
         mask, size = _sized(parse(expression), own, other)
+        if max(size) > MOST_TOKENS:
+            raise ValueError(
+                f"--lengths: {max(size):,} tokens are more than {MOST_TOKENS:,}, the most that is drawn"
+            )
         mask._grid(size)
     except ParseError as error:
         raise ConfigError(f"{error.reason}; at character {error.place + 1} of {error.text!r}") from None
