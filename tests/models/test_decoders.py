@@ -69,6 +69,18 @@ def test_windows_are_the_stock_models_one_document_at_a_time(kind: str, lengths:
     assert (wide(input_ids=documents[0][None]).last_hidden_state - alone[: lengths[0]]).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("model_type", ["mistral", "qwen2", "qwen3"])
+def test_without_windows_hidden_slots_may_stand_between_tokens(model_type: str):
+    family, windowless = BY_TYPE[model_type], {"sliding_window": None, "layer_types": None}
+    stock = sharpened(build(family, named(family, "Model"), **windowless))
+    data = rectangle(family, named(family, "Model"))
+    inputs = {key: data.kwargs[key].clone() for key in ("input_ids", "attention_mask")}
+    inputs["attention_mask"][0, 4:6] = 0
+    valid = inputs["attention_mask"].bool()
+    found, expected = (m(**inputs).last_hidden_state for m in (yanma.unpad(copy.deepcopy(stock)), stock))
+    torch.testing.assert_close(found[valid], expected[valid], rtol=1e-5, atol=1e-5)
+
+
 @EACH
 def test_the_last_token_that_is_not_padding_decides(family: Family):
     """As the stock model has it, in padding on either side, for texts that end with the padding id, and without one."""

@@ -316,7 +316,7 @@ FAMILIES: Sequence[Family] = (
         default_token_type=None,
     ),
     _decoder("llama", "Llama", _DECODER_HEADS),
-    _decoder("mistral", "Mistral", _DECODER_HEADS, counts_distances=True),
+    _decoder("mistral", "Mistral", _DECODER_HEADS),
     _decoder("qwen2", "Qwen2", _DECODER_HEADS),
     _decoder("qwen3", "Qwen3", _DECODER_HEADS),
     _decoder(

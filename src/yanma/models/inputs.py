@@ -81,7 +81,7 @@ def prepare(
         )
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     index = _index(rows, lengths, order)
-    if rows.valid is not None and (family.counts_distances or _has_windows(model)):
+    if rows.valid is not None and (family.counts_distances or _has_windows(model.config)):
         _check_holes(rows.slots[rows.valid], lengths)
     wants_states = bool(kwargs.get("output_hidden_states"))
     layout = _layout(model, family, head, lengths, order, rows, seed, wants_states)
@@ -169,8 +169,8 @@ def _check_hidden_slots(
         )
 
 
-def _has_windows(model: nn.Module) -> bool:
-    return any(getattr(module, "sliding_window", None) is not None for module in model.modules())
+def _has_windows(config: Any) -> bool:
+    return getattr(config, "sliding_window", None) is not None
 
 
 def _check_holes(slots: Tensor, lengths: Sequence[int]) -> None:
