@@ -69,7 +69,7 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     for site, (name, module) in enumerate(model.named_modules()):
         _swap(module, site, family)
         if family.cross_attention and name.endswith("." + family.cross_attention):
-            module._yanma_crosses = True  # type: ignore[assignment]
+            module._yanma_crosses = True
     for module, own in zip(attentions, masks, strict=True):
         module._yanma_mask = own  # type: ignore[assignment]
     last = [module for module in model.modules() if type(module).__name__ == family.attention_output][-1:]
