@@ -29,13 +29,13 @@ def prepare_pairs(
     for name in _UNKNOWN:
         if kwargs.pop(name, None) is not None:
             raise Unsupported(f"{type(model).__name__} takes no {name}")
+    refuse(model, kwargs)
     source = padded_rows(kwargs, ()) if batch is None else packed_input(family, batch, kwargs)
     config, target_rows = model.config, _padded_target if batch is None else _packed_target
     target = target_rows(config, family, head, source, kwargs)
     check_hidden_slots(model, head, target)
     _check_pairs(family, source, target)
     seed = seed_of(model, kwargs)
-    refuse(model, kwargs)
     order = sorted(range(len(source.lengths)), key=lambda i: (target.lengths[i], source.lengths[i]))
     read, written = (Origin(rows, rows.index(order)) for rows in (source, target))
     encoder, decoder = (layout_of(rows, order, seed, rows is target) for rows in (source, target))
