@@ -529,7 +529,7 @@ REFUSED = [
     ((SOURCE,), {"decoder_input_ids": TARGET, "labels": SOURCE}, ValueError, "labels have lengths"),
     ((SOURCE,), {"labels": TARGET, "decoder_attention_mask": IDS}, ValueError, "decoder_attention_mask does not go"),
     ((SOURCE,), {"labels": TARGET, "attention_mask": IDS}, ValueError, "attention_mask is part of a PackedBatch"),
-    ((IDS,), {"labels": TARGET}, ValueError, "labels is a PackedBatch: give it as the only positional"),
+    ((IDS,), {"labels": TARGET}, ValueError, "labels is a PackedBatch: what is read must be one too"),
     ((IDS,), {"labels": IDS, "position_ids": IDS}, yanma.Unsupported, "takes no position_ids"),
     ((IDS,), {"labels": IDS, "output_attentions": True}, yanma.Unsupported, "output_attentions"),
     ((IDS,), {"labels": IDS, "cross_attn_head_mask": IDS}, yanma.Unsupported, "cross_attn_head_mask"),

@@ -69,11 +69,12 @@ class Rows:
         """Refuse hidden slots between tokens, where a stock model counts them in distances of tokens."""
         if self.valid is None:
             return
-        slots = self.slots[self.valid].split(list(self.lengths))
-        torn = [int(row[-1] - row[0]) + 1 != len(row) for row in slots]
-        if True in torn:
+        rows = self.slots[self.valid].split(list(self.lengths))
+        firsts, lasts = (torch.stack([row[end] for row in rows]) for end in (0, -1))
+        torn = lasts - firsts + 1 != torch.tensor(self.lengths, device=self.slots.device)
+        if bool(torn.any()):
             raise Unsupported(
-                f"row {torn.index(True)} has hidden slots between its tokens, which a stock model of this kind "
+                f"row {int(torn.nonzero()[0])} has hidden slots between its tokens, which a stock model of this kind "
                 f"counts in distances of tokens; leave them out of the input"
             )
 

@@ -330,7 +330,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         named = [name for name, value in kwargs.items() if isinstance(value, PackedBatch)]
         if named and (batch is None or not head.decodes):
             raise ValueError(
-                f"{named[0]} is a PackedBatch: give it as the only positional argument, without a name"
+                f"{named[0]} is a PackedBatch: what is read must be one too, as the only positional argument"
             )
         if batch is None:
             signature.bind(self, *args, **kwargs)  # TypeError for too many arguments, or for one given twice
