@@ -73,7 +73,7 @@ def check_hub(name: str) -> None:
     What was fetched before needs no hub. Raises ConfigError.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.utils import HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         with quiet():
