@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import causal, documents
+from .by_keyword import OneRow
 from .families import Family, Head
 from .layout import Layout
 from .losses import next_token_labels
@@ -45,7 +46,7 @@ class Rows:
     """(M,) int64: each slot's place in its row."""
     ids: tuple[int, ...] | None
     shape: tuple[int, ...]
-    """Leading sizes of the caller's tensors: (N, S), or (N / C, C, S) with C choices, or (T,)."""
+    """Leading sizes of the caller's tensors: (N, S), or (N / C, C, S) with C choices, or (T,), or (1, T)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,8 @@ def _packed(family: Family, head: Head, batch: PackedBatch, kwargs: dict[str, An
     for name, tensor in given.items():
         if tensor.shape[:1] != batch.input_ids.shape:
             raise ValueError(f"{name} is {tuple(tensor.shape)}; the pack has {len(batch.input_ids)} tokens")
-    return Rows(given, batch.lengths, None, batch.position_ids, batch.ids, (len(batch.input_ids),))
+    shape = (1, len(batch.input_ids)) if isinstance(batch, OneRow) else (len(batch.input_ids),)
+    return Rows(given, batch.lengths, None, batch.position_ids, batch.ids, shape)
 
 
 def _padded(model: nn.Module, head: Head, kwargs: dict[str, Any]) -> Rows:

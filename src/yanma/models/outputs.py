@@ -31,11 +31,12 @@ def arrange(output: Any, head: Head, call: Call) -> Any:
 
 
 def _tokens(flat: Tensor, call: Call, hidden: float) -> Tensor:
-    """(T, ...) in the caller's order, or a rectangle (N, S, ...) with `hidden` in padding slots."""
-    if len(call.rows.shape) == 1:
-        return flat if call.is_sorted else flat[torch.argsort(call.index)]
-    laid = flat.new_full((len(call.rows.slots), *flat.shape[1:]), hidden).index_copy(0, call.index, flat)
-    return laid.view(-1, call.rows.shape[-1], *flat.shape[1:])
+    """(T, ...) or (1, T, ...) in the caller's order, or a rectangle (N, S, ...) with `hidden` in padding slots."""
+    if call.rows.valid is None:
+        laid = flat if call.is_sorted else flat[torch.argsort(call.index)]
+    else:
+        laid = flat.new_full((len(call.rows.slots), *flat.shape[1:]), hidden).index_copy(0, call.index, flat)
+    return laid if len(call.rows.shape) == 1 else laid.view(-1, call.rows.shape[-1], *flat.shape[1:])
 
 
 def _documents(output: Tensor, call: Call) -> Tensor:
@@ -60,8 +61,6 @@ def _with_loss(output: Any, head: Head, call: Call) -> Any:
 
 
 def _padded(scores: Tensor, call: Call) -> Tensor:
-    """(N, S), padding slots at the smallest float; a rectangle is that already."""
-    if scores.dim() == 2:
-        return scores
-    rows = scores.split(list(call.rows.widths))
+    """(N, S), padding slots at the smallest float."""
+    rows = scores.flatten().split(list(call.rows.widths))
     return torch.nn.utils.rnn.pad_sequence(rows, True, losses.hidden_score(scores.dtype))
