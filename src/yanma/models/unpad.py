@@ -176,6 +176,8 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
         mix(module, modules.FirstTokenInput)
     elif name == family.intermediate:
         mix(module, modules.FusedFeedForward if hasattr(module, "lin1") else modules.FusedIntermediate)
+    elif any(kind.__name__ == "GradientCheckpointingLayer" for kind in type(module).__mro__):
+        mix(module, modules.Checkpointed)
 
 
 _BY_CLASS = {
@@ -269,8 +271,4 @@ def _check_still_ours(model: nn.Module, family: Family) -> None:
         raise Unsupported(
             f"the model's attention was set to {chosen!r} after unpad (perhaps through a config that it shares with "
             f"another model); call yanma.restore(model), or set_attn_implementation({interface.NAME!r})"
-        )
-    if model.training and any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-        raise Unsupported(
-            "gradient checkpointing of an unpadded model is not supported; restore it, or disable that"
         )
