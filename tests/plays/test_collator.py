@@ -84,7 +84,7 @@ def trainer(model, collator, rows, folder, **more):
         ("bert", "BertForMaskedLM", "token"),
         ("roberta", "RobertaForTokenClassification", "token"),
         ("llama", "LlamaForCausalLM", "next"),
-        ("gpt2", "GPT2LMHeadModel", "next"),
+        ("qwen2", "Qwen2ForCausalLM", "next"),
     ],
 )
 def test_trainer_learns_the_same_weights_as_from_padded_batches(model_type, name, kind, steps, tmp_path):
