@@ -10,6 +10,11 @@ import yanma
 from models.builders import FAMILIES, build, rectangle
 from yanma.models import is_unpadded
 
+# peft 0.21 asks transformers 5.23 by names that are to go.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`[a-z_]*gradient_checkpointing[a-z_]*` is deprecated:FutureWarning"
+)
+
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 CASES = [
     ("bert", "BertForSequenceClassification", "SEQ_CLS", ["query", "value", "dense"]),
@@ -68,7 +73,7 @@ def test_adapters_learn_what_they_learn_in_the_stock_model(model_type, name, tas
     expected.loss.backward()
     found.loss.backward()
     wanted = learned(stock)
-    assert len(wanted) > 3 and all(
+    assert len(wanted) > 1 and all(
         g.abs().sum() > 0 for n, g in wanted.items() if "lora_B" in n or "ia3" in n
     )
     for key, gradient in learned(ours).items():
@@ -111,20 +116,16 @@ def test_prompt_tuning_works_on_rectangles_and_refuses_packs(order):
         ours(**yanma.PackedCollator()([{"input_ids": d} for d in data.documents]))
 
 
-def test_prefix_tuning_is_refused_by_encoders_and_runs_as_stock_in_decoders():
-    config = {"num_virtual_tokens": 3}
-    family, name = BY_TYPE["bert"], "BertForSequenceClassification"
-    model = peft.get_peft_model(
-        yanma.unpad(build(family, name)), peft.PrefixTuningConfig(task_type="SEQ_CLS", **config)
-    )
-    with pytest.raises(yanma.Unsupported, match="past_key_values"):
-        model(**rectangle(family, name).kwargs)
-    family, name = BY_TYPE["llama"], "LlamaForCausalLM"
-    found, data = [], rectangle(family, name)
+@pytest.mark.parametrize(
+    ("model_type", "name", "task"),
+    [("bert", "BertForSequenceClassification", "SEQ_CLS"), ("llama", "LlamaForCausalLM", "CAUSAL_LM")],
+)
+def test_prefix_tuning_which_hands_on_a_cache_runs_as_stock(model_type, name, task):
+    family, found = BY_TYPE[model_type], []
+    data = rectangle(family, name)
     for wish in (lambda model: model, yanma.unpad):
         torch.manual_seed(7)
-        model = peft.get_peft_model(
-            wish(build(family, name)), peft.PrefixTuningConfig(task_type="CAUSAL_LM", **config)
-        )
+        config = peft.PrefixTuningConfig(task_type=task, num_virtual_tokens=3)
+        model = peft.get_peft_model(wish(build(family, name)), config)
         found.append(model(**data.kwargs).loss)
     assert torch.equal(*found)
