@@ -2,12 +2,13 @@
 
 import copy
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
 
 import yanma
 from models.builders import FAMILIES, build, gradient, rectangle
@@ -64,38 +65,60 @@ def test_autocast_rounds_no_worse_than_the_stock_model():
     assert all(p.grad is None or p.grad.dtype == torch.float32 for p in ours.parameters())
 
 
-def _rank(rank: int, port: int, folder: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", rank=rank, world_size=2)
-    name = "BertForTokenClassification"
-    data = rectangle(BERT, name)
-    model = DistributedDataParallel(yanma.unpad(build(BERT, name)))
-    rows = [{"input_ids": d, "labels": d % 3} for d in data.documents]
-    own = yanma.PackedCollator()(rows[rank::2])
-    scored = own["labels"].numel()
-    loss = torch.nn.functional.cross_entropy(
-        model(input_ids=own["input_ids"], cu_seq_lens_q=own["cu_seq_lens_q"]).logits[0],
-        own["labels"][0],
-        reduction="sum",
-    )
-    total = torch.tensor(float(scored))
-    distributed.all_reduce(total)
-    (loss * 2 / total).backward()
-    if rank == 0:
-        torch.save(gradient(model.module), f"{folder}/gradient.pt")
-    distributed.destroy_process_group()
+RANK = """
+import sys, torch, yanma
+from torch import distributed
+from models.builders import FAMILIES, build, gradient, rectangle
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+bert, name = FAMILIES[0], "BertForTokenClassification"
+model = torch.nn.parallel.DistributedDataParallel(yanma.unpad(build(bert, name)))
+rows = [{"input_ids": d, "labels": d % 3} for d in rectangle(bert, name).documents]
+pack = yanma.PackedCollator()(rows[rank::2])
+labels = pack.pop("labels")[0]
+scored = torch.tensor(float(len(labels)))
+distributed.all_reduce(scored)
+loss = torch.nn.functional.cross_entropy(model(**pack).logits[0], labels, reduction="sum")
+(2 * loss / scored).backward()
+torch.save(gradient(model.module), f"{folder}/{rank}.pt")
+distributed.destroy_process_group()
+"""
 
 
 def test_two_processes_have_the_gradient_of_one(tmp_path):
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_rank, (port, str(tmp_path)), nprocs=2)
+    places = [str(Path(__file__).parent.parent), str(Path(yanma.__file__).parent.parent)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)], env=environment)
+        for rank in range(2)
+    ]
+    try:
+        assert [rank.wait(timeout=60) for rank in ranks] == [0, 0], "a process failed"
+    finally:
+        for rank in ranks:
+            rank.kill()
     name = "BertForTokenClassification"
-    model, data = build(BERT, name), rectangle(BERT, name)
-    rows = [{"input_ids": d, "labels": d % 3} for d in data.documents]
+    model = build(BERT, name)
+    rows = [{"input_ids": d, "labels": d % 3} for d in rectangle(BERT, name).documents]
     yanma.unpad(model)(**yanma.PackedCollator()(rows)).loss.backward()
-    torch.testing.assert_close(torch.load(tmp_path / "gradient.pt"), gradient(model), rtol=1e-5, atol=1e-6)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        torch.testing.assert_close(found, gradient(model), rtol=1e-5, atol=1e-6)
+
+
+def test_a_compiled_model_is_computed_as_it_is_and_compiles_nothing():
+    name = "BertForTokenClassification"
+    model, frames = yanma.unpad(build(BERT, name)), []
+
+    def backend(graph, inputs):
+        frames.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, backend=backend)
+    with torch.no_grad():
+        for lengths in ((3, 5), (7, 2, 4), (9,)):
+            batch = yanma.PackedBatch.from_sequences([list(range(5, 5 + n)) for n in lengths])
+            assert torch.equal(compiled(batch).logits, model(batch).logits)
+    assert not frames, f"{len(frames)} graphs were compiled"

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from ..batch import PackedBatch
@@ -221,6 +222,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
     signature = inspect.signature(stock)
     parameters = list(signature.parameters)[1:]
 
+    @torch.compiler.disable(reason="packs differ in their documents: each would be compiled anew")  # type: ignore[untyped-decorator]
     @functools.wraps(stock)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         batch = _pack(args, kwargs)
