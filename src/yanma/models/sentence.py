@@ -28,10 +28,11 @@ from .collator import PackedCollator
 # N texts, T tokens in the pack
 
 MOST_TOKENS = 4096
-"""More tokens in a pack make a CPU no faster."""
+"""A bound for memory; what was measured was measured with packs of this size."""
 WINDOW = 1024
 """Texts that are tokenised in one call."""
 
+_MODELS = ("BaseModel", "SentenceTransformer", "CrossEncoder")
 _TASKS = ("feature-extraction", "fill-mask", "sequence-classification")
 _TAKES_PACKS = frozenset(
     "Transformer Router Pooling Normalize Dense Dropout LayerNorm SpladePooling MultiVectorMask".split()
@@ -42,7 +43,10 @@ _padded: ContextVar[bool] = ContextVar("yanma_padded", default=False)
 
 def is_sentence_model(model: nn.Module) -> bool:
     """Whether a model is one of sentence-transformers', be it a SentenceTransformer, a CrossEncoder or another."""
-    return any(kind.__module__.partition(".")[0] == "sentence_transformers" for kind in type(model).__mro__)
+    return any(
+        kind.__module__.startswith("sentence_transformers.") and kind.__name__ in _MODELS
+        for kind in type(model).__mro__
+    )
 
 
 def transformers_in(model: nn.Module) -> list[Any]:
