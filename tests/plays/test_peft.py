@@ -10,11 +10,6 @@ import yanma
 from models.builders import FAMILIES, build, rectangle
 from yanma.models import is_unpadded
 
-# peft 0.21 asks transformers 5.23 by names that are to go.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`[a-z_]*gradient_checkpointing[a-z_]*` is deprecated:FutureWarning"
-)
-
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 CASES = [
     ("bert", "BertForSequenceClassification", "SEQ_CLS", ["query", "value", "dense"]),
