@@ -242,7 +242,8 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         output = arrange(output, head, call)
         return output.to_tuple() if wants_tuple else output
 
-    return forward
+    made: Callable[..., Any] = forward
+    return made
 
 
 def _pack(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedBatch | None:
