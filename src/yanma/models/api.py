@@ -22,6 +22,11 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     `PackedBatch` as its only positional argument and then gives token-level outputs flat, (T, ...), and
     document-level ones (N, ...). Parameters, `state_dict` and `save_pretrained` are untouched.
 
+    Beside the PackedBatch that an encoder-decoder reads, `decoder_input_ids` or `labels`, of which the stock model
+    makes them, are another of as many documents; outputs by token are those of the decoder, and what is named for the
+    encoder belongs to the tokens that it read. Where padded `labels` come without `decoder_attention_mask`, slots
+    behind a row's last label other than -100 are padding too.
+
     In training, dropout is keyed by (seed, document, place, layer): pass `seed=` for runs that can be repeated, else
     one is drawn from torch's generator.
 

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ..batch import PackedBatch
+from ..errors import Unsupported
 from .families import Head
 
 # T tokens in the pack, N documents
@@ -30,7 +31,7 @@ class OneRow(PackedBatch):
 def taken(kwargs: dict[str, Any], head: Head) -> OneRow | None:
     """Take a pack out of a forward's keywords, its labels by token laid flat; None where there is none in them.
 
-    Raises ValueError where the keywords contradict each other.
+    Raises ValueError where the keywords contradict each other, Unsupported for an encoder-decoder.
     """
     derived = [name for name in DERIVED if kwargs.pop(name, None) is not None]
     bounds = kwargs.pop(BOUNDS, None)
@@ -38,6 +39,8 @@ def taken(kwargs: dict[str, Any], head: Head) -> OneRow | None:
         if derived:
             raise ValueError(f"{derived[0]} is of a pack by keywords, which {BOUNDS} is missing from")
         return None
+    if head.decodes:
+        raise Unsupported(f"{BOUNDS} is for models that only read; give this one PackedBatches")
     ids = kwargs.pop("input_ids", None)
     if ids is None or ids.dim() != 2 or len(ids) != 1:
         seen = "is not given" if ids is None else f"is {tuple(ids.shape)}"

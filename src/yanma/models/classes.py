@@ -12,7 +12,7 @@ from torch import nn
 def mix(module: nn.Module, mixin: Any) -> None:
     """Put `mixin` before a module's class, in place; parameters, names and `state_dict` stay as they are."""
     stock: Any = type(module)
-    module.__class__ = _mixed_class(mixin, stock)
+    module.__class__ = mixed_class(mixin, stock)
 
 
 def unmix(module: nn.Module) -> None:
@@ -34,10 +34,11 @@ def reduced_to(new: Callable[..., Any], *recipe: Any) -> Callable[[nn.Module, in
 
 
 @functools.cache
-def _mixed_class(mixin: Any, stock: Any) -> Any:
+def mixed_class(mixin: Any, stock: Any) -> Any:
+    """The subclass that `mix` gives."""
     return subclass(stock, (mixin, stock), {"__reduce_ex__": reduced_to(_new_mixed, mixin, stock)})
 
 
 def _new_mixed(mixin: Any, stock: Any) -> Any:
-    made = _mixed_class(mixin, stock)
+    made = mixed_class(mixin, stock)
     return made.__new__(made)

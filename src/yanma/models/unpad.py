@@ -15,14 +15,15 @@ from ..errors import Unsupported
 from ..masks import Mask
 from . import activations, interface, modules
 from .by_keyword import BOUNDS, DERIVED, taken
-from .classes import mix, reduced_to, subclass, unmix
+from .classes import mix, mixed_class, reduced_to, subclass, unmix
 from .families import FAMILIES, Family, Head
 from .inputs import prepare
-from .last_token import classify
+from .last_token import classify, classify_by_eos
 from .layer_masks import LayerMasks, layer_masks
-from .layout import run_with
+from .layout import run_with, running
 from .linear import Linear
 from .outputs import arrange
+from .pairs import prepare_pairs
 
 
 def unpad_one(model: nn.Module, mask: LayerMasks = None) -> None:
@@ -33,18 +34,22 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None) -> None:
         raise Unsupported(f"{family.model_type} repeats its layers, so a mask is for all of them; give one")
     if not (family.by_interface or mask is None):
         raise Unsupported(f"{family.model_type} computes attention by itself, to which unpad adds no mask")
+    if family.cross_attention and mask is not None:
+        raise Unsupported(f"{family.model_type} has encoders with decoders, to which unpad adds no mask")
     masks = layer_masks(mask, len(attentions))
     if is_unpadded_one(model):
         if masks != masks_of(model):
             raise Unsupported(f"this {type(model).__name__} is unpadded with other masks; restore it first")
         return
-    check(model, family)
+    check(model, family, head)
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
     if family.by_interface:
         model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
-    for site, module in enumerate(model.modules()):
+    for site, (name, module) in enumerate(model.named_modules()):
         _swap(module, site, family)
+        if family.cross_attention and name.endswith("." + family.cross_attention):
+            module._yanma_crosses = True
     for module, own in zip(attentions, masks, strict=True):
         module._yanma_mask = own  # type: ignore[assignment]
     last = [module for module in model.modules() if type(module).__name__ == family.attention_output][-1:]
@@ -56,6 +61,9 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None) -> None:
         if type(module).__name__ in family.pools_within and module.pooler is not None:
             mix(cast(nn.Module, module.encoder), modules.HandsFirstTokens)
             module.pooler.__class__ = modules.Pooler
+    if head.decodes:
+        encoder = model.get_encoder()  # type: ignore[operator]
+        encoder.__class__ = _encoder_class(_stock_class(encoder), family)
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
@@ -65,8 +73,8 @@ def restore_one(model: nn.Module) -> None:
     """What `restore` does to a model of transformers', in place."""
     for module in model.modules():
         unmix(module)
-        module.__dict__.pop("_yanma_site", None)
-        module.__dict__.pop("_yanma_mask", None)
+        for attribute in ("_yanma_site", "_yanma_mask", "_yanma_crosses"):
+            module.__dict__.pop(attribute, None)
     model.set_attn_implementation(model.__dict__.pop("_yanma_previous"))  # type: ignore[operator]
 
 
@@ -98,7 +106,7 @@ def recognise(model: nn.Module) -> tuple[Family, Head]:
     )
 
 
-def check(model: nn.Module, family: Family) -> None:
+def check(model: nn.Module, family: Family, head: Head) -> None:
     """Refuse a model of a known family whose config asks for something that `unpad` does not do."""
     config: Any = model.config
     for name, module in model.named_modules():
@@ -129,9 +137,9 @@ def check(model: nn.Module, family: Family) -> None:
             f"use_bidirectional_attention is {config.use_bidirectional_attention}: the stock {family.model_type} then "
             f"looks ahead or not as its padding happens to be; set it to None"
         )
-    if getattr(config, "layerdrop", 0):
+    if head.decodes and getattr(config, "is_decoder", False):
         raise Unsupported(
-            f"layerdrop is {config.layerdrop}: layers would be left out for all documents at once; set it to 0"
+            f"is_decoder is True, but {type(model).__name__} has an encoder too; set it to False"
         )
     for module in model.modules():
         _check_module(module, family, config)
@@ -143,6 +151,11 @@ def _check_module(module: nn.Module, family: Family, config: Any) -> None:
     kind = getattr(module, "summary_type", "first")
     if name in family.pools_input and kind != "first":
         raise Unsupported(f"{name} pools by summary_type={kind!r}; unpad supports 'first'")
+    if getattr(module, "layerdrop", 0):
+        raise Unsupported(
+            f"layerdrop is {module.layerdrop}: layers would be left out for all documents at once; build or load the "
+            f"model with 0"
+        )
     if getattr(module, "attn_logit_softcapping", None) is not None and config.attention_dropout:
         raise Unsupported(
             f"attention_dropout is {config.attention_dropout}, and attn_logit_softcapping "
@@ -164,11 +177,13 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
     elif type(module) is nn.Dropout:
         module.__class__ = modules.Dropout
         module._yanma_site = site  # type: ignore[assignment]
-    elif name in family.mixins:
-        mix(module, family.mixins[name])
     elif name == family.attention:
         module._yanma_site = site  # type: ignore[assignment]
-    elif name == family.drops_in_forward:
+        if name in family.mixins:
+            mix(module, family.mixins[name])
+    elif name in family.mixins:
+        mix(module, family.mixins[name])
+    elif name in family.drops_in_forward:
         mix(module, modules.DropsInForward)
         module._yanma_site = site  # type: ignore[assignment]
     elif name in _BY_CLASS:
@@ -210,22 +225,54 @@ def _unpadded_class(stock: Any, family: Family, head: Head) -> Any:
     return subclass(stock, (stock,), body)
 
 
+@functools.cache
+def _encoder_class(stock: Any, family: Family) -> Any:
+    """An encoder that runs in its model's forward, and else, as in `generate`, by itself: padded in, padded out."""
+    inner = mixed_class(modules.DropsInForward, stock) if stock.__name__ in family.drops_in_forward else stock
+    alone = _forward(inner.forward, family, Head(token_outputs=("last_hidden_state",)))
+
+    @functools.wraps(stock.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        layout = running()
+        if layout is None or layout.source is None:
+            return alone(self, *args, **kwargs)
+        with run_with(layout.source):
+            return inner.forward(self, *args, **kwargs)
+
+    body = {"forward": forward, "__reduce_ex__": reduced_to(_new_encoder, stock, family.model_type)}
+    return subclass(stock, (inner,), body)
+
+
+def _stock_class(module: nn.Module) -> Any:
+    return getattr(type(module), "_yanma_stock", type(module))
+
+
 def _new_unpadded(stock: Any, model_type: str) -> Any:
-    family = next(family for family in FAMILIES if family.model_type == model_type)
+    family = _family(model_type)
     interface.register()  # another process may not have done it yet
     made = _unpadded_class(stock, family, family.heads[stock.__name__])
     return made.__new__(made)
 
 
+def _new_encoder(stock: Any, model_type: str) -> Any:
+    made = _encoder_class(stock, _family(model_type))
+    return made.__new__(made)
+
+
+def _family(model_type: str) -> Family:
+    return next(family for family in FAMILIES if family.model_type == model_type)
+
+
 def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[..., Any]:
-    run = classify if head.pools_last else stock
+    run = {"": stock, "last": classify, "eos": classify_by_eos}[head.pools_at]
+    make_call = prepare_pairs if head.decodes else prepare
     signature = inspect.signature(stock)
     parameters = list(signature.parameters)[1:]
 
     @torch.compiler.disable(reason="packs differ in their documents: each would be compiled anew")  # type: ignore[untyped-decorator]
     @functools.wraps(stock)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        batch = _pack(args, kwargs)
+        batch = _pack(args, kwargs, head)
         if batch is None:
             by_keyword = {name: kwargs.pop(name) for name in (BOUNDS, *DERIVED) if name in kwargs}
             signature.bind(self, *args, **kwargs)  # TypeError for too many arguments, or for one given twice
@@ -236,7 +283,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         if batch is None and _is_generation(self, kwargs):
             return stock(self, **kwargs)
         wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
-        call = prepare(self, family, head, batch, kwargs)
+        call = make_call(self, family, head, batch, kwargs)
         with run_with(call.layout):
             output = run(self, return_dict=True, **call.kwargs)
         output = arrange(output, head, call)
@@ -246,7 +293,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
     return made
 
 
-def _pack(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedBatch | None:
+def _pack(args: tuple[Any, ...], kwargs: dict[str, Any], head: Head) -> PackedBatch | None:
     """The PackedBatch of a call, if it has one: its only positional argument, or `input_ids` where wrappers name it."""
     batch = args[0] if args else kwargs.get("input_ids")
     if not isinstance(batch, PackedBatch):
@@ -255,14 +302,17 @@ def _pack(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedBatch | None:
         raise ValueError("a PackedBatch is the only positional argument; name the others")
     elif not args:
         del kwargs["input_ids"]
-    if any(isinstance(value, PackedBatch) for value in kwargs.values()):
-        raise ValueError("a PackedBatch is the only positional argument, or input_ids; it has no other name")
+    named = [name for name, value in kwargs.items() if isinstance(value, PackedBatch)]
+    if named and (batch is None or not head.decodes):
+        raise ValueError(
+            f"{named[0]} is a PackedBatch: what is read must be one too, as the only positional argument"
+        )
     return batch
 
 
 def _is_generation(model: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether a call is such as `generate` makes, with keys and values of earlier steps, which lie padded."""
-    wishes = (kwargs.get(name) for name in ("past_key_values", "use_cache"))
+    """Whether a call is such as `generate` makes, with what earlier steps found, which lies padded."""
+    wishes = (kwargs.get(name) for name in ("past_key_values", "use_cache", "encoder_outputs"))
     keeps = kwargs.get("logits_to_keep", 0)
     is_kept = bool(keeps) if isinstance(keeps, int) else True
     return bool(model.can_generate()) and (is_kept or any(wish not in (None, False) for wish in wishes))
@@ -275,3 +325,8 @@ def _check_still_ours(model: nn.Module, family: Family) -> None:
             f"the model's attention was set to {chosen!r} after unpad (perhaps through a config that it shares with "
             f"another model); call yanma.restore(model), or set_attn_implementation({interface.NAME!r})"
         )
+    if model.training and getattr(model.config, "is_encoder_decoder", False):
+        if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+            raise Unsupported(
+                "gradient checkpointing of an unpadded encoder-decoder is not supported; restore it, or disable that"
+            )
