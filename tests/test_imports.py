@@ -22,7 +22,7 @@ LIBRARY: dict[str, set[str]] = {
     "packing": {"errors"},
     "batch": {"errors", "masks", "packing"},
     "attention": {"errors", "keyed", "masks"},
-    "models": {"errors", "chip", "keyed", "masks", "batch", "attention"},
+    "models": {"errors", "chip", "keyed", "masks", "packing", "batch", "attention"},
     "audit": {"errors", "masks", "batch", "models"},
     "corruption": {"errors", "keyed"},
     "tasks": {"errors", "batch", "corruption", "packing"},
@@ -43,7 +43,7 @@ MAY_IMPORT_PUBLIC_NAMES = {"bench", "demo", "cli"}
 
 # What the extras bring: nobody who only wants masks and attention should wait for it.
 HEAVY = (
-    "accelerate datasets huggingface_hub matplotlib pandas pyarrow pydantic rich safetensors scipy "
+    "accelerate datasets huggingface_hub matplotlib pandas peft pyarrow pydantic rich safetensors scipy "
     "sentence_transformers seqeval sklearn tensorboard tokenizers transformers typer"
 ).split()
 

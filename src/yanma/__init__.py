@@ -4,12 +4,13 @@ from .attention import attention
 from .audit import audit
 from .batch import PackedBatch
 from .errors import ConfigError, DataError, Unsupported, YanmaError
-from .models import explain, restore, unpad
+from .models import PackedCollator, explain, restore, unpad
 
 __all__ = [
     "ConfigError",
     "DataError",
     "PackedBatch",
+    "PackedCollator",
     "Unsupported",
     "YanmaError",
     "attention",

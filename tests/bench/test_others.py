@@ -52,7 +52,7 @@ def test_sentence_transformers(models, workload, tmp_path):
     everyone = contestants_text.sentence_transformers(
         models.save(tmp_path / "model"), MAX_LENGTH, sizes=(3, 8)
     )
-    _agree(models, everyone, workload, 1)
+    _agree(models, everyone, workload, 2)
 
 
 def test_yanma_from_text(models, workload):

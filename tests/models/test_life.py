@@ -154,11 +154,3 @@ def test_attention_switched_after_unpad_is_refused():
     model.set_attn_implementation("eager")
     with pytest.raises(yanma.Unsupported, match="set to 'eager' after unpad"):
         model(**data.kwargs)
-
-
-def test_gradient_checkpointing_is_refused_in_training():
-    model, data = yanma.unpad(build(BERT, TOKENS)), rectangle(BERT, TOKENS)
-    model.activation_checkpointing_enable()
-    model.eval()(**data.kwargs)
-    with pytest.raises(yanma.Unsupported, match="gradient checkpointing"):
-        model.train()(**data.kwargs)

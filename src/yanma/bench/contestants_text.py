@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
+from ..errors import Unsupported
+from ..models import unpad
 from .absent import need
 from .contestant import Batched
 from .workloads import Workload
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 SIZES = (8, 16, 32, 64)
 NAME = "sentence-transformers, encode"
+UNPADDED = "sentence-transformers, unpadded"
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,23 @@ class Encode:
 def sentence_transformers(
     model_folder: Path, max_length: int, sizes: tuple[int, ...] = SIZES
 ) -> list[Encode]:
-    """The same model under sentence-transformers. Absent without the package."""
+    """The same model under sentence-transformers, stock and unpadded. Absent without the package."""
     need("sentence_transformers")
     from sentence_transformers import SentenceTransformer
 
     modules = _modules()
-    transformer = modules.Transformer(str(model_folder), max_seq_length=max_length)
-    pooling = modules.Pooling(transformer.auto_model.config.hidden_size, "mean")
-    return [Encode(SentenceTransformer(modules=[transformer, pooling], device="cpu").eval(), sizes)]
+
+    def model() -> Any:
+        transformer = modules.Transformer(str(model_folder), max_seq_length=max_length)
+        pooling = modules.Pooling(transformer.auto_model.config.hidden_size, "mean")
+        return SentenceTransformer(modules=[transformer, pooling], device="cpu").eval()
+
+    found = [Encode(model(), sizes)]
+    try:
+        found.append(Encode(unpad(model()), sizes, UNPADDED))
+    except Unsupported:  # a version before 6: only the stock model takes part
+        pass
+    return found
 
 
 def _modules() -> Any:

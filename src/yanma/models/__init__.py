@@ -1,6 +1,7 @@
 """Hugging Face models without padding."""
 
+from .api import is_unpadded, restore, unpad
+from .collator import PackedCollator
 from .explain import explain
-from .unpad import is_unpadded, restore, unpad
 
-__all__ = ["explain", "is_unpadded", "restore", "unpad"]
+__all__ = ["PackedCollator", "explain", "is_unpadded", "restore", "unpad"]

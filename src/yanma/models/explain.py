@@ -15,7 +15,8 @@ from ..errors import Unsupported
 from ..masks import Mask
 from .kernels import Kernels, fastest
 from .layer_masks import describe
-from .unpad import check, is_unpadded, masks_of, recognise
+from .unpad import check, is_unpadded_one, masks_of, recognise
+from .wrapped import inner_models
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,12 @@ def _explain_attention(subject: Tensor, *args: Any, **kwargs: Any) -> Choice:
 
 @explain.register
 def _explain_model(subject: nn.Module) -> ModelExplanation:
+    subject = inner_models(subject)[0]
     name, family, refusal = type(subject).__name__, None, None
     try:
         found, head = recognise(subject)
         family = found.model_type
-        if not is_unpadded(subject):
+        if not is_unpadded_one(subject):
             check(subject, found, head)
     except Unsupported as error:
         refusal = str(error)
@@ -85,5 +87,5 @@ def _explain_model(subject: nn.Module) -> ModelExplanation:
         type(module).__name__ for module in subject.modules() if hasattr(type(module), "_yanma_stock")
     )
     return ModelExplanation(
-        name, family, is_unpadded(subject), refusal, kernels, dict(ours), masks_of(subject)
+        name, family, is_unpadded_one(subject), refusal, kernels, dict(ours), masks_of(subject)
     )

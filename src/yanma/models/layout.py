@@ -67,6 +67,16 @@ class Layout:
         self._visits[site] += 1
         return site + (self._visits[site] - 1) * 2**32
 
+    @property
+    def visits(self) -> Counter[int]:
+        """How often each site has run so far: a copy."""
+        return self._visits.copy()
+
+    def rewind(self, visits: Counter[int]) -> None:
+        """Count as if no more than `visits` had run, for a part that is computed again."""
+        self._visits.clear()
+        self._visits.update(visits)
+
     @cached_property
     def first_tokens(self) -> Tensor:
         """(N,) int64: the index of each document's first token."""

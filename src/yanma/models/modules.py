@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from ..keyed import derived, keep, keep_probability, only
-from .layout import Layout, running
+from .layout import Layout, run_with, running
 from .linear import Linear, linear, needs_gradient
 
 
@@ -34,6 +35,34 @@ class Dropout(nn.Dropout):
                 f"dropout met a tensor {tuple(input.shape)} that is neither per token nor per document"
             )
         return _KeyedDropout.apply(input, derived(keys, layout.visit(self._yanma_site)), self.p)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class Checkpointed(nn.Module):
+    """A layer of which transformers may keep the input alone and compute the rest again in backward.
+
+    The forward has ended by then, so its layout is entered again, with dropout's count of visits as it was.
+    """
+
+    @property
+    def _gradient_checkpointing_func(self) -> Callable[..., Any]:
+        checkpoint: Callable[..., Any] = vars(self)["_gradient_checkpointing_func"]
+        layout = running()
+        return checkpoint if layout is None else partial(_checkpointed, checkpoint, layout)
+
+    @_gradient_checkpointing_func.setter
+    def _gradient_checkpointing_func(self, checkpoint: Callable[..., Any]) -> None:
+        vars(self)["_gradient_checkpointing_func"] = checkpoint
+
+
+def _checkpointed(checkpoint: Callable[..., Any], layout: Layout, run: Callable[..., Any], *args: Any) -> Any:
+    visits = layout.visits
+
+    def again(*args: Any) -> Any:
+        layout.rewind(visits)
+        with run_with(layout):
+            return run(*args)
+
+    return checkpoint(again, *args)
 
 
 class PlacedPositions(nn.Module):
@@ -66,7 +95,7 @@ class PlacedSinusoids(nn.Module):
         return self.weights[layout.positions]
 
 
-class DropsInForward(nn.Module):
+class DropsInForward(Checkpointed):
     """A module that calls `nn.functional.dropout` by itself: its calls are told apart by their number."""
 
     _yanma_site: int
@@ -238,6 +267,10 @@ class TransposedLinear(nn.Module):
 def _activated(dense: nn.Module, activation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     gelu = _gelu_approximation(activation)
     if running() is None or gelu is None or type(dense) is not Linear or needs_gradient(x, dense.weight):
+        return activation(dense(x))
+    if (
+        dense.training
+    ):  # perhaps checkpointed: the layer will be computed again with gradients, and give these bits
         return activation(dense(x))
     if _is_hooked(dense) or _is_hooked(activation):  # one kernel for both would pass the hooks over
         return activation(dense(x))

@@ -36,12 +36,13 @@ def arrange(output: Any, head: Head, call: Call) -> Any:
 
 
 def _tokens(flat: Tensor, call: Call, origin: Origin, hidden: float = 0.0) -> Tensor:
-    """(T, ...) in the caller's order, or a rectangle (N, S, ...) with `hidden` in padding slots."""
+    """(T, ...) or (1, T, ...) in the caller's order, or a rectangle (N, S, ...) with `hidden` in padding slots."""
     rows, index = origin.rows, origin.index
-    if len(rows.shape) == 1:
-        return flat if call.is_sorted else flat[torch.argsort(index)]
-    laid = flat.new_full((len(rows.slots), *flat.shape[1:]), hidden).index_copy(0, index, flat)
-    return laid.view(-1, rows.shape[-1], *flat.shape[1:])
+    if rows.valid is None:
+        laid = flat if call.is_sorted else flat[torch.argsort(index)]
+    else:
+        laid = flat.new_full((len(rows.slots), *flat.shape[1:]), hidden).index_copy(0, index, flat)
+    return laid if len(rows.shape) == 1 else laid.view(-1, rows.shape[-1], *flat.shape[1:])
 
 
 def _documents(output: Tensor, call: Call) -> Tensor:
@@ -67,8 +68,6 @@ def _with_loss(output: Any, head: Head, call: Call) -> Any:
 
 
 def _padded(scores: Tensor, call: Call) -> Tensor:
-    """(N, S), padding slots at the smallest float; a rectangle is that already."""
-    if scores.dim() == 2:
-        return scores
-    rows = scores.split(list(call.origin.rows.widths))
+    """(N, S), padding slots at the smallest float."""
+    rows = scores.flatten().split(list(call.origin.rows.widths))
     return torch.nn.utils.rnn.pad_sequence(rows, True, losses.hidden_score(scores.dtype))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
+from .by_keyword import OneRow
 from .families import Head
 from .modules import pools_first_tokens
 
@@ -32,7 +33,7 @@ class Rows:
     """(M,) int64: each slot's place in its row."""
     ids: tuple[int, ...] | None
     shape: tuple[int, ...]
-    """Leading sizes of the caller's tensors: (N, S), or (N / C, C, S) with C choices, or (T,)."""
+    """Leading sizes of the caller's tensors: (N, S), or (N / C, C, S) with C choices, or (T,), or (1, T)."""
     prefix: str = ""
     """What the names of arguments begin with: `decoder_` where they are a decoder's."""
 
@@ -85,7 +86,7 @@ def packed_rows(batch: PackedBatch, tokens: Mapping[str, Tensor | None], prefix:
     for name, tensor in given.items():
         if tensor.shape[:1] != batch.input_ids.shape:
             raise ValueError(f"{name} is {tuple(tensor.shape)}; the pack has {len(batch.input_ids)} tokens")
-    shape = (len(batch.input_ids),)
+    shape = (1, len(batch.input_ids)) if isinstance(batch, OneRow) else (len(batch.input_ids),)
     return Rows(given, batch.lengths, None, batch.position_ids, batch.ids, shape, prefix)
 
 

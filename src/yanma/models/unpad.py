@@ -1,18 +1,21 @@
-"""unpad(model): a Hugging Face model that computes real tokens only. restore(model): as it was."""
+"""A model of transformers' that computes real tokens only, and back again."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
+import torch
 from torch import nn
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
 from . import activations, interface, modules
+from .by_keyword import BOUNDS, DERIVED, taken
+from .classes import mix, mixed_class, reduced_to, subclass, unmix
 from .families import FAMILIES, Family, Head
 from .inputs import prepare
 from .last_token import classify, classify_by_eos
@@ -22,32 +25,9 @@ from .linear import Linear
 from .outputs import arrange
 from .pairs import prepare_pairs
 
-Model = TypeVar("Model", bound=nn.Module)
 
-
-def unpad(model: Model, mask: LayerMasks = None) -> Model:
-    """Make `model` compute real tokens only, in place; the same object is returned.
-
-    The model keeps its signature: padded in, padded out, the same numbers where there are tokens, 0 where there is
-    padding (question answering: the smallest float, so that argmax never picks padding). It also takes a
-    `PackedBatch` as its only positional argument and then gives token-level outputs flat, (T, ...), and
-    document-level ones (N, ...). Parameters, `state_dict` and `save_pretrained` are untouched.
-
-    Beside the PackedBatch that an encoder-decoder reads, `decoder_input_ids` or `labels`, of which the stock model
-    makes them, are another of as many documents; outputs by token are those of the decoder, and what is named for the
-    encoder belongs to the tokens that it read. Where padded `labels` come without `decoder_attention_mask`, slots
-    behind a row's last label other than -100 are padding too.
-
-    In training, dropout is keyed by (seed, document, place, layer): pass `seed=` for runs that can be repeated, else
-    one is drawn from torch's generator.
-
-    `mask` is added to the model's own: a token reads what both allow. Its positions are those within a document. One
-    for all layers, one a layer, or a dict of some layers' masks; a token that may read nothing attends to 0. The masks
-    are no parameters: `save_pretrained` does not write them.
-
-    Raises Unsupported, naming what there is, for models outside the table of families, for masks that hold for one
-    pack only, and for a model that is unpadded already, but with other masks.
-    """
+def unpad_one(model: nn.Module, mask: LayerMasks = None) -> None:
+    """What `unpad` does to a model of transformers', in place."""
     family, head = recognise(model)
     attentions = [module for module in model.modules() if type(module).__name__ == family.attention]
     if family.repeats_layers and not (mask is None or isinstance(mask, Mask)):
@@ -57,10 +37,10 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     if family.cross_attention and mask is not None:
         raise Unsupported(f"{family.model_type} has encoders with decoders, to which unpad adds no mask")
     masks = layer_masks(mask, len(attentions))
-    if is_unpadded(model):
+    if is_unpadded_one(model):
         if masks != masks_of(model):
             raise Unsupported(f"this {type(model).__name__} is unpadded with other masks; restore it first")
-        return model
+        return
     check(model, family, head)
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
@@ -74,12 +54,12 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
         module._yanma_mask = own  # type: ignore[assignment]
     last = [module for module in model.modules() if type(module).__name__ == family.attention_output][-1:]
     for module in last:
-        _mix(module, modules.FirstTokenOnly)
+        mix(module, modules.FirstTokenOnly)
     if type(model).__name__ in family.pools_base:
         _pool(model, family.pools_base[type(model).__name__])
     for module in model.modules():
         if type(module).__name__ in family.pools_within and module.pooler is not None:
-            _mix(cast(nn.Module, module.encoder), modules.HandsFirstTokens)
+            mix(cast(nn.Module, module.encoder), modules.HandsFirstTokens)
             module.pooler.__class__ = modules.Pooler
     if head.decodes:
         encoder = model.get_encoder()  # type: ignore[operator]
@@ -87,26 +67,19 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
-    return model
 
 
-def restore(model: Model) -> Model:
-    """Undo `unpad`, in place; the same object is returned.
-
-    Raises ValueError where the model is not unpadded.
-    """
-    if not is_unpadded(model):
-        raise ValueError(f"{type(model).__name__} is not unpadded; there is nothing to restore")
+def restore_one(model: nn.Module) -> None:
+    """What `restore` does to a model of transformers', in place."""
     for module in model.modules():
-        module.__class__ = _stock_class(module)
+        unmix(module)
         for attribute in ("_yanma_site", "_yanma_mask", "_yanma_crosses"):
             module.__dict__.pop(attribute, None)
     model.set_attn_implementation(model.__dict__.pop("_yanma_previous"))  # type: ignore[operator]
-    return model
 
 
-def is_unpadded(model: nn.Module) -> bool:
-    """Whether `unpad` was applied to this very module."""
+def is_unpadded_one(model: nn.Module) -> bool:
+    """Whether `unpad_one` was applied to this very module."""
     return "_yanma_previous" in model.__dict__
 
 
@@ -207,18 +180,20 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
     elif name == family.attention:
         module._yanma_site = site  # type: ignore[assignment]
         if name in family.mixins:
-            _mix(module, family.mixins[name])
+            mix(module, family.mixins[name])
     elif name in family.mixins:
-        _mix(module, family.mixins[name])
+        mix(module, family.mixins[name])
     elif name in family.drops_in_forward:
-        _mix(module, modules.DropsInForward)
+        mix(module, modules.DropsInForward)
         module._yanma_site = site  # type: ignore[assignment]
     elif name in _BY_CLASS:
-        _mix(module, _BY_CLASS[name])
+        mix(module, _BY_CLASS[name])
     elif name in family.pools_input:
-        _mix(module, modules.FirstTokenInput)
+        mix(module, modules.FirstTokenInput)
     elif name == family.intermediate:
-        _mix(module, modules.FusedFeedForward if hasattr(module, "lin1") else modules.FusedIntermediate)
+        mix(module, modules.FusedFeedForward if hasattr(module, "lin1") else modules.FusedIntermediate)
+    elif any(kind.__name__ == "GradientCheckpointingLayer" for kind in type(module).__mro__):
+        mix(module, modules.Checkpointed)
 
 
 _BY_CLASS = {
@@ -238,34 +213,22 @@ def _pool(model: Any, base: str) -> None:
     if kind == "late":
         model.classifier.__class__ = modules.MeanLinear
     else:
-        _mix(getattr(model, base), modules.MeanOutput if kind == "mean" else modules.FirstTokenOutput)
-
-
-def _mix(module: nn.Module, mixin: Any) -> None:
-    stock: Any = type(module)
-    module.__class__ = _mixed_class(mixin, stock)
-
-
-@functools.cache
-def _mixed_class(mixin: Any, stock: Any) -> Any:
-    return _subclass(stock, (mixin, stock), {"__reduce_ex__": _reduced_to(_new_mixed, mixin, stock)})
+        mix(getattr(model, base), modules.MeanOutput if kind == "mean" else modules.FirstTokenOutput)
 
 
 @functools.cache
 def _unpadded_class(stock: Any, family: Family, head: Head) -> Any:
     body = {
         "forward": _forward(stock.forward, family, head),
-        "__reduce_ex__": _reduced_to(_new_unpadded, stock, family.model_type),
+        "__reduce_ex__": reduced_to(_new_unpadded, stock, family.model_type),
     }
-    return _subclass(stock, (stock,), body)
+    return subclass(stock, (stock,), body)
 
 
 @functools.cache
 def _encoder_class(stock: Any, family: Family) -> Any:
     """An encoder that runs in its model's forward, and else, as in `generate`, by itself: padded in, padded out."""
-    inner = (
-        _mixed_class(modules.DropsInForward, stock) if stock.__name__ in family.drops_in_forward else stock
-    )
+    inner = mixed_class(modules.DropsInForward, stock) if stock.__name__ in family.drops_in_forward else stock
     alone = _forward(inner.forward, family, Head(token_outputs=("last_hidden_state",)))
 
     @functools.wraps(stock.forward)
@@ -276,28 +239,12 @@ def _encoder_class(stock: Any, family: Family) -> Any:
         with run_with(layout.source):
             return inner.forward(self, *args, **kwargs)
 
-    body = {"forward": forward, "__reduce_ex__": _reduced_to(_new_encoder, stock, family.model_type)}
-    return _subclass(stock, (inner,), body)
+    body = {"forward": forward, "__reduce_ex__": reduced_to(_new_encoder, stock, family.model_type)}
+    return subclass(stock, (inner,), body)
 
 
 def _stock_class(module: nn.Module) -> Any:
     return getattr(type(module), "_yanma_stock", type(module))
-
-
-def _subclass(stock: type[nn.Module], bases: tuple[type, ...], body: dict[str, Any]) -> type[nn.Module]:
-    """A subclass that goes by its parent's name, as transformers saves and looks classes up by name."""
-    names = {"__module__": stock.__module__, "__qualname__": stock.__qualname__, "__doc__": stock.__doc__}
-    return type(stock.__name__, bases, body | names | {"_yanma_stock": stock})
-
-
-def _reduced_to(new: Callable[..., Any], *recipe: Any) -> Callable[[nn.Module, int], tuple[Any, ...]]:
-    """A `__reduce_ex__`: copies and pickles name the recipe of a class, which no module holds by its name."""
-    return lambda self, protocol: (new, recipe, self.__getstate__())
-
-
-def _new_mixed(mixin: Any, stock: Any) -> Any:
-    made = _mixed_class(mixin, stock)
-    return made.__new__(made)
 
 
 def _new_unpadded(stock: Any, model_type: str) -> Any:
@@ -322,19 +269,15 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
     signature = inspect.signature(stock)
     parameters = list(signature.parameters)[1:]
 
+    @torch.compiler.disable(reason="packs differ in their documents: each would be compiled anew")  # type: ignore[untyped-decorator]
     @functools.wraps(stock)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        batch = args[0] if args and isinstance(args[0], PackedBatch) else None
-        if batch is not None and len(args) > 1:
-            raise ValueError("a PackedBatch is the only positional argument; name the others")
-        named = [name for name, value in kwargs.items() if isinstance(value, PackedBatch)]
-        if named and (batch is None or not head.decodes):
-            raise ValueError(
-                f"{named[0]} is a PackedBatch: what is read must be one too, as the only positional argument"
-            )
+        batch = _pack(args, kwargs, head)
         if batch is None:
+            by_keyword = {name: kwargs.pop(name) for name in (BOUNDS, *DERIVED) if name in kwargs}
             signature.bind(self, *args, **kwargs)  # TypeError for too many arguments, or for one given twice
-            kwargs |= dict(zip(parameters, args, strict=False))
+            kwargs |= dict(zip(parameters, args, strict=False)) | by_keyword
+            batch = taken(kwargs, head)
         kwargs = {name: value for name, value in kwargs.items() if value is not None}  # None = not given
         _check_still_ours(self, family)
         if batch is None and _is_generation(self, kwargs):
@@ -346,7 +289,25 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         output = arrange(output, head, call)
         return output.to_tuple() if wants_tuple else output
 
-    return forward
+    made: Callable[..., Any] = forward
+    return made
+
+
+def _pack(args: tuple[Any, ...], kwargs: dict[str, Any], head: Head) -> PackedBatch | None:
+    """The PackedBatch of a call, if it has one: its only positional argument, or `input_ids` where wrappers name it."""
+    batch = args[0] if args else kwargs.get("input_ids")
+    if not isinstance(batch, PackedBatch):
+        batch = None
+    elif len(args) > 1:
+        raise ValueError("a PackedBatch is the only positional argument; name the others")
+    elif not args:
+        del kwargs["input_ids"]
+    named = [name for name, value in kwargs.items() if isinstance(value, PackedBatch)]
+    if named and (batch is None or not head.decodes):
+        raise ValueError(
+            f"{named[0]} is a PackedBatch: what is read must be one too, as the only positional argument"
+        )
+    return batch
 
 
 def _is_generation(model: Any, kwargs: dict[str, Any]) -> bool:
@@ -364,7 +325,8 @@ def _check_still_ours(model: nn.Module, family: Family) -> None:
             f"the model's attention was set to {chosen!r} after unpad (perhaps through a config that it shares with "
             f"another model); call yanma.restore(model), or set_attn_implementation({interface.NAME!r})"
         )
-    if model.training and any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-        raise Unsupported(
-            "gradient checkpointing of an unpadded model is not supported; restore it, or disable that"
-        )
+    if model.training and getattr(model.config, "is_encoder_decoder", False):
+        if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+            raise Unsupported(
+                "gradient checkpointing of an unpadded encoder-decoder is not supported; restore it, or disable that"
+            )

@@ -1,0 +1,73 @@
+"""unpad(model): a Hugging Face model that computes real tokens only. restore(model): as it was."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import nn
+
+from . import sentence
+from .layer_masks import LayerMasks
+from .unpad import is_unpadded_one, restore_one, unpad_one
+from .wrapped import inner_models
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def unpad(model: Model, mask: LayerMasks = None) -> Model:
+    """Make `model` compute real tokens only, in place; the same object is returned.
+
+    The model keeps its signature: padded in, padded out, the same numbers where there are tokens, 0 where there is
+    padding (question answering: the smallest float, so that argmax never picks padding). It also takes a
+    `PackedBatch` as its only positional argument and then gives token-level outputs flat, (T, ...), and
+    document-level ones (N, ...). Parameters, `state_dict` and `save_pretrained` are untouched.
+
+    Beside the PackedBatch that an encoder-decoder reads, `decoder_input_ids` or `labels`, of which the stock model
+    makes them, are another of as many documents; outputs by token are those of the decoder, and what is named for the
+    encoder belongs to the tokens that it read. Where padded `labels` come without `decoder_attention_mask`, slots
+    behind a row's last label other than -100 are padding too.
+
+    In training, dropout is keyed by (seed, document, place, layer): pass `seed=` for runs that can be repeated, else
+    one is drawn from torch's generator.
+
+    `mask` is added to the model's own: a token reads what both allow. Its positions are those within a document. One
+    for all layers, one a layer, or a dict of some layers' masks; a token that may read nothing attends to 0. The masks
+    are no parameters: `save_pretrained` does not write them.
+
+    A model of sentence-transformers or peft is unpadded as a whole, by the transformers in it.
+
+    Raises Unsupported, naming what there is, for models outside the table of families, for masks that hold for one
+    pack only, and for a model that is unpadded already, but with other masks.
+    """
+    changed = []
+    try:
+        for inner in inner_models(model):
+            if not is_unpadded_one(inner):
+                changed.append(inner)
+            unpad_one(inner, mask)
+    except Exception:
+        for inner in filter(is_unpadded_one, changed):
+            restore_one(inner)
+        raise
+    if sentence.is_sentence_model(model):
+        sentence.flatten(model)
+    return model
+
+
+def restore(model: Model) -> Model:
+    """Undo `unpad`, in place; the same object is returned.
+
+    Raises ValueError where the model is not unpadded.
+    """
+    if not is_unpadded(model):
+        raise ValueError(f"{type(model).__name__} is not unpadded; there is nothing to restore")
+    for inner in inner_models(model):
+        restore_one(inner)
+    if sentence.is_sentence_model(model):
+        sentence.pad_again(model)
+    return model
+
+
+def is_unpadded(model: nn.Module) -> bool:
+    """Whether `unpad` was applied to this very model."""
+    return all(is_unpadded_one(inner) for inner in inner_models(model))

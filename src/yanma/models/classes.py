@@ -1,0 +1,44 @@
+"""Subclasses that go by their parents' names: what a module becomes where it must know of the pack."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+
+def mix(module: nn.Module, mixin: Any) -> None:
+    """Put `mixin` before a module's class, in place; parameters, names and `state_dict` stay as they are."""
+    stock: Any = type(module)
+    module.__class__ = mixed_class(mixin, stock)
+
+
+def unmix(module: nn.Module) -> None:
+    """Give a module its stock class again, if it has another one."""
+    stock = getattr(type(module), "_yanma_stock", None)
+    if stock is not None:
+        module.__class__ = stock
+
+
+def subclass(stock: type[nn.Module], bases: tuple[type, ...], body: dict[str, Any]) -> type[nn.Module]:
+    """A subclass that goes by its parent's name, as transformers saves and looks classes up by name."""
+    names = {"__module__": stock.__module__, "__qualname__": stock.__qualname__, "__doc__": stock.__doc__}
+    return type(stock.__name__, bases, body | names | {"_yanma_stock": stock})
+
+
+def reduced_to(new: Callable[..., Any], *recipe: Any) -> Callable[[nn.Module, int], tuple[Any, ...]]:
+    """A `__reduce_ex__`: copies and pickles name the recipe of a class, which no module holds by its name."""
+    return lambda self, protocol: (new, recipe, self.__getstate__())
+
+
+@functools.cache
+def mixed_class(mixin: Any, stock: Any) -> Any:
+    """The subclass that `mix` gives."""
+    return subclass(stock, (mixin, stock), {"__reduce_ex__": reduced_to(_new_mixed, mixin, stock)})
+
+
+def _new_mixed(mixin: Any, stock: Any) -> Any:
+    made = mixed_class(mixin, stock)
+    return made.__new__(made)

@@ -1,0 +1,218 @@
+"""sentence-transformers around unpadded models: texts are tokenised without padding, and go to the model in packs.
+
+Since version 6, sentence-transformers has a form of a batch without padding, made for flash attention: `input_ids`
+(1, T) with `cu_seq_lens_q` (N + 1,), which its pooling and its losses understand. That form is used here as it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import Unsupported
+from ..packing import plan
+from .by_keyword import BOUNDS
+from .classes import mix, unmix
+from .collator import PackedCollator
+
+# N texts, T tokens in the pack
+
+MOST_TOKENS = 4096
+"""A bound for memory; what was measured was measured with packs of this size."""
+WINDOW = 1024
+"""Texts that are tokenised in one call."""
+
+_MODELS = ("BaseModel", "SentenceTransformer", "CrossEncoder")
+_TASKS = ("feature-extraction", "fill-mask", "sequence-classification")
+_TAKES_PACKS = frozenset(
+    "Transformer Router Pooling Normalize Dense Dropout LayerNorm SpladePooling MultiVectorMask".split()
+)
+"""Modules of sentence-transformers that know what to do with a batch without padding, or only see vectors of texts."""
+_padded: ContextVar[bool] = ContextVar("yanma_padded", default=False)
+
+
+def is_sentence_model(model: nn.Module) -> bool:
+    """Whether a model is one of sentence-transformers', be it a SentenceTransformer, a CrossEncoder or another."""
+    return any(
+        kind.__module__.startswith("sentence_transformers.") and kind.__name__ in _MODELS
+        for kind in type(model).__mro__
+    )
+
+
+def transformers_in(model: nn.Module) -> list[Any]:
+    """Its `Transformer` modules, whose `model` is transformers' own; Unsupported where there is none."""
+    found = [module for module in model.modules() if hasattr(module, "can_flatten_inputs")]
+    if not found:
+        raise Unsupported(
+            f"this {type(model).__name__} has no Transformer of sentence-transformers 6 or newer in it to unpad"
+        )
+    return found
+
+
+def flatten(model: nn.Module) -> None:
+    """Let the texts of a model, whose transformers are unpadded, reach them without padding."""
+    takes_packs = _takes_packs(model)
+    for module in transformers_in(model):
+        if not isinstance(module, FlatInputs):
+            mix(module, FlatInputs)
+        module._yanma_takes_packs = takes_packs
+        module.unpad_inputs = module.unpad_inputs  # asked anew whether inputs can go without padding
+    name = type(model).__name__
+    if name in ("SentenceTransformer", "CrossEncoder") and not isinstance(model, Packs):
+        mix(model, Packs)
+
+
+def pad_again(model: nn.Module) -> None:
+    """Undo `flatten`."""
+    unmix(model)
+    for module in transformers_in(model):
+        unmix(module)
+        for name in ("_yanma_takes_packs", "data_collator", "_flatten_position_offset"):
+            module.__dict__.pop(name, None)
+        module.unpad_inputs = module.unpad_inputs
+
+
+def _takes_packs(model: nn.Module) -> bool:
+    """Whether all that comes after the transformers understands a batch without padding."""
+    base: Any = import_module("sentence_transformers.base.modules.module").Module
+    parts = {module for module in model.modules() if isinstance(module, base)} | set(model.children())
+    return all(
+        type(part).__name__ in _TAKES_PACKS and type(part).__module__.startswith("sentence_transformers.")
+        for part in parts
+    )
+
+
+@contextmanager
+def padded_inputs() -> Iterator[None]:
+    """Texts are padded to rectangles all the same, for callers who ask for what is in them."""
+    token = _padded.set(True)
+    try:
+        yield
+    finally:
+        _padded.reset(token)
+
+
+class FlatInputs(ABC, nn.Module):
+    """sentence-transformers' `Transformer` whose model is unpadded.
+
+    Its bases are those of their `Module`, in that order: else Python would not let one class take the other's place.
+    """
+
+    transformer_task: str
+    modality_config: dict[str, Any]
+    model_forward_params: set[str] | None
+    _yanma_takes_packs: bool
+
+    def _can_flatten_inputs(self) -> bool:
+        if (
+            not self._yanma_takes_packs
+            or self.transformer_task not in _TASKS
+            or "text" not in self.modality_config
+            or any(way["method"] != "forward" for way in self.modality_config.values())
+        ):
+            return False
+        self.data_collator = PackedCollator()
+        self._flatten_position_offset = 0
+        if self.model_forward_params is not None:
+            self.model_forward_params |= {BOUNDS}
+        return True
+
+    def _should_flatten_inputs(self, *args: Any, **kwargs: Any) -> bool:
+        return not _padded.get() and bool(super()._should_flatten_inputs(*args, **kwargs))  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class Text:
+    """One tokenised text, and what its batch says of all texts."""
+
+    fields: dict[str, Tensor]
+    """Token ids, and their types where there are some, (length,) each."""
+    shared: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.fields["input_ids"])
+
+
+class Packs(nn.Module):
+    """A SentenceTransformer or CrossEncoder that computes many texts together, under a budget of tokens."""
+
+    max_seq_length: int | None
+
+    def _can_flatten_inputs(self) -> bool:
+        return False  # long and short texts would be mixed; packs are of like lengths
+
+    @torch.inference_mode()
+    def _inference(
+        self, inputs: Sequence[Any], *, batch_size: int, show_progress_bar: bool, **kwargs: Any
+    ) -> Any:
+        """The stock model's answer, of packs of no more tokens than `batch_size` texts could have."""
+        from tqdm.autonotebook import tqdm
+
+        stock: Any = super()._inference  # type: ignore[misc]
+        batches = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
+        if kwargs.get("output_value", "sentence_embedding") != "sentence_embedding":
+            with padded_inputs():
+                return stock(inputs, **batches, **kwargs)
+        texts = self._tokenised(inputs, kwargs, set(inspect.signature(stock).parameters))
+        if texts is None:
+            return stock(inputs, **batches, **kwargs)
+        budget = min(MOST_TOKENS, batch_size * (self.max_seq_length or MOST_TOKENS))
+        groups = plan([len(text) for text in texts], budget, too_long="alone").groups
+        found = [
+            stock([texts[i] for i in group], batch_size=len(group), show_progress_bar=False, **kwargs)
+            for group in tqdm(groups, desc="Batches", disable=not show_progress_bar)
+        ]
+        order = torch.tensor([i for group in groups for i in group])
+        together = torch.cat(found)
+        return together[order.argsort().to(together.device)]
+
+    def _tokenised(self, inputs: Sequence[Any], kwargs: dict[str, Any], named: set[str]) -> list[Text] | None:
+        """Each input's tokens; None where there are none, or they cannot go without padding (images, say)."""
+        wishes = {name: value for name, value in kwargs.items() if name == "prompt" or name not in named}
+        texts: list[Text] = []
+        for start in range(0, len(inputs), WINDOW):
+            features = self.preprocess(inputs[start : start + WINDOW], **wishes)
+            if BOUNDS not in features:
+                return None
+            texts += _split(features)
+        return texts or None
+
+    def preprocess(self, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if inputs and isinstance(inputs[0], Text):
+            return _together(inputs)
+        features: dict[str, Any] = super().preprocess(inputs, *args, **kwargs)  # type: ignore[misc]
+        return features
+
+    def _input_length(self, sample: Any) -> int:
+        """The stock model computes the longest first; a pack is computed shortest first."""
+        if isinstance(sample, Text):
+            return -len(sample)
+        length: int = super()._input_length(sample)  # type: ignore[misc]
+        return length
+
+
+def _split(features: dict[str, Any]) -> list[Text]:
+    """A batch without padding as its texts."""
+    bounds: list[int] = features.pop(BOUNDS).tolist()
+    names = [name for name in ("input_ids", "token_type_ids") if name in features]
+    rows = {name: features.pop(name)[0] for name in names}
+    lengths = [end - start for start, end in pairwise(bounds)]
+    parts = zip(*(row.split(lengths) for row in rows.values()), strict=True)
+    return [Text(dict(zip(names, own, strict=True)), features) for own in parts]
+
+
+def _together(texts: Sequence[Text]) -> dict[str, Any]:
+    """Texts as a batch without padding."""
+    found = {name: torch.cat([text.fields[name] for text in texts])[None] for name in texts[0].fields}
+    ends = torch.tensor([0, *(len(text) for text in texts)]).cumsum(0, dtype=torch.int32)
+    return texts[0].shared | found | {BOUNDS: ends}

@@ -1,0 +1,126 @@
+"""peft around unpadded models, in either order: outputs and adapters' gradients are those of stock peft."""
+
+import copy
+
+import peft
+import pytest
+import torch
+
+import yanma
+from models.builders import FAMILIES, build, rectangle
+from yanma.models import is_unpadded
+
+BY_TYPE = {family.model_type: family for family in FAMILIES}
+CASES = [
+    ("bert", "BertForSequenceClassification", "SEQ_CLS", ["query", "value", "dense"]),
+    ("roberta", "RobertaForTokenClassification", "TOKEN_CLS", ["query", "value"]),
+    ("modernbert", "ModernBertForSequenceClassification", "SEQ_CLS", ["Wqkv", "Wo"]),
+    ("deberta-v2", "DebertaV2ForTokenClassification", "TOKEN_CLS", ["query_proj", "value_proj"]),
+    ("llama", "LlamaForCausalLM", "CAUSAL_LM", ["q_proj", "v_proj", "down_proj"]),
+    ("gpt2", "GPT2LMHeadModel", "CAUSAL_LM", ["c_attn"]),
+]
+ADAPTERS = {
+    "lora": lambda task, modules: peft.LoraConfig(
+        task_type=task,
+        target_modules=modules,
+        r=4,
+        init_lora_weights=False,
+        fan_in_fan_out=modules == ["c_attn"],
+    ),
+    "ia3": lambda task, modules: peft.IA3Config(
+        task_type=task,
+        target_modules=modules,
+        feedforward_modules=[],
+        init_ia3_weights=False,
+        fan_in_fan_out=modules == ["c_attn"],
+    ),
+}
+
+
+def adapted(model, adapter, task, modules):
+    torch.manual_seed(7)
+    found = peft.get_peft_model(model, ADAPTERS[adapter](task, modules))
+    for name, parameter in found.named_parameters():
+        if "ia3_l" in name:
+            torch.nn.init.uniform_(parameter.data, 0.5, 1.5)
+    return found
+
+
+def learned(model):
+    return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("order", ["peft of unpadded", "unpadded peft"])
+@pytest.mark.parametrize(("model_type", "name", "task", "modules"), CASES, ids=lambda value: str(value)[:20])
+def test_adapters_learn_what_they_learn_in_the_stock_model(model_type, name, task, modules, order, adapter):
+    family = BY_TYPE[model_type]
+    head, data, base = family.heads[name], rectangle(family, name), build(family, name)
+    stock = adapted(copy.deepcopy(base), adapter, task, modules)
+    if order == "peft of unpadded":
+        ours = adapted(yanma.unpad(base), adapter, task, modules)
+    else:
+        ours = yanma.unpad(adapted(base, adapter, task, modules))
+    assert is_unpadded(ours) and yanma.unpad(ours) is ours
+    expected, found = stock(**data.kwargs), ours(**data.kwargs)
+    rows = data.valid if head.token_outputs else ...
+    torch.testing.assert_close(found.logits[rows], expected.logits[rows], rtol=1e-5, atol=1e-5)
+    expected.loss.backward()
+    found.loss.backward()
+    wanted = learned(stock)
+    assert len(wanted) > 1 and all(
+        g.abs().sum() > 0 for n, g in wanted.items() if "lora_B" in n or "ia3" in n
+    )
+    for key, gradient in learned(ours).items():
+        torch.testing.assert_close(gradient, wanted[key], rtol=1e-4, atol=1e-6, msg=key)
+    with torch.no_grad():
+        packed = ours(yanma.PackedBatch.from_sequences(data.documents)).logits
+        by_keyword = ours(**yanma.PackedCollator()([{"input_ids": d} for d in data.documents])).logits
+    torch.testing.assert_close(packed, expected.logits[rows], rtol=1e-5, atol=1e-5)
+    assert torch.equal(by_keyword.flatten(), packed.flatten())
+    restored = yanma.restore(ours)
+    assert torch.equal(restored(**data.kwargs).logits, stock(**data.kwargs).logits)
+
+
+@pytest.mark.parametrize("order", ["peft of unpadded", "unpadded peft"])
+def test_prompt_tuning_works_on_rectangles_and_refuses_packs(order):
+    family, name = BY_TYPE["bert"], "BertForTokenClassification"
+    data, base = rectangle(family, name), build(family, name)
+    config = peft.PromptTuningConfig(task_type="TOKEN_CLS", num_virtual_tokens=3)
+
+    def tuned(model):
+        torch.manual_seed(7)
+        return peft.get_peft_model(model, config)
+
+    stock = tuned(copy.deepcopy(base))
+    ours = tuned(yanma.unpad(base)) if order == "peft of unpadded" else yanma.unpad(tuned(base))
+    kwargs = {key: value for key, value in data.kwargs.items() if key != "labels"}
+    expected, found = stock(**kwargs).logits, ours(**kwargs).logits
+    valid = torch.cat([torch.ones(len(data.valid), 3, dtype=torch.bool), data.valid], 1)
+    torch.testing.assert_close(found[valid], expected[valid], rtol=1e-5, atol=1e-5)
+    for model, logits in ((stock, expected), (ours, found)):
+        logits[valid].square().sum().backward()
+        assert model.prompt_encoder.default.embedding.weight.grad.abs().sum() > 0
+    torch.testing.assert_close(
+        ours.prompt_encoder.default.embedding.weight.grad,
+        stock.prompt_encoder.default.embedding.weight.grad,
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    with pytest.raises(ValueError, match="input_ids is not given"):
+        ours(**yanma.PackedCollator()([{"input_ids": d} for d in data.documents]))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name", "task"),
+    [("bert", "BertForSequenceClassification", "SEQ_CLS"), ("llama", "LlamaForCausalLM", "CAUSAL_LM")],
+)
+def test_prefix_tuning_which_hands_on_a_cache_runs_as_stock(model_type, name, task):
+    family, found = BY_TYPE[model_type], []
+    data = rectangle(family, name)
+    for wish in (lambda model: model, yanma.unpad):
+        torch.manual_seed(7)
+        config = peft.PrefixTuningConfig(task_type=task, num_virtual_tokens=3)
+        model = peft.get_peft_model(wish(build(family, name)), config)
+        found.append(model(**data.kwargs).loss)
+    assert torch.equal(*found)

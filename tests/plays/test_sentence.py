@@ -1,0 +1,206 @@
+"""sentence-transformers around an unpadded model: the stock model's vectors, whatever encode and predict are asked."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from sentence_transformers import (
+    CrossEncoder,
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch.nn import functional as F
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
+
+import yanma
+from yanma.models import is_unpadded
+
+WORDS = "the cat sat on a mat and what is it who reads all of this no one".split()
+TEXTS = [
+    " ".join((WORDS * 12)[i % 7 : i % 7 + n]) for i, n in enumerate((1, 5, 130, 2, 5, 40, 1, 17, 90, 3) * 4)
+]
+PAIRS = [(a, b) for a, b in zip(TEXTS, reversed(TEXTS), strict=True)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny BERT, its classifier and a tokenizer of words."""
+    place = tmp_path_factory.mktemp("tiny")
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=100, **names)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=100, num_labels=1, **sizes)
+    for name, kind in (("base", BertModel), ("classifier", BertForSequenceClassification)):
+        kind(config).save_pretrained(place / name)
+        tokenizer.save_pretrained(place / name)
+    return place
+
+
+def encoder(folder, pooling="mean", *more) -> SentenceTransformer:
+    inner = Transformer(str(folder / "base"), max_seq_length=100)
+    return SentenceTransformer(modules=[inner, Pooling(32, pooling), *more], device="cpu")
+
+
+def same(ours, stock) -> None:
+    np.testing.assert_allclose(np.asarray(ours), np.asarray(stock), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "weightedmean", "lasttoken", ("mean", "max")])
+def test_vectors_are_the_stock_models(folder, pooling):
+    stock, ours = encoder(folder, pooling, Normalize()), yanma.unpad(encoder(folder, pooling, Normalize()))
+    assert is_unpadded(ours) and ours[0].can_flatten_inputs, (
+        "texts are padded: this test has lost its subject"
+    )
+    same(ours.encode(TEXTS), stock.encode(TEXTS))
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"normalize_embeddings": True},
+        {"batch_size": 1},
+        {"batch_size": 7, "show_progress_bar": True},
+        {"convert_to_tensor": True},
+        {"convert_to_numpy": False},
+        {"precision": "binary"},
+        {"truncate_dim": 5},
+        {"prompt": "the cat"},
+        {"prompt_name": "ask"},
+        {"processing_kwargs": {"text": {"max_length": 9}}},
+        {"output_value": "token_embeddings"},
+        {"output_value": None},
+    ],
+    ids=str,
+)
+def test_every_argument_of_encode_is_honoured(folder, wishes):
+    stock, ours = encoder(folder), encoder(folder)
+    for model in (stock, ours):
+        model.prompts = {"ask": "what is"}
+        model.set_pooling_include_prompt(False)
+    found, expected = yanma.unpad(ours).encode(TEXTS, **wishes), stock.encode(TEXTS, **wishes)
+    assert type(found) is type(expected) and len(found) == len(expected) == len(TEXTS)
+    if wishes.get("output_value", "") is None:
+        assert [*found[0]] == [*expected[0]]
+        found, expected = ([row["sentence_embedding"] for row in rows] for rows in (found, expected))
+    for one, other in zip(found, expected, strict=True):
+        assert type(one) is type(other) and one.shape == other.shape and one.dtype == other.dtype
+        if one.dtype != np.int8:
+            same(one, other)
+        else:
+            assert (one == other).all()
+
+
+def test_a_text_alone_and_no_text(folder):
+    stock, ours = encoder(folder), yanma.unpad(encoder(folder))
+    same(ours.encode(TEXTS[2]), stock.encode(TEXTS[2]))
+    assert ours.encode([]).shape == stock.encode([]).shape
+
+
+def test_a_vector_has_the_same_bits_whatever_texts_are_encoded_with_it(folder):
+    ours = yanma.unpad(encoder(folder))
+    together = ours.encode(TEXTS)
+    for index, text in enumerate(TEXTS[:10]):
+        assert (ours.encode([text])[0] == together[index]).all(), f"text {index} differs"
+
+
+def test_packs_hold_no_more_tokens_than_batch_size_texts_could(folder):
+    ours, seen = yanma.unpad(encoder(folder)), []
+    ours[1].register_forward_pre_hook(lambda _, args: seen.append(args[0]["input_ids"].shape))
+    ours.encode(TEXTS, batch_size=3)
+    assert len(seen) > 1 and all(rows == 1 and tokens <= 300 for rows, tokens in seen)
+    seen.clear()
+    ours.encode(TEXTS)
+    assert len(seen) == 1, "these texts fit into one pack"
+
+
+@pytest.mark.parametrize(
+    "wishes", [{}, {"convert_to_tensor": True, "batch_size": 2}, {"activation_fn": torch.tanh}]
+)
+def test_scores_of_pairs_are_the_stock_models(folder, wishes):
+    stock, ours = (CrossEncoder(str(folder / "classifier"), device="cpu") for _ in range(2))
+    yanma.unpad(ours)
+    assert ours[0].can_flatten_inputs
+    same(ours.predict(PAIRS, **wishes), stock.predict(PAIRS, **wishes))
+    assert ours.rank(TEXTS[1], TEXTS[:9])[0]["corpus_id"] == stock.rank(TEXTS[1], TEXTS[:9])[0]["corpus_id"]
+
+
+def test_restored_copied_pickled_and_saved_models_are_what_they_were(folder, tmp_path):
+    stock, ours = encoder(folder), encoder(folder)
+    classes = [*map(type, ours.modules())]
+    yanma.unpad(ours)
+    assert yanma.unpad(ours) is ours
+    expected, bits = stock.encode(TEXTS), ours.encode(TEXTS)
+    for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert is_unpadded(other) and (other.encode(TEXTS) == bits).all()
+    ours.save(str(tmp_path / "saved"))
+    loaded = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    assert not is_unpadded(loaded) and (loaded.encode(TEXTS) == expected).all()
+    assert [*map(type, yanma.restore(ours).modules())] == classes
+    assert (ours.encode(TEXTS) == expected).all() and not ours[0].can_flatten_inputs
+
+
+class Shift(torch.nn.Module):
+    """Each token takes the vector of the one before it."""
+
+    def forward(self, features):
+        return features | {"token_embeddings": F.pad(features["token_embeddings"], (0, 0, 1, 0))[:, :-1]}
+
+
+def test_modules_of_ones_own_are_given_rectangles_as_they_may_mix_tokens(folder):
+    inner = Transformer(str(folder / "base"), max_seq_length=100)
+    stock = SentenceTransformer(modules=[inner, Shift(), Pooling(32)], device="cpu")
+    ours = yanma.unpad(copy.deepcopy(stock))
+    assert not ours[0].can_flatten_inputs
+    same(ours.encode(TEXTS), stock.encode(TEXTS))
+
+
+def test_one_may_still_ask_for_padding(folder):
+    stock, ours = encoder(folder), yanma.unpad(encoder(folder))
+    ours[0].unpad_inputs = False
+    assert "attention_mask" in ours.preprocess(TEXTS)
+    same(ours.encode(TEXTS), stock.encode(TEXTS))
+
+
+def test_training_gives_the_stock_gradients(folder, tmp_path):
+    rows = Dataset.from_dict({"anchor": TEXTS[:8], "positive": TEXTS[8:16]})
+    found = []
+    for wish in (lambda model: model, yanma.unpad):
+        model = wish(encoder(folder))
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        model[0].model.config.attention_probs_dropout_prob = 0.0
+        for module in model.modules():
+            if hasattr(module, "attention_dropout") or type(module).__name__ == "BertSelfAttention":
+                module.dropout.p = 0.0
+        args = SentenceTransformerTrainingArguments(
+            output_dir=str(tmp_path), per_device_train_batch_size=4, max_steps=2, optim="sgd", learning_rate=0.1,
+            report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False,
+            max_grad_norm=0.0,
+        )  # fmt: skip
+        loss = MultipleNegativesRankingLoss(model)
+        runner = SentenceTransformerTrainer(model=model, args=args, train_dataset=rows, loss=loss)
+        found.append(
+            (runner.train().training_loss, torch.cat([p.detach().flatten() for p in model.parameters()]))
+        )
+    assert abs(found[0][0] - found[1][0]) < 1e-5
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_without_a_transformer_is_refused():
+    model = SentenceTransformer(modules=[torch.nn.Identity()], device="cpu")
+    with pytest.raises(yanma.Unsupported, match="no Transformer of sentence-transformers"):
+        yanma.unpad(model)
