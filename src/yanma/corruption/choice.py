@@ -1,4 +1,4 @@
-"""Which units of an example are hidden: in a drawn order, until its budget of tokens is used up."""
+"""Which units of an example are hidden: of its units in a drawn order, so many that their tokens meet the budget."""
 
 from __future__ import annotations
 
@@ -38,11 +38,12 @@ def choose(
     max_share: float,
     weights: Tensor | None,  # (T,) int64, WEIGHT_ONE or more: how much likelier a token is; None = all alike
 ) -> Chosen:
-    """Units in the order of their numbers, so many that their tokens are `rates` of the hideable ones.
+    """Units whose tokens are `rates` of the hideable ones on average, and to within a unit always.
 
-    The unit that crosses the budget is taken with the probability of its share that fits, so that the rate is met on
-    average. At least one token and at most `max_share` of them (rounded down, but not to 0) is chosen: where no unit
-    is taken, the first word of the first unit is, cut if it alone is more than that.
+    Systematic sampling in a drawn order (Madow 1949): the units stand on a circle, each as long as it has tokens; those
+    that begin in a window as long as the budget, laid at a drawn place, are chosen. So each unit is as likely as any
+    other, however long it is. At least one token and at most `max_share` of them (rounded down, but not to 0) is
+    chosen: where no unit is, the first word of the first unit is taken, cut if it alone is more than that.
     """
     starts = units.starts
     tokens = hideable.nonzero().flatten()  # (H,)
@@ -51,9 +52,12 @@ def choose(
     example = layout.example[starts]
     counts = torch.bincount(layout.example[tokens], minlength=len(layout.lengths))
     caps = (counts.double() * max_share).long().clamp(min=1)
-    order = _order(layout, starts, example, keys, _unit_weights(weights, tokens, unit, sizes))
-    least = _first_words(units, tokens, len(hideable))
-    taken = _taken(sizes[order], least[order], example, counts, counts.double() * rates, caps, keys)
+    weight = _unit_weights(weights, tokens, unit, sizes)
+    order = _order(layout, starts, example, keys, weight)
+    lot = share(drawn(keys, Drawn.WINDOW))
+    place = _places(sizes[order], example, counts, lot, circle=weights is None)
+    least = _first_words(units, tokens, len(hideable))[order]
+    taken = _taken(sizes[order], least, place, example, counts.double() * rates, caps)
     of_unit = torch.empty_like(taken).scatter_(0, order, taken)  # tokens taken of each unit
     first = torch.cumsum(sizes, 0) - sizes
     inside = torch.arange(len(tokens), device=tokens.device) - first[unit] < of_unit[unit]
@@ -78,20 +82,41 @@ def _order(
     return torch.sort(example << _ORDER_BITS | rank, stable=True).indices
 
 
+def _places(
+    sizes: Tensor,  # (U,) in the order drawn
+    example: Tensor,  # (U,)
+    counts: Tensor,  # (N,)
+    lot: Tensor,  # (N,) float64
+    *,
+    circle: bool,
+) -> Tensor:  # (U,) float64
+    """How many tokens after the window's beginning each unit begins.
+
+    Where the order is by weight, the window must begin with the first unit; a share `lot` of its own length after its
+    beginning counts instead, which meets the budget on average too.
+    """
+    before = sizes.cumsum(0) - sizes - (counts.cumsum(0) - counts)[example]
+    if not circle:
+        return before + lot[example] * sizes
+    after = before - (lot * counts)[example]
+    return torch.where(after < 0, after + counts[example], after)
+
+
 def _taken(
     sizes: Tensor,  # (U,) in the order drawn
     least: Tensor,  # (U,) tokens of each unit's first word
+    place: Tensor,  # (U,) float64
     example: Tensor,  # (U,)
-    counts: Tensor,  # (N,)
     budgets: Tensor,  # (N,) float64
     caps: Tensor,  # (N,)
-    keys: Tensor,
 ) -> Tensor:  # (U,) int64
     """How many tokens of each unit are taken."""
-    before = sizes.cumsum(0) - sizes - (counts.cumsum(0) - counts)[example]
-    lot = share(drawn(keys, Drawn.CROSSING))[example]
-    fits = (lot * sizes < budgets[example] - before) & (before + sizes <= caps[example])
-    return torch.where(fits, sizes, torch.where(before == 0, torch.minimum(least, caps[example]), 0))
+    fits = (place < budgets[example]) & (place + sizes <= caps[example])
+    some = torch.zeros_like(caps).index_add_(0, example, fits.long()) > 0
+    first = torch.ones_like(fits)
+    first[1:] = example[1:] != example[:-1]
+    least = torch.where(first & ~some[example], least.minimum(caps[example]), 0)
+    return torch.where(fits, sizes, least)
 
 
 def _first_words(units: Units, tokens: Tensor, num_tokens: int) -> Tensor:

@@ -69,7 +69,8 @@ class SpanCorruption:
     """T5's: `rate` of the hideable tokens in spans of `mean_span` tokens on average, each replaced by a sentinel.
 
     The number of spans is fixed by the length of the text, as T5 does it; every way to place them, with at least one
-    token between two, is equally likely. (T5's own never hides a text's first token and always its last.) The target is
+    token between two, is equally likely, so that a text's ends are hidden less often than its middle. (T5's own never
+    hides the first token and always the last.) The target is
     each sentinel with what it stands for, one more sentinel, and what special tokens end the text (T5's </s>).
 
     >>> denoise = SpanCorruption(Vocabulary(40, special_ids=(1, 39, 38, 37)), sentinels=(39, 38, 37))
@@ -284,7 +285,7 @@ class Mixture:
         """UL2's seven, equally likely; `modes` are the tokens of R (short spans), X (much) and S (the end)."""
         regular = [(3.0, 0.15), (8.0, 0.15)]
         extreme = [(3.0, 0.5), (8.0, 0.5), (64.0, 0.15), (64.0, 0.5)]
-        spans = [
+        spans: list[Denoiser] = [
             SpanCorruption(vocabulary, sentinels, rate, mean_span) for mean_span, rate in regular + extreme
         ]
         modes_of = [modes[0]] * len(regular) + [modes[1]] * len(extreme) + [modes[2]]
@@ -330,7 +331,7 @@ def sentinels_of(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     Raises ValueError where there are none.
     """
     vocabulary = tokenizer.get_vocab()
-    found = []
+    found: list[int] = []
     while (name := f"<extra_id_{len(found)}>") in vocabulary:
         found.append(vocabulary[name])
     if not found:

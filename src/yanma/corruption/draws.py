@@ -23,8 +23,8 @@ class Drawn(IntEnum):
 
     ORDER = 0
     """Which units come first."""
-    CROSSING = 1
-    """Whether the unit that crosses the budget is taken."""
+    WINDOW = 1
+    """Where in their order units begin to be taken."""
     RATE = 2
     LENGTH = 3
     """How long a span is."""
@@ -60,10 +60,11 @@ def top(number: Tensor, bits: int) -> Tensor:
 
 def share(number: Tensor) -> Tensor:
     """float64 in [0, 1), from the highest 53 bits: exact, so that no device rounds it otherwise."""
-    return top(number, 53).double() * 2.0**-53
+    whole: Tensor = top(number, 53)
+    return whole.double() * 2.0**-53
 
 
-def below(number: Tensor, count: int) -> Tensor:
+def below(number: Tensor, count: int | Tensor) -> Tensor:
     """int64 from 0 to count - 1, from the highest 32 bits; count is at most 2**31.
 
     No value is more likely than another by more than a share of count / 2**32.

@@ -27,9 +27,9 @@ def replaced_tokens(
 ) -> Corrupted:
     """What the discriminator reads, and its labels: 1 where a token is not the true one, 0 elsewhere.
 
-    Special tokens are labelled IGNORE. Each token is drawn from the softmax of its logits, special tokens left out, by a
-    number of its own: on one machine a function of (seed, epoch, example) and the logits. On another, rounding may draw
-    a neighbour.
+    Special tokens are labelled IGNORE. Each token is drawn from the softmax of its logits, special tokens left out, by
+    a number of its own: on one machine a function of (seed, epoch, example) and the logits. On another, rounding may
+    draw a neighbour.
 
     >>> from yanma.corruption import Plan
     >>> vocabulary = Vocabulary(size=9, special_ids=(0,), mask_id=8)

@@ -58,4 +58,5 @@ class RunningLoss:
             return torch.full(self.values.shape, WEIGHT_ONE, dtype=torch.int64)
         mean = self.values[self.seen].mean()
         relative = torch.where(self.seen, self.values / mean.clamp(min=1e-12), 1.0)
-        return (relative * _WIDEST**0.5).clamp(1, _WIDEST).mul(WEIGHT_ONE).round().long()
+        weights: Tensor = (relative * _WIDEST**0.5).clamp(1, _WIDEST)
+        return weights.mul(WEIGHT_ONE).round().long()

@@ -42,9 +42,9 @@ class Plan:
     >>> plan = Plan(Vocabulary(size=100, special_ids=(0, 1), mask_id=2))
     >>> tokens = [0, 17, 18, 19, 20, 21, 22, 1]
     >>> plan(tokens, seed=0, epoch=0, example=7).labels.tolist()
-    [-100, -100, 18, -100, -100, -100, -100, -100]
+    [-100, -100, -100, 19, -100, -100, -100, -100]
     >>> plan(tokens, seed=0, epoch=1, example=7).labels.tolist()
-    [-100, -100, -100, -100, 20, -100, -100, -100]
+    [-100, -100, 18, -100, -100, -100, -100, -100]
 
     An example of n hideable tokens has `rate` * n of them hidden: that many on average over epochs, and to within a
     unit in each. At least one token is hidden and at most `max_share` of them, rounded down but not to 0. An example

@@ -59,12 +59,13 @@ def statistics(corrupted: Iterable[Corrupted], vocabulary: Vocabulary) -> Statis
     """
     texts = masked = kept = 0
     spans: dict[int, int] = {}
+    mask = -1 if vocabulary.mask_id is None else vocabulary.mask_id
     seen, hit = torch.zeros(_TENTHS, dtype=torch.int64), torch.zeros(_TENTHS, dtype=torch.int64)
     for text in corrupted:
         texts += 1
         hidden = text.labels != IGNORE
         true = torch.where(hidden, text.labels, text.input_ids)
-        masked += int((text.input_ids[hidden] == vocabulary.mask_id).sum())
+        masked += int(text.input_ids[hidden].eq(mask).sum())
         kept += int((text.input_ids[hidden] == true[hidden]).sum())
         for length in _runs(hidden):
             spans[length] = spans.get(length, 0) + 1
