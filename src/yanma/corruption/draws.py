@@ -55,13 +55,12 @@ def drawn(keys: Tensor, what: Drawn, places: Tensor | None = None) -> Tensor:
 
 def top(number: Tensor, bits: int) -> Tensor:
     """The highest `bits` of each number, as a whole number from 0 to 2**bits - 1; at most 63."""
-    return (number >> (64 - bits)) & (2**bits - 1)
+    return (number >> (64 - bits)) & ((1 << bits) - 1)
 
 
 def share(number: Tensor) -> Tensor:
     """float64 in [0, 1), from the highest 53 bits: exact, so that no device rounds it otherwise."""
-    whole: Tensor = top(number, 53)
-    return whole.double() * 2.0**-53
+    return top(number, 53).double() / 2**53
 
 
 def below(number: Tensor, count: int | Tensor) -> Tensor:
