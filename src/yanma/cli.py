@@ -328,7 +328,8 @@ def corrupt(
         return
     for line in command.lines(texts, loaded, wish, color=_is_coloured()):
         _print(line)
-    _say(command.LEGEND)
+    if unit not in command.DENOISERS:
+        _say(command.LEGEND)
 
 
 @app.command()

@@ -112,12 +112,16 @@ def test_bart_hides_its_share_in_poisson_spans_and_keeps_the_rest_in_order():
     assert all(token in rest for token in kept), "what is left is in the text's order"
 
 
-def test_bart_hides_no_special_token():
-    text = [0, *range(2, 40), 0, *range(40, 80), END]
-    for epoch in range(50):
+def test_bart_hides_no_special_token_and_marks_what_is_missing_on_either_side_of_one():
+    text = [0, 2, 3, 0, *range(40, 60), END]
+    for epoch in range(200):
         made = Infilling(VOCABULARY, rate=0.7)(text, [len(text)], seed=0, epoch=epoch, examples=[0])
-        assert [t for t in made.input_ids.tolist() if t in (0, END)] == [0, 0, END]
-        assert made.input_ids[0] == 0 and made.input_ids[-1] == END
+        ids = made.input_ids.tolist()
+        assert [t for t in ids if t in (0, END)] == [0, 0, END] and ids[0] == 0 and ids[-1] == END
+        middle = ids.index(0, 1)
+        for part, whole in ((ids[1:middle], text[1:3]), (ids[middle + 1 : -1], text[4:-1])):
+            assert part[0] in (999, whole[0]), f"the first of {whole} is gone and no mask says so: {ids}"
+            assert part[-1] in (999, whole[-1]), f"the last of {whole} is gone and no mask says so: {ids}"
 
 
 def test_the_end_is_a_quarter_on_average():

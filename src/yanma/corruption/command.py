@@ -29,7 +29,7 @@ PLANS: dict[str, Unit] = {
 }
 """What `--unit` may be, and what it is to a plan."""
 DENOISERS = ("t5", "bart")
-LEGEND = "hidden tokens: the mask, {random} or (as it was)"
+LEGEND = "hidden tokens: the mask (red), a {random} one (yellow), or (as it was) (green)"
 _COLOURS = {"mask": "31", "random": "33", "kept": "32"}
 
 
