@@ -6,6 +6,7 @@ plan.flat(ids, lengths, seed=0, epoch=3, examples=numbers)          of many, end
 MaskedDataset(texts, plan)                                          for DataLoader and Trainer
 """
 
+from .by_name import UNITS, numbering
 from .datasets import MaskedDataset, PadMasked
 from .denoising import Continuation, Denoised, Denoiser, Infilling, Mixture, SpanCorruption, sentinels_of
 from .electra import replaced_tokens
@@ -25,6 +26,7 @@ __all__ = [
     "ALL_RANDOM",
     "BERT",
     "IGNORE",
+    "UNITS",
     "Between",
     "Collocation",
     "Continuation",
@@ -47,6 +49,7 @@ __all__ = [
     "collocations",
     "entities",
     "jieba_words",
+    "numbering",
     "replaced_tokens",
     "sentences",
     "sentinels_of",

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, Unsupported, did_you_mean
+from .by_name import UNITS, numbering
 from .denoising import Denoiser, Infilling, SpanCorruption, sentinels_of
 from .plan import IGNORE, Corrupted, Plan
 from .pmi import load
 from .statistics import Statistics, statistics
-from .units import Spans, Unit, needs_words
 from .vocabulary import Vocabulary
-from .words import Segmenter, jieba_words, sentences, whole_words
+from .words import Segmenter, jieba_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PLANS: dict[str, Unit] = {
-    "token": "token",
-    "word": "word",
-    "phrase": "word",
-    "sentence": "word",
-    "span": Spans.geometric(),
-    "ngram": Spans.ngrams(),
-}
-"""What `--unit` may be, and what it is to a plan."""
 DENOISERS = ("t5", "bart")
 LEGEND = "hidden tokens: the mask (red), a {random} one (yellow), or (as it was) (green)"
 _COLOURS = {"mask": "31", "random": "33", "kept": "32"}
@@ -46,7 +37,7 @@ class Wish:
     phrases: Path | None = None
 
     def __post_init__(self) -> None:
-        known = (*PLANS, *DENOISERS)
+        known = (*UNITS, *DENOISERS)
         if self.unit not in known:
             raise ConfigError(
                 f"--unit is {self.unit!r}; {did_you_mean(self.unit, known)} there are {', '.join(known)}"
@@ -97,7 +88,10 @@ def segmenter_of(name: str | None) -> Segmenter | None:
 
 def encoded(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, wish: Wish) -> list[Text]:
     """Tokens of each text, numbered from 0, and which word each is of where the unit asks for it."""
-    number_words = _numbering(wish)
+    number_words = None
+    if wish.unit in UNITS:
+        phrases = None if wish.phrases is None else load(wish.phrases)
+        number_words = numbering(wish.unit, segmenter=segmenter_of(wish.segmenter), phrases=phrases)
     encoding = tokenizer(list(texts), return_offsets_mapping=True, verbose=False)
     rows = enumerate(zip(texts, encoding["input_ids"], encoding["offset_mapping"], strict=True))
     return [
@@ -106,25 +100,13 @@ def encoded(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, wish: Wish
     ]
 
 
-def _numbering(wish: Wish) -> Callable[[str, Sequence[tuple[int, int]]], list[int]] | None:
-    segmenter = segmenter_of(wish.segmenter)
-    if wish.unit == "sentence":
-        return sentences
-    if wish.phrases is not None:
-        phrases = load(wish.phrases)
-        return lambda text, offsets: phrases.whole(text, offsets, segmenter)
-    if needs_words(PLANS.get(wish.unit, "token")):
-        return lambda text, offsets: whole_words(text, offsets, segmenter)
-    return None
-
-
 def plan_of(vocabulary: Vocabulary, wish: Wish) -> Plan:
     """The plan that the settings say.
 
     Raises ConfigError for an impossible rate or a tokenizer without a mask.
     """
     try:
-        return Plan(vocabulary, PLANS[wish.unit], wish.rate or 0.15)
+        return Plan(vocabulary, UNITS[wish.unit], wish.rate or 0.15)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

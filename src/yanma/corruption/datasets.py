@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Literal, Protocol
 
 import torch
@@ -121,5 +120,10 @@ class PadMasked:
 def _end_to_end(texts: Sequence[Mapping[str, Any]], column: str) -> Tensor:
     if any(column not in text for text in texts):
         raise ValueError(f"the texts have no column {column!r}, which the plan needs")
-    numbers = chain.from_iterable(text[column] for text in texts)
-    return torch.tensor([-1 if number is None else int(number) for number in numbers], dtype=torch.int64)
+    return torch.cat([torch.zeros(0, dtype=torch.int64), *(_numbers(text[column]) for text in texts)])
+
+
+def _numbers(column: Sequence[int | None] | Tensor) -> Tensor:
+    if isinstance(column, Tensor):
+        return column.long()
+    return torch.tensor([-1 if number is None else number for number in column], dtype=torch.int64)
