@@ -167,6 +167,12 @@ def test_trainer_shows_each_text_with_another_mask_in_each_epoch(vocabulary, tmp
         assert wanted.tolist() == row, f"text {number} in epoch {place // 8}"
 
 
+def test_the_last_text_is_the_same_counted_from_either_end_and_there_is_none_after_it(vocabulary):
+    dataset = MaskedDataset(SOME, Plan(vocabulary))
+    assert dataset[-1]["labels"].equal(dataset[len(SOME) - 1]["labels"])
+    assert len(list(dataset)) == len(SOME)
+
+
 def test_a_rate_that_decays_is_at_its_end_in_the_last_epoch(vocabulary):
     (text,) = texts([1000])
     dataset = MaskedDataset([{"input_ids": text}], Plan(vocabulary, rate=Decay(0.4, 0.2)), num_epochs=3)

@@ -6,8 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import T5Tokenizer
 
-from yanma.corruption import Continuation, Infilling, Mixture, SpanCorruption, Vocabulary
+from yanma.corruption import Continuation, Infilling, Mixture, SpanCorruption, Vocabulary, sentinels_of
+from yanma.corruption.command import Wish, lines
 
 END, PREFIX = 1, (996, 997, 998)
 SENTINELS = tuple(range(999 - 4, 700, -1))
@@ -95,6 +97,18 @@ def test_t5_needs_enough_sentinels():
     denoise = SpanCorruption(VOCABULARY, SENTINELS[:5])
     with pytest.raises(ValueError, match="a text of 300 tokens needs 16 sentinels and there are 5"):
         denoise([5] * 300, [300], seed=0, epoch=0, examples=[0])
+
+
+def test_sentinels_are_those_of_the_tokenizer_in_their_order(tokenizer):
+    pieces = ["<pad>", "</s>", "<unk>", *(f"▁{word}" for word in "the cat sat on a mat".split())]
+    t5 = T5Tokenizer(vocab=[(piece, -float(rank)) for rank, piece in enumerate(pieces)], extra_ids=3)
+    sentinels = sentinels_of(t5)
+    assert t5.convert_ids_to_tokens(sentinels) == ["<extra_id_0>", "<extra_id_1>", "<extra_id_2>"]
+    assert set(sentinels) <= set(Vocabulary.of(t5).special_ids), "a sentinel is never hidden"
+    (shown,) = lines(["the cat sat on a mat"], t5, Wish("t5", epochs=1), color=False)
+    assert shown.count("<extra_id_0>") == 2 and shown.count("<extra_id_1>") == 1 and shown.endswith("</s>")
+    with pytest.raises(ValueError, match="has no <extra_id_0>"):
+        sentinels_of(tokenizer)
 
 
 def test_bart_hides_its_share_in_poisson_spans_and_keeps_the_rest_in_order():

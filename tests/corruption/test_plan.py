@@ -279,3 +279,10 @@ def test_words_are_asked_for_where_they_are_needed(vocabulary):
     for unit in ("word", Spans.geometric()):
         with pytest.raises(ValueError, match="say which word each token is of"):
             Plan(vocabulary, unit)([50], seed=0, epoch=0, example=0)
+
+
+def test_the_special_tokens_are_those_of_the_tokenizer(tokenizer):
+    vocabulary = Vocabulary.of(tokenizer)
+    assert vocabulary.size == len(tokenizer) and vocabulary.mask_id == tokenizer.mask_token_id
+    special = tokenizer.convert_ids_to_tokens(vocabulary.special_ids)
+    assert special == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

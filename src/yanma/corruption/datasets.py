@@ -61,14 +61,15 @@ class MaskedDataset(Dataset[dict[str, Any]]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Some texts at once, which is faster; DataLoader asks for a batch in this way."""
-        texts = [self.texts[index] for index in indices]
+        numbers = [range(len(self))[index] for index in indices]  # -1 is the last text, with its own number
+        texts = [self.texts[number] for number in numbers]
         lengths = [len(text["input_ids"]) for text in texts]
         corrupted = self.plan.flat(
             _end_to_end(texts, "input_ids"),
             lengths,
             seed=self.seed,
             epoch=(epoch := int(self._epoch)),
-            examples=list(indices),
+            examples=numbers,
             words=_end_to_end(texts, "words") if needs_words(self.plan.unit) else None,
             progress=None if self.num_epochs is None else min(1.0, epoch / max(1, self.num_epochs - 1)),
         )

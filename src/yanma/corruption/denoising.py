@@ -113,10 +113,10 @@ class SpanCorruption:
     def _hidden(self, counts: Tensor, keys: Tensor) -> Tensor:
         """(H,) bool: which of each example's (N,) `counts` hideable tokens are hidden."""
         num_hidden = torch.minimum(
-            (counts * self.rate).round().long().clamp(min=1), (counts - 1).clamp(min=1)
+            (counts.double() * self.rate).round().long().clamp(min=1), (counts - 1).clamp(min=1)
         ).minimum(counts)
         num_shown = counts - num_hidden
-        spans = (num_hidden / self.mean_span).round().long().clamp(min=1)
+        spans = (num_hidden.double() / self.mean_span).round().long().clamp(min=1)
         spans = spans.minimum(num_hidden).minimum(num_shown + 1)
         # Shown, hidden, shown, ..., shown: what is shown at both ends may be empty.
         alternate = Layout(2 * spans + 1)
@@ -255,7 +255,7 @@ class Continuation:
         hideable = self.vocabulary.hideable(ids)
         counts = layout.summed(hideable.long())
         number = drawn(example_keys(seed, epoch, examples, ids.device), Drawn.LENGTH)
-        num_hidden = below(number, (counts * 2 * self.rate).long().clamp(min=1)) + 1
+        num_hidden = below(number, (counts.double() * 2 * self.rate).long().clamp(min=1)) + 1
         before = layout.before(hideable.long())
         hidden = hideable & (before >= (counts - num_hidden)[layout.example])
         return _with_sentinels(ids, layout, hideable, hidden, self.sentinels)
