@@ -54,10 +54,13 @@ def choose(
     caps = (counts.double() * max_share).long().clamp(min=1)
     weight = _unit_weights(weights, tokens, unit, sizes)
     order = _order(layout, starts, example, keys, weight)
-    lot = share(drawn(keys, Drawn.WINDOW))
-    place = _places(sizes[order], example, counts, lot, circle=weights is None)
+    lot, ordered = share(drawn(keys, Drawn.WINDOW))[example], sizes[order]
+    before = ordered.cumsum(0) - ordered - (counts.cumsum(0) - counts)[example]
+    # By weight the window must begin with the first unit. A drawn share of its own length after its beginning counts
+    # as a unit's place then, which meets the budget on average too.
+    place = _after_window(before, counts[example], lot) if weight is None else before + lot * ordered
     least = _first_words(units, tokens, len(hideable))[order]
-    taken = _taken(sizes[order], least, place, example, counts.double() * rates, caps)
+    taken = _taken(ordered, least, place, example, counts.double() * rates, caps)
     of_unit = torch.empty_like(taken).scatter_(0, order, taken)  # tokens taken of each unit
     first = torch.cumsum(sizes, 0) - sizes
     inside = torch.arange(len(tokens), device=tokens.device) - first[unit] < of_unit[unit]
@@ -82,24 +85,14 @@ def _order(
     return torch.sort(example << _ORDER_BITS | rank, stable=True).indices
 
 
-def _places(
-    sizes: Tensor,  # (U,) in the order drawn
-    example: Tensor,  # (U,)
-    counts: Tensor,  # (N,)
-    lot: Tensor,  # (N,) float64
-    *,
-    circle: bool,
+def _after_window(
+    before: Tensor,  # (U,) tokens of the units before each in its example
+    counts: Tensor,  # (U,) tokens of its example
+    lot: Tensor,  # (U,) float64
 ) -> Tensor:  # (U,) float64
-    """How many tokens after the window's beginning each unit begins.
-
-    Where the order is by weight, the window must begin with the first unit; a share `lot` of its own length after its
-    beginning counts instead, which meets the budget on average too.
-    """
-    before = sizes.cumsum(0) - sizes - (counts.cumsum(0) - counts)[example]
-    if not circle:
-        return before + lot[example] * sizes
-    after = before - (lot * counts)[example]
-    return torch.where(after < 0, after + counts[example], after)
+    """How many tokens after the window's beginning, which is a share `lot` round the circle, each unit begins."""
+    after = before - lot * counts
+    return torch.where(after < 0, after + counts, after)
 
 
 def _taken(

@@ -13,10 +13,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..attention import attention
+from ..attention.biased import attend_biased
 from ..attention.capped import soft_capped_attention
 from ..errors import Unsupported
 from ..keyed import derived
 from .layout import Layout, running
+from .relative import distance_bias
 
 NAME = "yanma"
 
@@ -43,7 +45,7 @@ def make_mask(*args: Any, **kwargs: Any) -> Any:
 def attend(
     module: nn.Module,
     query: Tensor,  # (1, H, T, D)
-    key: Tensor,  # (1, Hk, T, D)
+    key: Tensor,  # (1, Hk, T, D), or the encoder's tokens
     value: Tensor,  # (1, Hk, T, D)
     attention_mask: Any,
     scaling: float | None = None,
@@ -59,14 +61,25 @@ def attend(
                 f"or with a key-value cache; call the whole model without one, or restore it"
             )
         return _stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    mask, cap = attention_mask.mask_with(added, kwargs.get("sliding_window")), kwargs.get("softcap")
+    layout, q, k, v = attention_mask, *(x[0].transpose(0, 1) for x in (query, key, value))
+    crosses, cap = hasattr(module, "_yanma_crosses"), kwargs.get("softcap")
+    mask = layout.cross_mask if crosses else layout.mask_with(added, kwargs.get("sliding_window"))
     if cap is not None:
         return soft_capped_attention(q, k, v, mask, cap, scale=scaling)[None], None
-    site = attention_mask.visit(module._yanma_site) if dropout else 0  # type: ignore[arg-type]
-    keys = derived(attention_mask.document_keys, site) if dropout else None
-    out = attention(q, k, v, mask, scale=scaling, dropout=dropout, seed=keys)
+    site = layout.visit(module._yanma_site) if dropout else 0  # type: ignore[arg-type]
+    keys = derived(layout.document_keys, site) if dropout else None
+    table = kwargs.get("position_bias")
+    if table is None or crosses:
+        out = attention(q, k, v, mask, scale=scaling, dropout=dropout, seed=keys)
+    else:
+        out = attend_biased(
+            q, k, v, layout.lengths, distance_bias(table), _scale(scaling, q), dropout, keys, layout.causal
+        )
     return out[None], None
+
+
+def _scale(scaling: float | None, q: Tensor) -> float:
+    return q.shape[-1] ** -0.5 if scaling is None else scaling
 
 
 def _stock(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:

@@ -1,4 +1,4 @@
-"""Models with relative positions that compute attention by themselves: MPNet and DeBERTa v2 and v3.
+"""Models with relative positions: MPNet and DeBERTa, which compute attention by themselves, and T5.
 
 What they add to scores depends on the distance of two tokens, so it is computed for documents of one length at a time,
 and never for all pairs of the pack.
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..attention.biased import attend_biased
+from ..attention.biased import Bias, attend_biased
 from ..attention.kernel import rows_times
 from ..keyed import derived
 from .layout import Layout, running
@@ -64,14 +64,53 @@ class DistanceBiasedAttention(nn.Module):
             return super().forward(hidden_states, attention_mask, position_bias, *args, **kwargs)
         heads = self.num_attention_heads, self.attention_head_size
         q, k, v = (project(hidden_states)[0].unflatten(-1, heads) for project in (self.q, self.k, self.v))
-
-        def bias(q: Tensor, k: Tensor) -> Tensor:
-            return by_distance(position_bias, q.shape[2]).to(q.dtype)
-
-        attended = attend_biased(
-            q, k, v, layout.lengths, bias, self.attention_head_size**-0.5, **_dropout(self.dropout, layout)
-        )
+        bias, scale = distance_bias(position_bias), self.attention_head_size**-0.5
+        attended = attend_biased(q, k, v, layout.lengths, bias, scale, **_dropout(self.dropout, layout))
         return (self.o(attended.flatten(1)[None]),)
+
+
+class BucketedAttention(nn.Module):
+    """T5's attention: in the place of biases for all pairs, those of each distance, and none towards the encoder."""
+
+    relative_attention_bias: nn.Module
+    relative_attention_num_buckets: int
+    relative_attention_max_distance: int
+    is_decoder: bool
+    _relative_position_bucket: Callable[..., Tensor]
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        mask: Any = None,
+        key_value_states: Tensor | None = None,
+        position_bias: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if running() is not None and key_value_states is not None:
+            position_bias = hidden_states.new_zeros(0)  # else the stock model makes a zero for each pair
+        return super().forward(hidden_states, mask, key_value_states, position_bias, **kwargs)
+
+    def compute_bias(self, *args: Any, **kwargs: Any) -> Any:
+        """(2 L - 1, H): row L - 1 + d is for keys that stand d after their query; L is the longest length."""
+        layout = running()
+        if layout is None:
+            return super().compute_bias(*args, **kwargs)  # type: ignore[misc]
+        furthest, most = self.relative_attention_max_distance, max(layout.lengths)
+        buckets = self._relative_position_bucket(
+            torch.arange(
+                -furthest, furthest + 1, device=layout.device
+            ),  # beyond these there is no other bucket
+            bidirectional=not self.is_decoder,
+            num_buckets=self.relative_attention_num_buckets,
+            max_distance=furthest,
+        )
+        distances = torch.arange(1 - most, most, device=layout.device).clamp(-furthest, furthest)
+        return self.relative_attention_bias(buckets[distances + furthest])
+
+
+def distance_bias(table: Tensor) -> Bias:
+    """What is added to scores, of a table (2 L - 1, H) as `by_distance` takes it."""
+    return lambda q, k: by_distance(table, q.shape[2]).to(q.dtype)
 
 
 def by_distance(table: Tensor, length: int) -> Tensor:
