@@ -16,7 +16,7 @@ test: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python scripts/docs.py --check
-	$(BIN)/pytest
+	OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses 2
 
 # The weights that are measured come with the demo.
 bench: .venv/.demo .venv/.bench

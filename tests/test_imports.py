@@ -43,7 +43,7 @@ MAY_IMPORT_PUBLIC_NAMES = {"bench", "demo", "cli"}
 
 # What the extras bring: nobody who only wants masks and attention should wait for it.
 HEAVY = (
-    "accelerate datasets huggingface_hub matplotlib pandas peft pyarrow pydantic rich safetensors scipy "
+    "accelerate datasets huggingface_hub jieba matplotlib pandas peft pyarrow pydantic rich safetensors scipy "
     "sentence_transformers seqeval sklearn tensorboard tokenizers transformers typer"
 ).split()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import yanma
+import yanma.corruption
 import yanma.masks
 from yanma.models.families import FAMILIES
 
@@ -20,7 +21,12 @@ def first_cells(text: str) -> set[str]:
 
 
 # `yanma.attention` and `yanma.audit` are functions; the modules go by these names where modules are looked up.
-PUBLIC = [yanma, yanma.masks, *map(importlib.import_module, ("yanma.attention", "yanma.audit"))]
+PUBLIC = [
+    yanma,
+    yanma.corruption,
+    yanma.masks,
+    *map(importlib.import_module, ("yanma.attention", "yanma.audit")),
+]
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)

@@ -291,6 +291,72 @@ def _is_coloured() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+# -- corrupt, pmi ------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def corrupt(
+    text: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="a text, or a file with one a line")],
+    tokenizer: Annotated[str, typer.Option(metavar="DIR", help="folder or hub name")],
+    epochs: Annotated[int, typer.Option(help="how many versions of each text")] = 3,
+    unit: Annotated[
+        str,
+        typer.Option(
+            help="what is hidden as a whole: token, word, phrase, sentence, span, ngram, t5 or bart"
+        ),
+    ] = "token",
+    rate: Annotated[
+        float | None, typer.Option(help="share of tokens that is hidden (default: 0.15; bart: 0.3)")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="other seeds hide other tokens")] = 0,
+    segmenter: Annotated[str | None, typer.Option(help="jieba: Chinese words by its dictionary")] = None,
+    phrases: Annotated[Path | None, typer.Option(help="for --unit phrase: what yanma pmi wrote")] = None,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="count instead: rates, lengths of spans, positions")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="with --stats: print them as JSON")] = False,
+) -> None:
+    """Show what a masked language model would see of a text, epoch by epoch.
+
+    Example: yanma corrupt "dynamic masks are drawn anew" --tokenizer DIR --unit word --epochs 3
+    """
+    from .corruption import command
+    from .training.pretrained import load_tokenizer
+
+    wish = command.Wish(unit, rate, seed, epochs, segmenter, phrases)
+    texts, loaded = command.texts_of(text), load_tokenizer(tokenizer)
+    if stats:
+        found = command.stats(texts, loaded, wish)
+        _print(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
+        return
+    for line in command.lines(texts, loaded, wish, color=_is_coloured()):
+        _print(line)
+    if unit not in command.DENOISERS:
+        _say(command.LEGEND)
+
+
+@app.command()
+def pmi(
+    corpus: Annotated[list[Path], typer.Argument(metavar="FILE...", help="text files, a text a line")],
+    out: Annotated[Path, typer.Option(help="file for the collocations, for yanma corrupt --phrases")],
+    size: Annotated[int, typer.Option(help="how many at most")] = 10_000,
+    min_count: Annotated[int, typer.Option(help="rarer ones are left out")] = 11,
+    segmenter: Annotated[str | None, typer.Option(help="jieba: Chinese words by its dictionary")] = None,
+) -> None:
+    """Find a corpus' collocations, words that belong together, to be hidden as one (PMI-Masking).
+
+    Example: yanma pmi corpus.txt --out collocations.tsv
+    """
+    from .corruption.command import lines_of, segmenter_of
+    from .corruption.pmi import collocations, save
+
+    found = collocations(
+        lambda: lines_of(corpus), size, min_count=min_count, segmenter=segmenter_of(segmenter)
+    )
+    save(found, out)
+    _say(f"{len(found):,} collocations are in {out}")
+
+
 # -- audit -------------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Counter-based randomness for dropout: a bit is a pure function of its keys, never of a generator's state.
+"""Counter-based randomness: a bit is a pure function of its keys, never of a generator's state.
 
 A bit depends on (seed, document, site, row, column) alone, so it is the same whatever shares the batch, on any
 worker or rank, and after a restart. It is also several times faster on a CPU than drawing from torch's stream:
@@ -42,6 +42,16 @@ def document_keys(seed: int, ids: Sequence[int] | Tensor) -> Tensor:
 def derived(keys: Tensor, site: int) -> Tensor:
     """Keys for another place in the model (a layer, a head, a token), independent of the keys given."""
     return mixed(keys ^ ((site + 1) * _A % 2**63))
+
+
+def numbers(keys: Tensor, places: Tensor) -> Tensor:
+    """int64: SplitMix64's sequence of each key at the given places; both broadcast.
+
+    >>> place = torch.arange(9)
+    >>> bool((numbers(document_keys(0, [3, 8])[:, None], place)[1] == numbers(document_keys(0, [8]), place)).all())
+    True
+    """
+    return mixed(keys + places * _A)
 
 
 def keep(rows: Tensor, num_columns: int, p: float) -> Tensor:

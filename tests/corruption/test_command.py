@@ -1,0 +1,101 @@
+"""`yanma corrupt` and `yanma pmi`: what is printed, and what is refused in one line."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from yanma.cli import app, main
+from yanma.corruption import Corrupted, Vocabulary, statistics
+from yanma.corruption.command import shown
+
+TEXT = "the unbelievable cat sat on the cat in new york ."
+
+
+def run(*arguments):
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.mark.parametrize("unit", ["token", "word", "sentence", "span", "ngram", "bart"])
+def test_each_epoch_is_a_line_of_its_own(unit, tokenizer_folder):
+    printed = run(
+        "corrupt", TEXT, "--tokenizer", tokenizer_folder, "--unit", unit, "--epochs", 5, "--rate", 0.5
+    )
+    lines = [line for line in printed.splitlines() if line.startswith("epoch")]
+    assert len(lines) == 5 and len(set(lines)) > 1, printed
+    assert all("[CLS]" in line and "[SEP]" in line for line in lines)
+    again = run(
+        "corrupt", TEXT, "--tokenizer", tokenizer_folder, "--unit", unit, "--epochs", 5, "--rate", 0.5
+    )
+    assert again == printed, "the same every time"
+
+
+def test_hidden_tokens_can_be_told_apart(tokenizer):
+    ids, labels = (
+        [tokenizer.convert_tokens_to_ids(t) for t in s.split()]
+        for s in ("the [MASK] on cat", "the cat sat cat")
+    )
+    pair = Corrupted(torch.tensor(ids), torch.tensor([-100, *labels[1:]]))
+    assert shown(pair, tokenizer, color=False) == "the [MASK] {on} (cat)"
+    assert (
+        shown(pair, tokenizer, color=True) == "the \x1b[31m[MASK]\x1b[0m \x1b[33mon\x1b[0m \x1b[32mcat\x1b[0m"
+    )
+
+
+def test_whole_words_are_hidden_whole(tokenizer_folder):
+    printed = run(
+        "corrupt", TEXT, "--tokenizer", tokenizer_folder, "--unit", "word", "--epochs", 40, "--rate", 0.3
+    )
+    for line in printed.splitlines():
+        pieces = line.split()[4:7] if line.startswith("epoch") else []
+        assert sum(piece in ("un", "##believ", "##able") for piece in pieces) in (0, 3), line
+
+
+def test_statistics_of_a_file(tokenizer_folder, tmp_path):
+    (tmp_path / "a.txt").write_text(f"{TEXT}\n\n我 来 到 北 京\n", encoding="utf-8")
+    arguments = ("corrupt", tmp_path / "a.txt", "--tokenizer", tokenizer_folder, "--epochs", 200, "--stats")
+    found = json.loads(run(*arguments, "--json"))
+    assert found["texts"] == 400 and found["tokens"] == 200 * (13 + 5)
+    assert abs(found["rate"] - 0.15) < 0.02 and abs(found["masked"] - 0.8) < 0.08
+    assert found["masked"] + found["random"] + found["kept"] == pytest.approx(1)
+    assert "of 3,600 tokens in 400 texts hidden" in run(*arguments)
+
+
+def test_statistics_of_nothing_are_zeros():
+    found = statistics([], Vocabulary(10))
+    assert found.rate == 0 and found.lines()
+
+
+def test_collocations_are_found_and_hidden_as_one(tokenizer_folder, tmp_path):
+    (tmp_path / "corpus.txt").write_text(f"{TEXT}\nin new york .\n" * 20, encoding="utf-8")
+    run("pmi", tmp_path / "corpus.txt", "--out", tmp_path / "found.tsv", "--size", 8)
+    assert "new york" in (tmp_path / "found.tsv").read_text(encoding="utf-8")
+    printed = run(
+        "corrupt", "the cat sat on new york .", "--tokenizer", tokenizer_folder, "--unit", "phrase", "--phrases",
+        tmp_path / "found.tsv", "--epochs", 60, "--rate", 0.4,
+    )  # fmt: skip
+    lines = [line for line in printed.splitlines() if "{" not in line and "(" not in line]
+    assert any("new york" in line for line in lines) and any("[MASK] [MASK]" in line for line in lines)
+    assert not any(("new" in line) != ("york" in line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--unit", "wrod"], "--unit is 'wrod'; did you mean 'word'?"),
+        (["--epochs", "0"], "--epochs is 0"),
+        (["--unit", "phrase"], "go together; give both"),
+        (["--rate", "1.5"], "rate is 1.5"),
+        (["--unit", "t5"], "no <extra_id_0>"),
+        (["--unit", "bart", "--stats"], "--unit bart takes them out"),
+        (["--unit", "word", "--segmenter", "x"], "--segmenter is 'x'; there is 'jieba'"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_line(arguments, message, tokenizer_folder, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["corrupt", TEXT, "--tokenizer", str(tokenizer_folder), *arguments])
+    told = capsys.readouterr().err
+    assert caught.value.code == 2 and message in told and len(told.strip().splitlines()) == 1, told
