@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
-from ..masks import causal, documents
+from . import bits
 from .families import Family, Head
-from .layout import Layout
+from .layout import Layout, own_mask
 from .losses import next_token_labels
 from .modules import pools_first_tokens
 
@@ -236,9 +236,15 @@ def _layout(
     ids = rows.ids or range(len(order))
     if seed is None:
         seed = int(torch.randint(2**62, ())) if model.training else 0
-    mask = documents(in_order) & causal() if is_causal else documents(in_order)
     return Layout(
-        in_order, mask, is_causal, first_only, seed, tuple(ids[i] for i in order), rows.slots.device
+        in_order,
+        own_mask(in_order, is_causal),
+        is_causal,
+        first_only,
+        seed,
+        tuple(ids[i] for i in order),
+        rows.slots.device,
+        bits.of(model, head),
     )
 
 

@@ -60,13 +60,19 @@ def attend(
             )
         return _stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    mask, cap = attention_mask.mask_with(added, kwargs.get("sliding_window")), kwargs.get("softcap")
-    if cap is not None:
-        return soft_capped_attention(q, k, v, mask, cap, scale=scaling)[None], None
+    width, cap = kwargs.get("sliding_window"), kwargs.get("softcap")
     site = attention_mask.visit(module._yanma_site) if dropout else 0  # type: ignore[arg-type]
-    keys = derived(attention_mask.document_keys, site) if dropout else None
-    out = attention(q, k, v, mask, scale=scaling, dropout=dropout, seed=keys)
-    return out[None], None
+
+    def attended(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        mask = layout.mask_with(added, width)
+        if cap is not None:
+            return soft_capped_attention(q, k, v, mask, cap, scale=scaling)
+        keys = derived(layout.document_keys, site) if dropout else None
+        return attention(q, k, v, mask, scale=scaling, dropout=dropout, seed=keys)
+
+    if attention_mask.bits is not None:
+        attention_mask.bits.attention((added, width, cap, scaling, dropout), attended, q, k, attention_mask)
+    return attended(q, k, v, attention_mask)[None], None
 
 
 def _stock(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:

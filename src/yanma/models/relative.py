@@ -8,16 +8,17 @@ and never for all pairs of the pack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..attention.biased import attend_biased
+from ..attention.biased import Bias, attend_biased
 from ..attention.kernel import rows_times
 from ..keyed import derived
+from .bits import LENGTHS
 from .layout import Layout, running
 from .linear import linear
 
@@ -68,9 +69,8 @@ class DistanceBiasedAttention(nn.Module):
         def bias(q: Tensor, k: Tensor) -> Tensor:
             return by_distance(position_bias, q.shape[2]).to(q.dtype)
 
-        attended = attend_biased(
-            q, k, v, layout.lengths, bias, self.attention_head_size**-0.5, **_dropout(self.dropout, layout)
-        )
+        scale, longest = self.attention_head_size**-0.5, len(position_bias) // 2 + 1
+        attended = _attended("by distance", q, k, v, layout, bias, scale, self.dropout, longest)
         return (self.o(attended.flatten(1)[None]),)
 
 
@@ -146,7 +146,8 @@ class DisentangledAttention(nn.Module):
                 score = score + _with_distances(k, queries, self._index(q.shape[2]).flip(0)).transpose(2, 3)
             return score * scale
 
-        attended = attend_biased(q, k, v, layout.lengths, bias, scale, **_dropout(self.dropout, layout))
+        key = *kinds, self.position_buckets, None if rel_embeddings is None else rel_embeddings.shape
+        attended = _attended(key, q, k, v, layout, bias, scale, self.dropout)
         return attended.flatten(1)[None], None
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -237,6 +238,27 @@ class TiedPrediction(nn.Module):
             return super().forward(hidden_states, word_embeddings)
         transformed = self.LayerNorm(self.transform_act_fn(self.dense(hidden_states)))
         return linear(transformed, word_embeddings.weight, self.bias)
+
+
+def _attended(
+    key: Hashable,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: Layout,
+    bias: Bias,
+    scale: float,
+    dropout: nn.Dropout,
+    longest: int = LENGTHS[-1],
+) -> Tensor:
+    """Attention of the pack, tried beforehand where its bits are promised: `key` tells one way from another."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        return attend_biased(q, k, v, layout.lengths, bias, scale, **_dropout(dropout, layout))
+
+    if layout.bits is not None:
+        layout.bits.attention((key, scale, dropout.training and dropout.p), attend, q, k, layout, longest)
+    return attend(q, k, v, layout)
 
 
 def _dropout(module: nn.Dropout, layout: Layout) -> dict[str, Any]:

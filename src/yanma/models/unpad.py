@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from torch import nn
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
-from . import activations, interface, modules
+from . import activations, bits, interface, modules
 from .families import FAMILIES, Family, Head
 from .inputs import prepare
 from .last_token import classify
@@ -24,7 +24,7 @@ from .outputs import arrange
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def unpad(model: Model, mask: LayerMasks = None) -> Model:
+def unpad(model: Model, mask: LayerMasks = None, *, exact: Literal["bits"] | None = None) -> Model:
     """Make `model` compute real tokens only, in place; the same object is returned.
 
     The model keeps its signature: padded in, padded out, the same numbers where there are tokens, 0 where there is
@@ -39,9 +39,17 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     for all layers, one a layer, or a dict of some layers' masks; a token that may read nothing attends to 0. The masks
     are no parameters: `save_pretrained` does not write them.
 
+    `exact="bits"` promises that a document's outputs have the same bits in any batch, and tries that on the machine at
+    hand, part by part: now, and again at the first forward in another dtype, on another device or with another number
+    of threads. Without it kernels are taken of which that is known on the CPUs that were tried, and nothing is checked.
+    `explain` tells what was found. It says nothing of gradients, of steps of `generate`, and of other machines.
+
     Raises Unsupported, naming what there is, for models outside the table of families, for masks that hold for one
-    pack only, and for a model that is unpadded already, but with other masks.
+    pack only, for a model that is unpadded already, but with other masks or another `exact`, and, naming what differs,
+    where this machine does not keep the bits.
     """
+    if exact not in (None, "bits"):
+        raise ValueError(f"exact is {exact!r}; it is 'bits', or None")
     family, head = recognise(model)
     attentions = [module for module in model.modules() if type(module).__name__ == family.attention]
     if family.repeats_layers and not (mask is None or isinstance(mask, Mask)):
@@ -52,8 +60,12 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     if is_unpadded(model):
         if masks != masks_of(model):
             raise Unsupported(f"this {type(model).__name__} is unpadded with other masks; restore it first")
+        if (exact is not None) != bits.is_exact(model):
+            raise Unsupported(f"this {type(model).__name__} is unpadded with another exact; restore it first")
         return model
     check(model, family)
+    if exact is not None:
+        bits.check(model)
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
     if family.by_interface:
@@ -74,7 +86,19 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
+    if exact is not None:
+        _try_bits(model, head, exact)
     return model
+
+
+def _try_bits(model: Any, head: Head, exact: str) -> None:
+    """Try whether an unpadded model keeps its bits here; where it does not, it is as it was before."""
+    model._yanma_exact = exact
+    try:
+        bits.of(model, head)
+    except BaseException:
+        restore(model)
+        raise
 
 
 def restore(model: Model) -> Model:
@@ -90,6 +114,7 @@ def restore(model: Model) -> Model:
             module.__class__ = stock
         module.__dict__.pop("_yanma_site", None)
         module.__dict__.pop("_yanma_mask", None)
+    model.__dict__.pop("_yanma_exact", None)
     model.set_attn_implementation(model.__dict__.pop("_yanma_previous"))  # type: ignore[operator]
     return model
 
