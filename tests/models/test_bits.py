@@ -1,4 +1,4 @@
-"""exact="bits": what keeps its bits passes and does keep them, and every kind of part that does not is caught by name."""
+"""exact="bits": what passes keeps its bits, and every kind of part that does not is caught by name."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_attention_that_depends_on_its_group_is_refused(monkeypatch):
 
     monkeypatch.setattr("yanma.models.interface.attention", grouped)
     with pytest.raises(
-        yanma.Unsupported, match="attention with 4 heads of 8 in float32 .* a document of 1 tokens"
+        yanma.Unsupported, match=r"attention with 4 heads of 8 in float32 .* a document of 1 tokens"
     ):
         yanma.unpad(bert(), exact="bits")
 

@@ -291,6 +291,12 @@ def found(model: nn.Module) -> tuple[Bits, ...]:
     return tuple(_OF.get(model, {}).values())
 
 
+def forget(model: nn.Module) -> None:
+    """The promise is taken back; what was found of parts remains known for other models."""
+    model.__dict__.pop("_yanma_exact", None)
+    _OF.pop(model, None)
+
+
 def of(model: nn.Module, head: Head) -> Bits | None:
     """What is known of the bits of an exact model as it is set now, found out first if need be; None for others.
 
@@ -364,12 +370,13 @@ def _heard(model: nn.Module) -> Iterator[dict[tuple[str, int], tuple[Rowwise, Te
     """While it is entered, norms and activations are noted as they run: one of each kind, and the rows it was given."""
     noted: dict[tuple[str, int], tuple[Rowwise, Tensor]] = {}
 
-    def note(module: nn.Module, args: tuple[Any, ...]) -> None:
-        if args and isinstance(args[0], Tensor) and args[0].is_floating_point():
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and args[0].is_floating_point():
             rows = args[0].detach().reshape(-1, args[0].shape[-1])
             noted.setdefault((type(module).__name__, rows.shape[1]), (_by_rows(module), rows))
 
-    handles = [module.register_forward_pre_hook(note) for module in model.modules() if _is_rowwise(module)]
+    parts = [module for module in model.modules() if _is_rowwise(module)]
+    handles = [module.register_forward_pre_hook(note, with_kwargs=True) for module in parts]
     try:
         yield noted
     finally:

@@ -114,7 +114,7 @@ def restore(model: Model) -> Model:
             module.__class__ = stock
         module.__dict__.pop("_yanma_site", None)
         module.__dict__.pop("_yanma_mask", None)
-    model.__dict__.pop("_yanma_exact", None)
+    bits.forget(model)
     model.set_attn_implementation(model.__dict__.pop("_yanma_previous"))  # type: ignore[operator]
     return model
 
