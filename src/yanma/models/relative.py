@@ -146,8 +146,8 @@ class DisentangledAttention(nn.Module):
                 score = score + _with_distances(k, queries, self._index(q.shape[2]).flip(0)).transpose(2, 3)
             return score * scale
 
-        key = *kinds, self.position_buckets, None if rel_embeddings is None else rel_embeddings.shape
-        attended = _attended(key, q, k, v, layout, bias, scale, self.dropout)
+        table = None if rel_embeddings is None else (*rel_embeddings.shape, self.position_buckets)
+        attended = _attended((*kinds, table), q, k, v, layout, bias, scale, self.dropout)
         return attended.flatten(1)[None], None
 
     def _heads(self, x: Tensor) -> Tensor:
