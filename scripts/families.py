@@ -27,23 +27,24 @@ HEAD = """\
 
 <!-- Written by scripts/families.py: python scripts/families.py --write --pairs 10000 -->
 
-Every head of every family that [unpad](unpad.md) supports, as a small model with random weights: six documents in one pack against the
-same stock model on one document at a time. `make test` runs the same matrix and fails where an error is above 2, a gradient differs by
-more than 1e-5, or a document leaks.
+Every head of every family that [unpad](unpad.md) supports, as a small model with random weights: six documents in one
+pack against the same stock model on one document at a time. `make test` runs the same matrix and fails where an error
+is above 2, a gradient in float32 differs by more than 1e-5, or a document leaks.
 
-- error: of outputs, in units of plain torch's own error against float64 (and half a rounding step), the larger of mean and maximum
-- gradient: in float32 the relative difference of the whole gradient from the stock model's; in bfloat16 its error in the same units
+- error: of outputs (root mean square), in units of plain torch's own error against float64 and a rounding step
+- gradient: in float32 the relative difference of the whole gradient from the stock model's; in bfloat16 its error, in
+  units of the stock gradient's
 - leaks: pairs of documents in which one was changed and any bit of the other's outputs moved
 - train: in training mode without dropout
 """
-REFUSALS: dict[str, Any] = {
-    "chunk_size_feed_forward": 8,
-    "add_cross_attention": True,
-    "layerdrop": 0.1,
-    "use_bidirectional_attention": True,
-    "sparse_prediction": True,
+REFUSALS: dict[str, dict[str, Any]] = {
+    "chunk_size_feed_forward": {"chunk_size_feed_forward": 8},
+    "add_cross_attention": {"add_cross_attention": True, "is_decoder": True},
+    "layerdrop": {"layerdrop": 0.1},
+    "use_bidirectional_attention": {"use_bidirectional_attention": True},
+    "sparse_prediction": {"sparse_prediction": True},
 }
-"""Settings that some families have and `unpad` may refuse."""
+"""Settings that some families have and `unpad` may refuse, and how they are asked for."""
 
 
 def listed(text: str) -> list[tuple[str, str]]:
@@ -72,7 +73,7 @@ def problems(text: str) -> list[str]:
 
 def page(pairs: int) -> str:
     """The whole page, measured anew."""
-    sections = [HEAD, _seen(), _pairs(pairs), *_families(), *_heads()]
+    sections = HEAD, _seen(), _pairs(pairs), *_families(), *_heads()
     return "\n".join(section.rstrip("\n") + "\n" for section in sections if section)
 
 
@@ -92,7 +93,8 @@ def _seen() -> str:
     span = first if first == last else f"{first} to {last}"
     threads = torch.get_num_threads()
     return (
-        f"Seen with transformers {span}, torch {torch.__version__}, on {chip()}, {threads} thread{'s' * (threads > 1)}. "
+        f"Seen with transformers {span}, torch {torch.__version__}, "
+        f"on {chip()} with {threads} thread{'s' * (threads > 1)}. "
         f"yanma asks for transformers {asked[1]}.\n"
     )
 
@@ -104,10 +106,10 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _pairs(wanted: int) -> str:
     """The line that counts pairs of a document and a batch, over all families; empty where none are wanted."""
     import torch
-    from models.builders import build
-    from models.measured import differing_pairs, sharpened
 
     import yanma
+    from models.builders import build
+    from models.measured import differing_pairs, sharpened
     from yanma.models.families import FAMILIES
 
     if not wanted:
@@ -157,20 +159,17 @@ def _attention(family: Any) -> str:
 
 
 def _refused(family: Any) -> Iterator[str]:
+    import yanma
     from models.builders import build
 
-    import yanma
-
-    for setting, value in REFUSALS.items():
-        name = next(
-            (n for n in family.heads if setting == "sparse_prediction" and n.endswith("MaskedLM")), None
-        )
-        name = name or next(iter(family.heads))
-        config: Any = build(family, name).config
-        if not hasattr(config, setting):
+    for setting, asked in REFUSALS.items():
+        suffix = "ForMaskedLM" if setting == "sparse_prediction" else "Model"
+        name = next((name for name in family.heads if name.endswith(suffix)), next(iter(family.heads)))
+        if not hasattr(build(family, name).config, setting):
             continue
+        model = build(family, name, **asked)
         try:
-            yanma.unpad(build(family, name, **{setting: value}))
+            yanma.unpad(model)
         except yanma.Unsupported:
             yield f"`{setting}`"
 
@@ -178,8 +177,8 @@ def _refused(family: Any) -> Iterator[str]:
 def _heads() -> Iterator[str]:
     """A row a head: error, gradient and leaks in each mode and dtype."""
     import torch
-    from models.measured import measure
 
+    from models.measured import measure
     from yanma.models.families import FAMILIES
 
     cells = [(mode, dtype) for dtype in (torch.float32, torch.bfloat16) for mode in ("eval", "train")]

@@ -41,7 +41,7 @@ class Measured:
     """One head in one mode and dtype."""
 
     error: float
-    """The largest error of an output, mean or maximum, in units of the stock model's and half a rounding step each."""
+    """The largest error of an output, root mean square, in units of the stock model's and a rounding step."""
     gradient: float
     """Of the whole gradient: its relative difference from the stock model's."""
     gradient_error: float
@@ -62,7 +62,7 @@ def measure(family: Family, name: str, mode: str, dtype: torch.dtype) -> Measure
         _in_units(*each, dtype) for each in zip(*(_joined(o) for o, _ in (found, theirs, truth)), strict=True)
     ]
     true, their, own = (each.double() for _, each in (truth, theirs, found))
-    step = torch.finfo(dtype).eps * float(true.norm()) / 2
+    step = torch.finfo(dtype).eps * float(true.norm())
     return Measured(
         error=max(units),
         gradient=float((own - their).norm() / their.norm()),
@@ -73,9 +73,8 @@ def measure(family: Family, name: str, mode: str, dtype: torch.dtype) -> Measure
 
 
 def _in_units(found: Tensor, theirs: Tensor, truth: Tensor, dtype: torch.dtype) -> float:
-    ours, stock = ((x.double() - truth).abs() for x in (found, theirs))
-    step = torch.finfo(dtype).eps * truth.abs()
-    return max(float(kind(ours) / (kind(stock) + kind(step))) for kind in (torch.mean, torch.max))
+    step = torch.finfo(dtype).eps * truth.norm()
+    return float((found.double() - truth).norm() / ((theirs.double() - truth).norm() + step))
 
 
 def _joined(outputs: Outputs) -> list[Tensor]:
