@@ -88,9 +88,12 @@ def train(
     from .training.config import load
 
     wanted = load(config, flags)
-    from .training.folder import RunFolder
-    from .training.loop import train as run
-
+    try:
+        from .training.folder import RunFolder
+        from .training.loop import train as run
+    except KeyboardInterrupt:
+        _say("interrupted before anything was begun")
+        raise typer.Exit(130) from None
     folder = RunFolder(wanted.out)
     try:
         trained = run(wanted, overwrite=overwrite)
@@ -136,7 +139,7 @@ def predict(
     """
     from .training.predict import predict_run
 
-    refused = predict_run(run, file, out, _say_error)
+    refused = predict_run(run, file, out, _say_error, _say)
     if refused:
         raise typer.Exit(1)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -287,9 +289,21 @@ def _speeds(demo: Demo) -> dict[str, object]:
 
 def _last_words(demo: Demo, folder: Path) -> str:
     run = demo.trained.folder
+    command = _command()
     return (
         f"The largest difference between outputs, packed and padded: {demo.inference.largest_difference:.0e}.\n"
         f"Done in {demo.seconds:.0f} s. Data, model, figures and curves are in {folder}.\n"
-        f"""Ask the model: echo '{{"text": "who wrote hamlet"}}' | yanma predict {run}\n"""
-        f"The same run with padding: yanma train --config {run / 'config.toml'} --masking static --out {folder}-static"
+        f"""Ask the model: echo '{{"text": "who wrote hamlet"}}' | {command} predict {run}\n"""
+        f"The same run with padding: {command} train --config {run / 'config.toml'} --masking static "
+        f"--out {folder}-static"
     )
+
+
+def _command() -> str:
+    """What a shell here knows the command line by."""
+    if shutil.which("yanma"):
+        return "yanma"
+    beside = Path(sys.executable).parent / "yanma"  # not resolved: in a virtual environment, python is a link
+    if not beside.exists():
+        return f"{sys.executable} -m yanma"
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)

@@ -34,5 +34,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("epoch", ["seed", "epochs"]), did_you_mean("epoch", ["seed"])
     ("did you mean 'epochs'?", '')
     """
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = get_close_matches(name, known, n=1, cutoff=0.65)
     return f"did you mean {near[0]!r}?" if near else ""

@@ -12,13 +12,37 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from yanma.models.families import FAMILIES, Family, Head
+from yanma.models.families import FAMILIES as TABLE
+from yanma.models.families import Family, Head
 
 _BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 _BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 _GROUPED = _BERT | {"num_key_value_heads": 2}
 _LLAMA_DROPOUTS = ("attention_dropout", "classifier_dropout")
 _SOME_WINDOWS = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
+_TRANSLATOR = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "encoder_layerdrop": 0.0,
+    "decoder_layerdrop": 0.0,
+    "decoder_start_token_id": 3,
+}
+_TRANSLATOR_DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout")
+_T5 = {
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 20,
+    "decoder_start_token_id": 3,
+}
 _QWEN_WINDOWS = _SOME_WINDOWS | {"use_sliding_window": True}
 
 
@@ -123,16 +147,34 @@ SMALL = {
         ("attention_dropout",),
         activation="hidden_activation",
     ),
+    "bart": Small(transformers.BartConfig, _TRANSLATOR, _TRANSLATOR_DROPOUTS, pad_token_id=1),
+    "mbart": Small(transformers.MBartConfig, _TRANSLATOR, _TRANSLATOR_DROPOUTS, pad_token_id=1),
+    "marian": Small(
+        transformers.MarianConfig,
+        _TRANSLATOR | {"activation_function": "swish", "scale_embedding": True},
+        _TRANSLATOR_DROPOUTS[:3],
+        pad_token_id=1,
+    ),
+    "pegasus": Small(
+        transformers.PegasusConfig, _TRANSLATOR | {"activation_function": "relu"}, _TRANSLATOR_DROPOUTS[:3]
+    ),
+    "m2m_100": Small(transformers.M2M100Config, _TRANSLATOR, _TRANSLATOR_DROPOUTS[:3], pad_token_id=1),
+    "t5": Small(transformers.T5Config, _T5, ("dropout_rate", "classifier_dropout")),
+    "mt5": Small(transformers.MT5Config, _T5, ("dropout_rate", "classifier_dropout")),
 }
 VOCABULARY, SLOTS = 100, 20
 LENGTHS = (17, 3, 9, 9, 1, 12)
+FAMILIES = [family for family in TABLE if not family.cross_attention]
+"""Those that have no encoder beside a decoder."""
+TRANSLATORS = [family for family in TABLE if family.cross_attention]
 
 
-def every_head() -> Iterator[tuple[Family, str]]:
-    """Each family with each of its model classes."""
-    for family in FAMILIES:
-        for name in family.heads:
-            yield family, name
+def every_head(decodes: bool = False) -> Iterator[tuple[Family, str]]:
+    """Each family with each of its model classes, those with an encoder and a decoder, or all others."""
+    for family in TABLE:
+        for name, head in family.heads.items():
+            if head.decodes == decodes:
+                yield family, name
 
 
 SPAN_FAMILIES = pytest.mark.parametrize(

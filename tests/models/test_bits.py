@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import yanma
-from models.builders import FAMILIES, build, head_named
+from models.builders import FAMILIES, TRANSLATORS, build, head_named
 from models.test_company import assert_same_bits_in_packs_of, random_documents, using_threads
 from models.test_exactness import DTYPES, sharpened
 from yanma.attention import attention
@@ -54,6 +54,17 @@ def test_every_family_keeps_its_bits_here(family: Family, dtype: torch.dtype):
         yanma.explain(model)
     )
     assert_same_bits_in_packs_of(9, model, family.heads[name], random_documents(30))
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_encoder_with_distances_is_tried_beyond_its_batch_and_an_encoder_with_a_decoder_is_refused():
+    t5 = next(family for family in TRANSLATORS if family.model_type == "t5")
+    model = yanma.unpad(sharpened(build(t5, "T5EncoderModel")), exact="bits")
+    known = set(bits._FOUND)
+    assert_same_bits_in_packs_of(9, model, t5.heads["T5EncoderModel"], random_documents(30))
+    assert set(bits._FOUND) == known, "longer texts need no further trial"
+    with pytest.raises(yanma.Unsupported, match="T5Model takes something else"):
+        yanma.unpad(build(t5, "T5Model"), exact="bits")
 
 
 def broken_when(is_broken: Callable[[str, int], bool]) -> Callable[..., Tensor]:

@@ -8,7 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from yanma import cli
-from yanma.training import pretrained
 from yanma.training.config import settings as all_settings
 from yanma.training.loop import train
 
@@ -127,7 +126,7 @@ def test_of_a_name_that_is_no_folder_here_this_is_said_before_the_hub_is_asked(r
         assert not hub.isEnabledFor(logging.WARNING), "it would tell of every retry"
         raise OSError("We couldn't connect to 'https://huggingface.co'")
 
-    monkeypatch.setattr(pretrained.AutoTokenizer, "from_pretrained", unreachable)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
     code, out, err = run("train", *flags(model="missing/dir"))
     first, last = err.splitlines()
     assert (code, out) == (2, "") and first == "missing/dir: no such folder here; the hub is asked for it"

@@ -37,8 +37,11 @@ def toml(tmp_path):
         ("[optim]\nepochs = 0", "[optim] epochs: must be greater than or equal to 1; got 0"),
         ("dropout = 1.0", "[model] dropout: must be less than 1; got 1.0"),
         ("from_scratch = 'bert-tiny'", "[model]: give either path (--model DIR) or from_scratch"),
-        ("tokenizer = 'x'", "[model]: tokenizer goes with from_scratch"),
-        ("[optim]\nbatch_size = 4\nbatch_tokens = 100", "[optim]: batch_size and batch_tokens both say"),
+        ("tokenizer = 'x'", "[model]: tokenizer (--tokenizer) goes with from_scratch"),
+        (
+            "[optim]\nbatch_size = 4\nbatch_tokens = 100",
+            "[optim]: batch_size and batch_tokens (--batch-size, --batch-tokens) both say",
+        ),
         ("mask = 'windoww(2, 2)'", "[model] mask: "),
         ("mask = 'window(2, 2) &'", "[model] mask: "),
         ("x =", "not TOML: Invalid value (at"),
@@ -55,7 +58,7 @@ def test_what_is_wrong_in_a_file_is_told_with_its_key(toml, more, message):
 def test_a_mask_is_read_as_a_text_and_needs_packs(toml):
     path = toml(COMPLETE + "mask = 'window(64,64)|global_tokens(first=1)'")
     assert load(path).model.mask == "window(64, 64) | global_tokens(first=1)"
-    with pytest.raises(ConfigError, match="mask goes with masking"):
+    with pytest.raises(ConfigError, match=r"mask \(--mask\) goes with masking"):
         load(path, {"masking": "static"})
 
 

@@ -43,7 +43,7 @@ def ready(runs):
 
 def answers(ready, lines):
     out, complaints = io.BytesIO(), []
-    refused = predict(ready, lines, out, complaints.append, source="stdin")
+    refused = predict(ready, lines, out, complaints.append, complaints.append, source="stdin")
     assert refused == sum("were cut" not in complaint for complaint in complaints)
     return [json.loads(line) for line in out.getvalue().splitlines()], complaints
 
@@ -229,6 +229,6 @@ def test_predicted_labels_give_the_accuracy_that_evaluate_reports(runs, data_fol
 def test_a_compressed_file_is_read_however_its_name_is_written(runs, tmp_path, name):
     (tmp_path / name).write_bytes(gzip.compress(b'{"text": "red card"}\n'))
     refused = predict_run(
-        runs["sequence-classification"], tmp_path / name, tmp_path / "out.jsonl", pytest.fail
+        runs["sequence-classification"], tmp_path / name, tmp_path / "out.jsonl", pytest.fail, pytest.fail
     )
     assert refused == 0 and "predicted_label" in json.loads((tmp_path / "out.jsonl").read_text())

@@ -53,7 +53,7 @@ def test_the_user_is_told_what_is_fresh_frozen_cut_held_out_and_rare(config, tmp
     ready, data = set_up(wanted, CPU, said.append)
     told = "\n".join(said)
     for part in (
-        "weights that start at random: classifier.bias, classifier.weight",
+        "weights that start at random, and are learned: classifier.bias, classifier.weight",
         "frozen: bert.embeddings",
         "21 of 21 texts are longer than 5 tokens",
         f"{kept[-1].where.replace('a.', 'train.')}: the only example of class 'blue' to learn from",

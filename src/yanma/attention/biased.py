@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
@@ -30,8 +30,11 @@ def attend_biased(
     scale: float,
     dropout: float = 0.0,
     seed: int | Sequence[int] | Tensor | None = None,
+    causal: bool = False,
 ) -> Tensor:  # (T, H, D)
     """softmax(q kᵀ · scale + bias) v in each document; gradients also flow to whatever `bias` is made of.
+
+    If `causal`, a token reads no later ones.
 
     Equal-length neighbours are computed together, with the bits that each would have alone if those of `bias` have.
     `dropout` and `seed` are as in `attention`.
@@ -46,7 +49,7 @@ def attend_biased(
     parts = zip(q.split(sizes), k.split(sizes), v.split(sizes), strict=True)
     with torch.autocast("cpu", enabled=False):  # it would compute products in less than float32
         found = [
-            _attended(group, *part, bias=bias, scale=scale, dropout=dropped)
+            _attended(group, *part, bias=bias, softmax=Softmax(scale, causal), dropout=dropped)
             for group, part in zip(groups, parts, strict=True)
         ]
     return torch.cat(found).to(q.dtype)
@@ -79,14 +82,14 @@ def _groups(lengths: Sequence[int], q: Tensor) -> Iterator[_Group]:
 
 
 def _attended(
-    group: _Group, q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, dropout: Dropout | None
+    group: _Group, q: Tensor, k: Tensor, v: Tensor, bias: Bias, softmax: Softmax, dropout: Dropout | None
 ) -> Tensor:
     """(count * length, H, D) of the group's rows."""
     q, k, v = (group.heads_first(x.to(working(x.dtype))) for x in (q, k, v))
-    softmax = Softmax(scale, bias=bias(q, k))
+    softmax = replace(softmax, bias=bias(q, k))
     if dropout is not None:
         rows = slice(group.first_row, group.first_row + group.count * group.length)
         kept = dropout.keep(rows, group.length, num_columns(group.length))
-        softmax = Softmax(scale, bias=softmax.bias, kept=kept, kept_scale=dropout.scale)
+        softmax = replace(softmax, kept=kept, kept_scale=dropout.scale)
     out, _ = attend_by_products(q, k, v, softmax)
     return out.transpose(1, 2).flatten(0, 1)

@@ -81,8 +81,10 @@ class MasksReport:
 
     def lines(self) -> Iterator[str]:
         """Markdown."""
-        yield f"{self.num_tokens:,} tokens, {HEADS} heads of {WIDTH}, fp32, {self.rounds} rounds in turns, medians; "
-        yield f"{self.machine.device}, {self.machine.threads} threads, {self.machine.date}."
+        yield (
+            f"{self.num_tokens:,} tokens, {HEADS} heads of {WIDTH}, fp32, {self.rounds} rounds in turns, medians; "
+            f"{self.machine.device}, {self.machine.threads} threads, {self.machine.date}."
+        )
         yield ""
         yield f"| {' | '.join(COLUMNS)} |"
         yield f"|---|{'---:|' * (len(COLUMNS) - 1)}"
@@ -91,10 +93,12 @@ class MasksReport:
         grown = ", ".join(f"{tokens:,}: {1000 * seconds:.1f} ms" for tokens, seconds in self.growth)
         yield f"window(64, 64), forward: {grown}. Time grows with tokens to the power {self.slope:.2f}."
         yield ""
-        yield f"The plan of a new mask for 32 short texts, once a batch: {1000 * self.lowering_s:.2f} ms where texts "
-        yield f"of their lengths were met before, {1000 * self.first_lowering_s:.2f} ms the first time; the forward of "
-        yield f"a model of MiniLM's size on them: {1000 * self.forward_s:.1f} ms. Share: "
-        yield f"{100 * self.lowering_s / self.forward_s:.1f} %."
+        yield (
+            f"The plan of a new mask for 32 short texts is made once a batch: {1000 * self.lowering_s:.2f} ms where "
+            f"texts of their lengths were met before, {1000 * self.first_lowering_s:.2f} ms the first time. The "
+            f"forward of a model of MiniLM's size on them takes {1000 * self.forward_s:.1f} ms: the plan's share is "
+            f"{100 * self.lowering_s / self.forward_s:.1f} %."
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""

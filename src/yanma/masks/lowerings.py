@@ -122,7 +122,7 @@ class Counts:
     @property
     def saved(self) -> float:
         """The share of dense attention's work that need not be done."""
-        return 1 - self.density
+        return 1 - self.density if self.num_q * self.num_kv else 0.0
 
     def flops(self, head_dim: int, num_heads: int) -> int:
         """Floating-point operations of one forward over the visible pairs: two products, 2 operations a number."""

@@ -28,7 +28,8 @@ def figure(shown: Picture, title: str, tokens: Sequence[str] | None = None) -> F
         from matplotlib.figure import Figure
     except ImportError as e:
         raise Unsupported(
-            "plot needs the matplotlib package: pip install 'yanma[plot]'; show() and to_html() need none"
+            "a .png, a .pdf and plot() need the package matplotlib: pip install matplotlib (or the extra `plot`); "
+            "show(), to_html(), and --out with .svg or .html need none"
         ) from e
     labels = check_tokens(shown, tokens)
     rows, columns = (min(9.0, max(1.0, _INCHES_A_CELL * count)) for count in shown.shape)

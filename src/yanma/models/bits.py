@@ -150,25 +150,17 @@ class Bits:
             _FOUND[key] = None
         self.parts[f"{name} in {_short(where.dtype)}"] = "keeps its rows' bits"
 
-    def attention(
-        self,
-        key: Hashable,
-        attend: Attention,
-        q: Tensor,
-        k: Tensor,
-        layout: Layout,
-        longest: int = LENGTHS[-1],
-    ) -> None:
-        """Raises Unsupported where `attend` gives a document other bits in other company; of at most `longest` tokens.
+    def attention(self, key: Hashable, attend: Attention, q: Tensor, k: Tensor, layout: Layout) -> None:
+        """Raises Unsupported where `attend` gives a document other bits in other company.
 
         `q` and `k` are such as it will get, and `key` tells it apart from others that take them.
         """
         where = Setting.of(q)
         sizes = q.shape[1], k.shape[1], q.shape[2]
         name = f"attention with {sizes[0]} heads of {sizes[2]}"
-        key = "attention", key, sizes, layout.causal, longest, where
+        key = "attention", key, sizes, layout.causal, where
         if key not in _FOUND:
-            differing = documents_that_differ(attend, q, k, layout, longest)
+            differing = documents_that_differ(attend, q, k, layout)
             if differing:
                 raise Unsupported(
                     f"exact='bits': {name} in {where} gives a document of {differing[0]} tokens other bits alone than "
@@ -225,12 +217,12 @@ def rows_that_differ(rowwise: Rowwise, like: Tensor, counts: Sequence[int]) -> l
     return differing
 
 
-def documents_that_differ(attend: Attention, q: Tensor, k: Tensor, layout: Layout, longest: int) -> list[int]:
+def documents_that_differ(attend: Attention, q: Tensor, k: Tensor, layout: Layout) -> list[int]:
     """Lengths of documents that have other bits alone, or among some others, than among all.
 
     `q` (T, H, D), `k` (T, Hk, D) and `layout` are such as the model has.
     """
-    lengths = [n for n in LENGTHS if n <= longest for _ in range(max(2, 64 // n))]
+    lengths = [n for n in LENGTHS for _ in range(max(2, 64 // n))]
     total = sum(lengths)
     queries = _random((total, *q.shape[1:]), q)
     keys, values = (_random((total, *k.shape[1:]), k, seed) for seed in (1, 2))
@@ -325,12 +317,12 @@ def _setting(model: nn.Module) -> Setting:
     return Setting(parameter.dtype, parameter.device, torch.get_num_threads(), cast)
 
 
-def check(model: Any) -> None:
-    """Refuse, before anything is changed, a model of which no texts can be made up."""
-    if getattr(model.config, "is_encoder_decoder", False) or model.main_input_name != "input_ids":
+def check(model: Any, head: Head) -> None:
+    """Refuse, before anything is changed, a model for which no texts can be made up."""
+    if head.decodes or model.main_input_name != "input_ids":
         raise Unsupported(
-            f"exact='bits' is tried with texts of one kind, and {type(model).__name__} takes more, or something else; "
-            f"leave exact out: parts keep their bits where kernels do"
+            f"exact='bits' is tried on texts, one a document, and {type(model).__name__} takes something else; leave "
+            f"exact out"
         )
 
 

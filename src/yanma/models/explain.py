@@ -75,10 +75,10 @@ def _explain_attention(subject: Tensor, *args: Any, **kwargs: Any) -> Choice:
 def _explain_model(subject: nn.Module) -> ModelExplanation:
     name, family, refusal = type(subject).__name__, None, None
     try:
-        found = recognise(subject)[0]
+        found, head = recognise(subject)
         family = found.model_type
         if not is_unpadded(subject):
-            check(subject, found)
+            check(subject, found, head)
     except Unsupported as error:
         refusal = str(error)
     linears = [module for module in subject.modules() if isinstance(module, nn.Linear)]

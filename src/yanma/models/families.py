@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import relative
+from . import modules, relative
 
 # N documents, M tokens of documents that lie end to end
 
@@ -26,8 +26,12 @@ class Head:
     """`stock`, or the rule of losses.py that takes the place of a stock loss which would mix documents."""
     scores_padding: bool = True
     """Whether the stock loss also scores hidden slots, unless their label is -100."""
-    pools_last: bool = False
-    """Whether documents are judged by their last token, as last_token.py does in the stock forward's place."""
+    pools_at: str = ""
+    """By which token documents are judged, as last_token.py does in the stock forward's place: `last` or `eos`."""
+    decodes: bool = False
+    """Whether there are an encoder and a decoder, and so pairs of a source and a target."""
+    copies_source: bool = False
+    """Whether the source is also the target where no other is given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +44,8 @@ class Family:
     """Class of the module that calls transformers' attention interface."""
     intermediate: str = ""
     """Class of the feed-forward's first half, where its activation can be fused."""
-    drops_in_forward: str = ""
-    """Class of a layer that calls `nn.functional.dropout` by itself."""
+    drops_in_forward: tuple[str, ...] = ()
+    """Classes that call `nn.functional.dropout` by themselves."""
     attention_output: str = ""
     """Class of what follows attention in a layer, called with (attended, residual); "" where there is no such class."""
     pools_input: tuple[str, ...] = ()
@@ -56,6 +60,8 @@ class Family:
     """Rows of the position table that no token uses, given the padding id."""
     counts_tokens: bool = False
     """Whether positions count tokens alone, hidden slots between or before them left out; then `positions` is idle."""
+    position_argument: bool = True
+    """Whether a model is given position ids; else one of `mixins` takes them from the layout, or there are none."""
     position_table: bool = True
     """Whether positions are rows of a table that ends, rather than angles."""
     token_types: bool = True
@@ -75,6 +81,10 @@ class Family:
     """Whether a model of this config lets no token read what comes after it."""
     caches: bool = False
     """Whether its models keep keys and values unless told not to."""
+    cross_attention: str = ""
+    """What a decoder's layer calls its attention to what the encoder gives."""
+    starts_with_last: bool = False
+    """Whether a decoder's input starts with the last token to be written, a language, and not with a token for all."""
 
 
 def after_padding_id(input_ids: Tensor | None, slots: Tensor, pad_token_id: int) -> Tensor:
@@ -156,7 +166,7 @@ def _rotary(model_type: str, prefix: str, *names: str, **more: Any) -> Family:
     return Family(model_type, heads, **(defaults | more))
 
 
-_LAST_TOKEN = Head(document_outputs=("logits",), document_labels=("labels",), pools_last=True)
+_LAST_TOKEN = Head(document_outputs=("logits",), document_labels=("labels",), pools_at="last")
 
 
 def _decoder(model_type: str, prefix: str, heads: Mapping[str, Head], **more: Any) -> Family:
@@ -178,6 +188,50 @@ _DECODER_HEADS = {
     "ForTokenClassification": _TOKENS,
     "ForQuestionAnswering": _SPANS,
 }
+
+
+_PAIRS = {
+    "Model": Head(("last_hidden_state",), decodes=True),
+    "ForConditionalGeneration": Head(("logits",), (), ("labels",), decodes=True),
+    "ForSequenceClassification": Head(
+        (), ("logits",), (), ("labels",), pools_at="eos", decodes=True, copies_source=True
+    ),
+    "ForQuestionAnswering": replace(_SPANS, decodes=True, copies_source=True),
+}
+
+
+def _translator(model_type: str, prefix: str, heads: Mapping[str, Head], **more: Any) -> Family:
+    """BART under another name: an encoder with a decoder that embed positions."""
+    layers = ("Encoder", "EncoderLayer", "Decoder", "DecoderLayer")
+    defaults: dict[str, Any] = {
+        "attention": prefix + "Attention",
+        "drops_in_forward": tuple(prefix + layer for layer in layers),
+        "position_argument": False,
+        "token_types": False,
+        "cross_attention": "encoder_attn",
+    }
+    return Family(model_type, {prefix + name: head for name, head in heads.items()}, **(defaults | more))
+
+
+def _copying(heads: Mapping[str, Head]) -> dict[str, Head]:
+    """The same, all of which write the source again where no target is given."""
+    return {name: replace(head, copies_source=True) for name, head in heads.items()}
+
+
+def _t5(model_type: str, prefix: str) -> Family:
+    """T5 under another name."""
+    heads = _PAIRS | {"EncoderModel": Head(("last_hidden_state",)), "ForTokenClassification": _TOKENS}
+    return Family(
+        model_type,
+        {prefix + name: head for name, head in heads.items()},
+        attention=prefix + "Attention",
+        position_argument=False,
+        position_table=False,
+        token_types=False,
+        mixins={prefix + "Attention": relative.BucketedAttention},
+        counts_distances=True,
+        cross_attention="EncDecAttention",
+    )
 
 
 def _without(heads: Mapping[str, Head], name: str) -> dict[str, Head]:
@@ -323,7 +377,7 @@ FAMILIES: Sequence[Family] = (
         "opt",
         "OPT",
         _without(_DECODER_HEADS, "ForTokenClassification"),
-        drops_in_forward="OPTDecoderLayer",
+        drops_in_forward=("OPTDecoderLayer",),
         counts_tokens=True,
         position_table=True,
     ),
@@ -336,5 +390,40 @@ FAMILIES: Sequence[Family] = (
         {"TextModel": _BASE, "ForCausalLM": _NEXT_TOKEN, "TextForSequenceClassification": _LAST_TOKEN},
         is_causal=lambda config: not config.use_bidirectional_attention,
     ),
+    _translator(
+        "bart",
+        "Bart",
+        _copying(_PAIRS) | {"ForCausalLM": _TOKENS},
+        mixins={"BartLearnedPositionalEmbedding": modules.PlacedPositions},
+    ),
+    _translator(
+        "mbart",
+        "MBart",
+        _copying(_PAIRS) | {"ForCausalLM": _TOKENS},
+        mixins={"MBartLearnedPositionalEmbedding": modules.PlacedPositions},
+        starts_with_last=True,
+    ),
+    _translator(
+        "marian",
+        "Marian",
+        {"Model": _PAIRS["Model"], "MTModel": _PAIRS["ForConditionalGeneration"], "ForCausalLM": _TOKENS},
+        mixins={"MarianSinusoidalPositionalEmbedding": modules.PlacedPositions},
+    ),
+    _translator(
+        "pegasus",
+        "Pegasus",
+        {name: _PAIRS[name] for name in ("Model", "ForConditionalGeneration")} | {"ForCausalLM": _TOKENS},
+        mixins={"PegasusSinusoidalPositionalEmbedding": modules.PlacedPositions},
+    ),
+    _translator(
+        "m2m_100",
+        "M2M100",
+        {name: _PAIRS[name] for name in ("Model", "ForConditionalGeneration")},
+        mixins={"M2M100SinusoidalPositionalEmbedding": modules.PlacedSinusoids},
+        positions=after_padding_id,
+        position_table=False,
+    ),
+    _t5("t5", "T5"),
+    _t5("mt5", "MT5"),
 )
 """The whole of what `unpad` supports."""

@@ -8,15 +8,18 @@ which `sdpa` cannot do. So a stock model that shares its config with an unpadded
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..attention import attention
+from ..attention.biased import attend_biased
 from ..attention.capped import soft_capped_attention
 from ..errors import Unsupported
 from ..keyed import derived
 from .layout import Layout, running
+from .relative import distance_bias, on_stretched
 
 NAME = "yanma"
 
@@ -43,7 +46,7 @@ def make_mask(*args: Any, **kwargs: Any) -> Any:
 def attend(
     module: nn.Module,
     query: Tensor,  # (1, H, T, D)
-    key: Tensor,  # (1, Hk, T, D)
+    key: Tensor,  # (1, Hk, T, D), or the encoder's tokens
     value: Tensor,  # (1, Hk, T, D)
     attention_mask: Any,
     scaling: float | None = None,
@@ -59,20 +62,34 @@ def attend(
                 f"or with a key-value cache; call the whole model without one, or restore it"
             )
         return _stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    width, cap = kwargs.get("sliding_window"), kwargs.get("softcap")
-    site = attention_mask.visit(module._yanma_site) if dropout else 0  # type: ignore[arg-type]
+    layout, q, k, v = attention_mask, *(x[0].transpose(0, 1) for x in (query, key, value))
+    crosses, width, cap = (
+        hasattr(module, "_yanma_crosses"),
+        kwargs.get("sliding_window"),
+        kwargs.get("softcap"),
+    )
+    site = layout.visit(module._yanma_site) if dropout else 0  # type: ignore[arg-type]
 
-    def attended(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
-        mask = layout.mask_with(added, width)
+    def attended(table: Tensor | None, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        keys = derived(layout.document_keys, site) if dropout else None
+        if table is not None:
+            bias, scale = distance_bias(table), _scale(scaling, q)
+            return attend_biased(q, k, v, layout.lengths, bias, scale, dropout, keys, layout.causal)
+        mask = layout.cross_mask if crosses else layout.mask_with(added, width)
         if cap is not None:
             return soft_capped_attention(q, k, v, mask, cap, scale=scaling)
-        keys = derived(layout.document_keys, site) if dropout else None
         return attention(q, k, v, mask, scale=scaling, dropout=dropout, seed=keys)
 
-    if attention_mask.bits is not None:
-        attention_mask.bits.attention((added, width, cap, scaling, dropout), attended, q, k, attention_mask)
-    return attended(q, k, v, attention_mask)[None], None
+    table = None if crosses else kwargs.get("position_bias")
+    if layout.bits is not None:
+        attend_any = partial(attended, None) if table is None else on_stretched(attended, table)
+        way = added, width, cap, scaling, dropout, table is None
+        layout.bits.attention(way, attend_any, q, k, layout)
+    return attended(table, q, k, v, layout)[None], None
+
+
+def _scale(scaling: float | None, q: Tensor) -> float:
+    return q.shape[-1] ** -0.5 if scaling is None else scaling
 
 
 def _stock(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:

@@ -1,4 +1,4 @@
-"""A decoder's `*ForSequenceClassification`: documents are judged by their last token."""
+"""`*ForSequenceClassification` with a decoder: documents are judged by their last token, or by what ends their text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import Unsupported
 from .layout import Layout, running
 
 # T tokens in the pack, N documents
@@ -28,6 +29,46 @@ def classify(model: Any, labels: Tensor | None = None, **kwargs: Any) -> Any:
     if labels is not None:
         loss = model.loss_function(logits=logits, labels=labels, pooled_logits=logits, config=config)
     return SequenceClassifierOutputWithPast(loss=loss, logits=logits, hidden_states=output.hidden_states)
+
+
+def classify_by_eos(model: Any, labels: Tensor | None = None, **kwargs: Any) -> Any:
+    """The same for an encoder with a decoder, which counts where the source has its last `eos_token_id`."""
+    from transformers.modeling_outputs import Seq2SeqSequenceClassifierOutput
+
+    layout, config = running(), model.config
+    assert layout is not None
+    output = getattr(model, model.base_model_prefix)(**kwargs)
+    last = ends_of_texts(layout, kwargs.get("input_ids"), config.eos_token_id)
+    logits = model.classification_head(output.last_hidden_state[0, last])
+    loss = None
+    if labels is not None:
+        loss = model.loss_function(logits=logits, labels=labels, pooled_logits=logits, config=config)
+    return Seq2SeqSequenceClassifierOutput(
+        loss=loss,
+        logits=logits,
+        decoder_hidden_states=output.decoder_hidden_states,
+        encoder_last_hidden_state=output.encoder_last_hidden_state,
+        encoder_hidden_states=output.encoder_hidden_states,
+    )
+
+
+def ends_of_texts(layout: Layout, input_ids: Tensor | None, eos_token_id: int) -> Tensor:
+    """(N,) int64: the index of the decoder's token at the place where each source has its last `eos_token_id`."""
+    source = layout.source
+    assert source is not None
+    if input_ids is None:
+        raise Unsupported("documents are judged where input_ids has eos_token_id; give input_ids")
+    if layout.lengths != source.lengths:
+        raise ValueError(
+            "documents are judged where input_ids has eos_token_id; decoder_input_ids must be as long"
+        )
+    places = source.places.where(input_ids[0] == eos_token_id, -1)
+    ends = torch.full_like(source.first_tokens, -1).scatter_reduce(0, source.documents, places, "amax")
+    if bool((ends < 0).any()):
+        raise ValueError(
+            f"a document has no eos_token_id ({eos_token_id}), by whose place it would be judged"
+        )
+    return layout.first_tokens + ends
 
 
 def last_tokens(layout: Layout, input_ids: Tensor | None, pad_token_id: int | None) -> Tensor:

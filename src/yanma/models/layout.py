@@ -40,6 +40,10 @@ class Layout:
     seed: int
     ids: tuple[int, ...]
     device: torch.device
+    positions: Tensor | None = None
+    """(T,) int64: position ids, for embeddings of positions that would count slots by themselves."""
+    source: Layout | None = None
+    """Of a decoder that reads what an encoder gives: the encoder's layout, its documents in the same order."""
     bits: Bits | None = None
     """What is known of the bits of a model that was unpadded with exact="bits"."""
     handed: list[Tensor] = field(default_factory=list)
@@ -62,6 +66,12 @@ class Layout:
                 mask = mask & window(sliding_window - 1, 0 if self.causal else sliding_window - 1)
             self._masks[key] = mask if added is None else (mask & added).bind(self.lengths)
         return self._masks[key]
+
+    @cached_property
+    def cross_mask(self) -> Mask:
+        """A decoder's tokens read all that the encoder gives of their own document."""
+        assert self.source is not None
+        return documents(self.lengths, kv_lengths=self.source.lengths)
 
     def visit(self, site: int) -> int:
         """What a module at `site` is called for dropout, another number each time that it runs in this forward."""

@@ -36,8 +36,38 @@ class Dropout(nn.Dropout):
         return _KeyedDropout.apply(input, derived(keys, layout.visit(self._yanma_site)), self.p)  # type: ignore[no-any-return, no-untyped-call]
 
 
+class PlacedPositions(nn.Module):
+    """An embedding of positions that would count slots by itself: it is told where tokens stand."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        layout = running()
+        if layout is not None:
+            kwargs["position_ids"] = layout.positions
+        return super().forward(*args, **kwargs)
+
+
+class PlacedSinusoids(nn.Module):
+    """M2M100's embedding of positions, which grows with the longest document."""
+
+    weights: Tensor
+    offset: int
+    embedding_dim: int
+    padding_idx: int
+    make_weights: Callable[[int, int, int], None]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        layout = running()
+        if layout is None:
+            return super().forward(*args, **kwargs)
+        assert layout.positions is not None
+        needed = self.padding_idx + 1 + max(layout.lengths)
+        if needed > len(self.weights):
+            self.make_weights(needed + self.offset, self.embedding_dim, self.padding_idx)
+        return self.weights[layout.positions]
+
+
 class DropsInForward(nn.Module):
-    """A layer that calls `nn.functional.dropout` by itself: its calls are told apart by their number."""
+    """A module that calls `nn.functional.dropout` by itself: its calls are told apart by their number."""
 
     _yanma_site: int
 

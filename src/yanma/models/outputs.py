@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import losses
 from .families import Head
-from .inputs import Call
+from .inputs import Call, Origin
 
 # N documents, S slots of a padded row, T tokens
 
@@ -18,29 +18,36 @@ def arrange(output: Any, head: Head, call: Call) -> Any:
     """The same output object: token-level fields padded (N, S, ...) or flat (T, ...), the rest (N, ...)."""
     for name in head.token_outputs:
         if output.get(name) is not None:
-            output[name] = _tokens(output[name][0], call, hidden=_hidden(head, output[name]))
-    if output.get("hidden_states") is not None:
-        output["hidden_states"] = tuple(  # None: not selected
-            None if states is None else _tokens(states[0], call, hidden=0.0)
-            for states in output["hidden_states"]
+            output[name] = _tokens(output[name][0], call, call.origin, _hidden(head, output[name]))
+    if output.get("encoder_last_hidden_state") is not None:
+        output["encoder_last_hidden_state"] = _tokens(
+            output["encoder_last_hidden_state"][0], call, call.source
         )
+    for name in ("hidden_states", "decoder_hidden_states", "encoder_hidden_states"):
+        if output.get(name) is not None:
+            origin = call.source if name == "encoder_hidden_states" else call.origin
+            output[name] = tuple(  # None: not selected
+                None if states is None else _tokens(states[0], call, origin) for states in output[name]
+            )
     for name in head.document_outputs:
         if output.get(name) is not None:
             output[name] = _documents(output[name], call)
     return _with_loss(output, head, call)
 
 
-def _tokens(flat: Tensor, call: Call, hidden: float) -> Tensor:
+def _tokens(flat: Tensor, call: Call, origin: Origin, hidden: float = 0.0) -> Tensor:
     """(T, ...) in the caller's order, or a rectangle (N, S, ...) with `hidden` in padding slots."""
-    if len(call.rows.shape) == 1:
-        return flat if call.is_sorted else flat[torch.argsort(call.index)]
-    laid = flat.new_full((len(call.rows.slots), *flat.shape[1:]), hidden).index_copy(0, call.index, flat)
-    return laid.view(-1, call.rows.shape[-1], *flat.shape[1:])
+    rows, index = origin.rows, origin.index
+    if len(rows.shape) == 1:
+        return flat if call.is_sorted else flat[torch.argsort(index)]
+    laid = flat.new_full((len(rows.slots), *flat.shape[1:]), hidden).index_copy(0, index, flat)
+    return laid.view(-1, rows.shape[-1], *flat.shape[1:])
 
 
 def _documents(output: Tensor, call: Call) -> Tensor:
     output = output if call.is_sorted else output[torch.argsort(call.order)]
-    return output.view(call.rows.shape[:2]) if len(call.rows.shape) == 3 else output
+    shape = call.origin.rows.shape
+    return output.view(shape[:2]) if len(shape) == 3 else output
 
 
 def _hidden(head: Head, scores: Tensor) -> float:
@@ -63,5 +70,5 @@ def _padded(scores: Tensor, call: Call) -> Tensor:
     """(N, S), padding slots at the smallest float; a rectangle is that already."""
     if scores.dim() == 2:
         return scores
-    rows = scores.split(list(call.rows.widths))
+    rows = scores.split(list(call.origin.rows.widths))
     return torch.nn.utils.rnn.pad_sequence(rows, True, losses.hidden_score(scores.dtype))

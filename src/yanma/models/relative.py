@@ -1,4 +1,4 @@
-"""Models with relative positions that compute attention by themselves: MPNet and DeBERTa v2 and v3.
+"""Models with relative positions: MPNet and DeBERTa, which compute attention by themselves, and T5.
 
 What they add to scores depends on the distance of two tokens, so it is computed for documents of one length at a time,
 and never for all pairs of the pack.
@@ -8,7 +8,7 @@ and never for all pairs of the pack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..attention.biased import Bias, attend_biased
 from ..attention.kernel import rows_times
 from ..keyed import derived
-from .bits import LENGTHS
+from .bits import Attention
 from .layout import Layout, running
 from .linear import linear
 
@@ -65,13 +65,72 @@ class DistanceBiasedAttention(nn.Module):
             return super().forward(hidden_states, attention_mask, position_bias, *args, **kwargs)
         heads = self.num_attention_heads, self.attention_head_size
         q, k, v = (project(hidden_states)[0].unflatten(-1, heads) for project in (self.q, self.k, self.v))
+        scale = self.attention_head_size**-0.5
 
-        def bias(q: Tensor, k: Tensor) -> Tensor:
-            return by_distance(position_bias, q.shape[2]).to(q.dtype)
+        def attend(table: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+            dropped = _dropout(self.dropout, layout)
+            return attend_biased(q, k, v, layout.lengths, distance_bias(table), scale, **dropped)
 
-        scale, longest = self.attention_head_size**-0.5, len(position_bias) // 2 + 1
-        attended = _attended("by distance", q, k, v, layout, bias, scale, self.dropout, longest)
+        if layout.bits is not None:
+            key = "distances", scale, self.dropout.training and self.dropout.p
+            layout.bits.attention(key, on_stretched(attend, position_bias), q, k, layout)
+        attended = attend(position_bias, q, k, v, layout)
         return (self.o(attended.flatten(1)[None]),)
+
+
+class BucketedAttention(nn.Module):
+    """T5's attention: in the place of biases for all pairs, those of each distance, and none towards the encoder."""
+
+    relative_attention_bias: nn.Module
+    relative_attention_num_buckets: int
+    relative_attention_max_distance: int
+    is_decoder: bool
+    _relative_position_bucket: Callable[..., Tensor]
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        mask: Any = None,
+        key_value_states: Tensor | None = None,
+        position_bias: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if running() is not None and key_value_states is not None:
+            position_bias = hidden_states.new_zeros(0)  # else the stock model makes a zero for each pair
+        return super().forward(hidden_states, mask, key_value_states, position_bias, **kwargs)
+
+    def compute_bias(self, *args: Any, **kwargs: Any) -> Any:
+        """(2 L - 1, H): row L - 1 + d is for keys that stand d after their query; L is the longest length."""
+        layout = running()
+        if layout is None:
+            return super().compute_bias(*args, **kwargs)  # type: ignore[misc]
+        furthest, most = self.relative_attention_max_distance, max(layout.lengths)
+        buckets = self._relative_position_bucket(
+            torch.arange(
+                -furthest, furthest + 1, device=layout.device
+            ),  # beyond these there is no other bucket
+            bidirectional=not self.is_decoder,
+            num_buckets=self.relative_attention_num_buckets,
+            max_distance=furthest,
+        )
+        distances = torch.arange(1 - most, most, device=layout.device).clamp(-furthest, furthest)
+        return self.relative_attention_bias(buckets[distances + furthest])
+
+
+def distance_bias(table: Tensor) -> Bias:
+    """What is added to scores, of a table (2 L - 1, H) as `by_distance` takes it."""
+    return lambda q, k: by_distance(table, q.shape[2]).to(q.dtype)
+
+
+def on_stretched(attend: Callable[..., Tensor], table: Tensor) -> Attention:
+    """`attend(table, q, k, v, layout)` with a table for longer documents than a batch has, to try them."""
+
+    def attend_any(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        most, middle = max(layout.lengths), len(table) // 2
+        rows = torch.arange(1 - most, most, device=table.device).clamp(-middle, middle) + middle
+        return attend(table[rows], q, k, v, layout)
+
+    return attend_any
 
 
 def by_distance(table: Tensor, length: int) -> Tensor:
@@ -147,7 +206,14 @@ class DisentangledAttention(nn.Module):
             return score * scale
 
         table = None if rel_embeddings is None else (*rel_embeddings.shape, self.position_buckets)
-        attended = _attended((*kinds, table), q, k, v, layout, bias, scale, self.dropout)
+        key = (*kinds, table), scale, self.dropout.training and self.dropout.p
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+            return attend_biased(q, k, v, layout.lengths, bias, scale, **_dropout(self.dropout, layout))
+
+        if layout.bits is not None:
+            layout.bits.attention(key, attend, q, k, layout)
+        attended = attend(q, k, v, layout)
         return attended.flatten(1)[None], None
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -238,27 +304,6 @@ class TiedPrediction(nn.Module):
             return super().forward(hidden_states, word_embeddings)
         transformed = self.LayerNorm(self.transform_act_fn(self.dense(hidden_states)))
         return linear(transformed, word_embeddings.weight, self.bias)
-
-
-def _attended(
-    key: Hashable,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Layout,
-    bias: Bias,
-    scale: float,
-    dropout: nn.Dropout,
-    longest: int = LENGTHS[-1],
-) -> Tensor:
-    """Attention of the pack, tried beforehand where its bits are promised: `key` tells one way from another."""
-
-    def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
-        return attend_biased(q, k, v, layout.lengths, bias, scale, **_dropout(dropout, layout))
-
-    if layout.bits is not None:
-        layout.bits.attention((key, scale, dropout.training and dropout.p), attend, q, k, layout, longest)
-    return attend(q, k, v, layout)
 
 
 def _dropout(module: nn.Dropout, layout: Layout) -> dict[str, Any]:

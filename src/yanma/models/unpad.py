@@ -15,11 +15,12 @@ from ..masks import Mask
 from . import activations, bits, interface, modules
 from .families import FAMILIES, Family, Head
 from .inputs import prepare
-from .last_token import classify
+from .last_token import classify, classify_by_eos
 from .layer_masks import LayerMasks, layer_masks
-from .layout import run_with
+from .layout import run_with, running
 from .linear import Linear
 from .outputs import arrange
+from .pairs import prepare_pairs
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -31,6 +32,11 @@ def unpad(model: Model, mask: LayerMasks = None, *, exact: Literal["bits"] | Non
     padding (question answering: the smallest float, so that argmax never picks padding). It also takes a
     `PackedBatch` as its only positional argument and then gives token-level outputs flat, (T, ...), and
     document-level ones (N, ...). Parameters, `state_dict` and `save_pretrained` are untouched.
+
+    Beside the PackedBatch that an encoder-decoder reads, `decoder_input_ids` or `labels`, of which the stock model
+    makes them, are another of as many documents; outputs by token are those of the decoder, and what is named for the
+    encoder belongs to the tokens that it read. Where padded `labels` come without `decoder_attention_mask`, slots
+    behind a row's last label other than -100 are padding too.
 
     In training, dropout is keyed by (seed, document, place, layer): pass `seed=` for runs that can be repeated, else
     one is drawn from torch's generator.
@@ -56,6 +62,8 @@ def unpad(model: Model, mask: LayerMasks = None, *, exact: Literal["bits"] | Non
         raise Unsupported(f"{family.model_type} repeats its layers, so a mask is for all of them; give one")
     if not (family.by_interface or mask is None):
         raise Unsupported(f"{family.model_type} computes attention by itself, to which unpad adds no mask")
+    if family.cross_attention and mask is not None:
+        raise Unsupported(f"{family.model_type} has encoders with decoders, to which unpad adds no mask")
     masks = layer_masks(mask, len(attentions))
     if is_unpadded(model):
         if masks != masks_of(model):
@@ -63,15 +71,17 @@ def unpad(model: Model, mask: LayerMasks = None, *, exact: Literal["bits"] | Non
         if (exact is not None) != bits.is_exact(model):
             raise Unsupported(f"this {type(model).__name__} is unpadded with another exact; restore it first")
         return model
-    check(model, family)
+    check(model, family, head)
     if exact is not None:
-        bits.check(model)
+        bits.check(model, head)
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
     if family.by_interface:
         model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
-    for site, module in enumerate(model.modules()):
+    for site, (name, module) in enumerate(model.named_modules()):
         _swap(module, site, family)
+        if family.cross_attention and name.endswith("." + family.cross_attention):
+            module._yanma_crosses = True
     for module, own in zip(attentions, masks, strict=True):
         module._yanma_mask = own  # type: ignore[assignment]
     last = [module for module in model.modules() if type(module).__name__ == family.attention_output][-1:]
@@ -83,6 +93,9 @@ def unpad(model: Model, mask: LayerMasks = None, *, exact: Literal["bits"] | Non
         if type(module).__name__ in family.pools_within and module.pooler is not None:
             _mix(cast(nn.Module, module.encoder), modules.HandsFirstTokens)
             module.pooler.__class__ = modules.Pooler
+    if head.decodes:
+        encoder = model.get_encoder()  # type: ignore[operator]
+        encoder.__class__ = _encoder_class(_stock_class(encoder), family)
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
@@ -109,11 +122,9 @@ def restore(model: Model) -> Model:
     if not is_unpadded(model):
         raise ValueError(f"{type(model).__name__} is not unpadded; there is nothing to restore")
     for module in model.modules():
-        stock = getattr(type(module), "_yanma_stock", None)
-        if stock is not None:
-            module.__class__ = stock
-        module.__dict__.pop("_yanma_site", None)
-        module.__dict__.pop("_yanma_mask", None)
+        module.__class__ = _stock_class(module)
+        for attribute in ("_yanma_site", "_yanma_mask", "_yanma_crosses"):
+            module.__dict__.pop(attribute, None)
     bits.forget(model)
     model.set_attn_implementation(model.__dict__.pop("_yanma_previous"))  # type: ignore[operator]
     return model
@@ -147,7 +158,7 @@ def recognise(model: nn.Module) -> tuple[Family, Head]:
     )
 
 
-def check(model: nn.Module, family: Family) -> None:
+def check(model: nn.Module, family: Family, head: Head) -> None:
     """Refuse a model of a known family whose config asks for something that `unpad` does not do."""
     config: Any = model.config
     for name, module in model.named_modules():
@@ -178,9 +189,9 @@ def check(model: nn.Module, family: Family) -> None:
             f"use_bidirectional_attention is {config.use_bidirectional_attention}: the stock {family.model_type} then "
             f"looks ahead or not as its padding happens to be; set it to None"
         )
-    if getattr(config, "layerdrop", 0):
+    if head.decodes and getattr(config, "is_decoder", False):
         raise Unsupported(
-            f"layerdrop is {config.layerdrop}: layers would be left out for all documents at once; set it to 0"
+            f"is_decoder is True, but {type(model).__name__} has an encoder too; set it to False"
         )
     for module in model.modules():
         _check_module(module, family, config)
@@ -192,6 +203,11 @@ def _check_module(module: nn.Module, family: Family, config: Any) -> None:
     kind = getattr(module, "summary_type", "first")
     if name in family.pools_input and kind != "first":
         raise Unsupported(f"{name} pools by summary_type={kind!r}; unpad supports 'first'")
+    if getattr(module, "layerdrop", 0):
+        raise Unsupported(
+            f"layerdrop is {module.layerdrop}: layers would be left out for all documents at once; build or load the "
+            f"model with 0"
+        )
     if getattr(module, "attn_logit_softcapping", None) is not None and config.attention_dropout:
         raise Unsupported(
             f"attention_dropout is {config.attention_dropout}, and attn_logit_softcapping "
@@ -213,11 +229,13 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
     elif type(module) is nn.Dropout:
         module.__class__ = modules.Dropout
         module._yanma_site = site  # type: ignore[assignment]
-    elif name in family.mixins:
-        _mix(module, family.mixins[name])
     elif name == family.attention:
         module._yanma_site = site  # type: ignore[assignment]
-    elif name == family.drops_in_forward:
+        if name in family.mixins:
+            _mix(module, family.mixins[name])
+    elif name in family.mixins:
+        _mix(module, family.mixins[name])
+    elif name in family.drops_in_forward:
         _mix(module, modules.DropsInForward)
         module._yanma_site = site  # type: ignore[assignment]
     elif name in _BY_CLASS:
@@ -267,6 +285,30 @@ def _unpadded_class(stock: Any, family: Family, head: Head) -> Any:
     return _subclass(stock, (stock,), body)
 
 
+@functools.cache
+def _encoder_class(stock: Any, family: Family) -> Any:
+    """An encoder that runs in its model's forward, and else, as in `generate`, by itself: padded in, padded out."""
+    inner = (
+        _mixed_class(modules.DropsInForward, stock) if stock.__name__ in family.drops_in_forward else stock
+    )
+    alone = _forward(inner.forward, family, Head(token_outputs=("last_hidden_state",)))
+
+    @functools.wraps(stock.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        layout = running()
+        if layout is None or layout.source is None:
+            return alone(self, *args, **kwargs)
+        with run_with(layout.source):
+            return inner.forward(self, *args, **kwargs)
+
+    body = {"forward": forward, "__reduce_ex__": _reduced_to(_new_encoder, stock, family.model_type)}
+    return _subclass(stock, (inner,), body)
+
+
+def _stock_class(module: nn.Module) -> Any:
+    return getattr(type(module), "_yanma_stock", type(module))
+
+
 def _subclass(stock: type[nn.Module], bases: tuple[type, ...], body: dict[str, Any]) -> type[nn.Module]:
     """A subclass that goes by its parent's name, as transformers saves and looks classes up by name."""
     names = {"__module__": stock.__module__, "__qualname__": stock.__qualname__, "__doc__": stock.__doc__}
@@ -284,14 +326,24 @@ def _new_mixed(mixin: Any, stock: Any) -> Any:
 
 
 def _new_unpadded(stock: Any, model_type: str) -> Any:
-    family = next(family for family in FAMILIES if family.model_type == model_type)
+    family = _family(model_type)
     interface.register()  # another process may not have done it yet
     made = _unpadded_class(stock, family, family.heads[stock.__name__])
     return made.__new__(made)
 
 
+def _new_encoder(stock: Any, model_type: str) -> Any:
+    made = _encoder_class(stock, _family(model_type))
+    return made.__new__(made)
+
+
+def _family(model_type: str) -> Family:
+    return next(family for family in FAMILIES if family.model_type == model_type)
+
+
 def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[..., Any]:
-    run = classify if head.pools_last else stock
+    run = {"": stock, "last": classify, "eos": classify_by_eos}[head.pools_at]
+    make_call = prepare_pairs if head.decodes else prepare
     signature = inspect.signature(stock)
     parameters = list(signature.parameters)[1:]
 
@@ -300,8 +352,11 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         batch = args[0] if args and isinstance(args[0], PackedBatch) else None
         if batch is not None and len(args) > 1:
             raise ValueError("a PackedBatch is the only positional argument; name the others")
-        if any(isinstance(value, PackedBatch) for value in kwargs.values()):
-            raise ValueError("a PackedBatch has no name: give it as the only positional argument")
+        named = [name for name, value in kwargs.items() if isinstance(value, PackedBatch)]
+        if named and (batch is None or not head.decodes):
+            raise ValueError(
+                f"{named[0]} is a PackedBatch: what is read must be one too, as the only positional argument"
+            )
         if batch is None:
             signature.bind(self, *args, **kwargs)  # TypeError for too many arguments, or for one given twice
             kwargs |= dict(zip(parameters, args, strict=False))
@@ -310,7 +365,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         if batch is None and _is_generation(self, kwargs):
             return stock(self, **kwargs)
         wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
-        call = prepare(self, family, head, batch, kwargs)
+        call = make_call(self, family, head, batch, kwargs)
         with run_with(call.layout):
             output = run(self, return_dict=True, **call.kwargs)
         output = arrange(output, head, call)
@@ -320,8 +375,8 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
 
 
 def _is_generation(model: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether a call is such as `generate` makes, with keys and values of earlier steps, which lie padded."""
-    wishes = (kwargs.get(name) for name in ("past_key_values", "use_cache"))
+    """Whether a call is such as `generate` makes, with what earlier steps found, which lies padded."""
+    wishes = (kwargs.get(name) for name in ("past_key_values", "use_cache", "encoder_outputs"))
     keeps = kwargs.get("logits_to_keep", 0)
     is_kept = bool(keeps) if isinstance(keeps, int) else True
     return bool(model.can_generate()) and (is_kept or any(wish not in (None, False) for wish in wishes))

@@ -50,10 +50,17 @@ def json_fields(line: str, where: str, columns: Sequence[str]) -> dict[str, obje
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not JSON: {_first_line(error)}") from None
+        raise DataError(f"{where}: not JSON: {_json_fault(error)}") from None
     if not isinstance(fields, dict):
         raise DataError(f"{where}: a line must be one JSON object {{...}}; this is {_shown(fields)}")
     return _picked(fields, columns, where)
+
+
+def _json_fault(error: ValueError | RecursionError) -> str:
+    """What is wrong, and where in its line: the error's own line number would count from this line."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} (character {error.pos + 1} of the line)"
+    return _first_line(error)
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
@@ -284,7 +291,8 @@ def _check_columns(there: Collection[str], wanted: Sequence[str], where: str) ->
         if column not in there:
             hint = did_you_mean(column, there)
             raise DataError(
-                f"{where}: no column {column!r}; {hint}{' ' * bool(hint)}it has: {', '.join(there) or 'none'}"
+                f"{where}: no column {column!r}; {hint}{' ' * bool(hint)}it has: {', '.join(there) or 'none'} "
+                f"(--columns text=NAME and the like say which is meant)"
             )
         if isinstance(there, list) and there.count(column) > 1:
             raise DataError(f"{where}: {there.count(column)} columns are called {column!r}")

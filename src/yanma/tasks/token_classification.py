@@ -69,7 +69,9 @@ class TokenClassification:
         columns = columns or cls.columns_named({})
         seen: set[str] = set()
         for row in rows:
-            for tag in set(row.words(columns.truth)) - seen:
+            tags_of_row = row.words(columns.truth)
+            _check_number(row, len(row.words(columns.inputs[0])), len(tags_of_row), columns)
+            for tag in set(tags_of_row) - seen:
                 _refuse_other_schemes(tag, row.where)
                 seen.add(tag)
         tags = tag_set(seen)
@@ -165,11 +167,7 @@ class TokenClassification:
     def _truth(self, row: Row, num_words: int) -> tuple[int, ...]:
         """The ids of a row's tags."""
         tags = row.words(self.columns.truth)
-        if len(tags) != num_words:
-            raise DataError(
-                f"{row.where}: {num_words} {self.columns.inputs[0]} but {len(tags)} {self.columns.truth}; "
-                f"each word needs its tag"
-            )
+        _check_number(row, num_words, len(tags), self.columns)
         for tag in tags:
             if tag not in self._ids:
                 _refuse_other_schemes(tag, row.where)
@@ -178,6 +176,13 @@ class TokenClassification:
         if broken:
             raise DataError(f"{row.where}: not BIOES: {broken}")
         return tuple(self._ids[tag] for tag in tags)
+
+
+def _check_number(row: Row, num_words: int, num_tags: int, columns: Columns) -> None:
+    if num_tags != num_words:
+        raise DataError(
+            f"{row.where}: {num_words} {columns.inputs[0]} but {num_tags} {columns.truth}; each word needs its tag"
+        )
 
 
 def _refuse_other_schemes(tag: str, where: str) -> None:

@@ -107,7 +107,9 @@ class ModelConfig(_Section):
         if (self.path is None) == (self.from_scratch is None):
             raise ValueError("give either path (--model DIR) or from_scratch (--from-scratch bert-tiny)")
         if self.tokenizer is not None and self.from_scratch is None:
-            raise ValueError("tokenizer goes with from_scratch; a model that is given brings its own")
+            raise ValueError(
+                "tokenizer (--tokenizer) goes with from_scratch (--from-scratch); a model that is given brings its own"
+            )
         return self
 
 
@@ -127,7 +129,9 @@ class OptimConfig(_Section):
     )
     warmup: Share = Field(default=0.1, description="share of all steps in which the learning rate rises")
     clip_norm: float = Field(
-        default=1.0, gt=0, description="longest gradient; longer ones are shortened (inf: never)"
+        default=1.0,
+        gt=0,
+        description="largest norm of the whole gradient; a larger one is scaled down to it (inf: never)",
     )
     bf16: bool = Field(
         default=False, description="compute in bfloat16; weights and their updates stay in float32"
@@ -139,7 +143,10 @@ class OptimConfig(_Section):
         if not isinstance(given, dict):
             return given
         if given.get("batch_size") is not None and given.get("batch_tokens") is not None:
-            raise ValueError("batch_size and batch_tokens both say how large a step is; give one of them")
+            raise ValueError(
+                "batch_size and batch_tokens (--batch-size, --batch-tokens) both say how large a step is; "
+                "give one of them"
+            )
         if given.get("batch_size") is None and given.get("batch_tokens") is None:
             return {**given, "batch_size": 32}
         return given
@@ -157,7 +164,7 @@ class Config(_Section):
     )
     masking: Literal["dynamic", "static"] = Field(
         default="dynamic",
-        description="dynamic: no padding is computed; static: all is padded to max_length",
+        description="dynamic: no padding is computed; static: every text is padded to max_length",
     )
     task: TaskConfig
     data: DataConfig
@@ -167,7 +174,7 @@ class Config(_Section):
     @model_validator(mode="after")
     def _only_packs_have_masks(self) -> Config:
         if self.model.mask is not None and self.masking == "static":
-            raise ValueError('mask goes with masking = "dynamic"; a padded stock model takes none')
+            raise ValueError('mask (--mask) goes with masking = "dynamic"; a padded stock model takes none')
         return self
 
 

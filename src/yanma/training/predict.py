@@ -31,8 +31,8 @@ _PAUSE_S = 0.02
 Line = tuple[int, bytes]
 """Its number, from 1, and its text."""
 Fields = dict[str, Any]
-Complain = Callable[[str], None]
-"""Takes a sentence about a line that cannot be used."""
+Told = Callable[[str], None]
+"""Takes a sentence: of a line that cannot be used, or of what was done to others."""
 
 
 def windows(lines: Iterable[bytes], *, size: int = WINDOW, pause_s: float = _PAUSE_S) -> Iterator[list[Line]]:
@@ -87,7 +87,7 @@ def _window(waiting: queue.Queue[Line | _End], size: int, pause_s: float) -> tup
     return window, item
 
 
-def predict_run(folder: Path, file: Path | None, out: Path | None, complain: Complain) -> int:
+def predict_run(folder: Path, file: Path | None, out: Path | None, complain: Told, note: Told) -> int:
     """Answer the lines of `file` (None: stdin) in `out` (None: stdout) by the best model of a run.
 
     Returns how many lines got no answer. Raises ConfigError where the folder is no run.
@@ -101,19 +101,24 @@ def predict_run(folder: Path, file: Path | None, out: Path | None, complain: Com
         source = _opened(file) if file is None else files.enter_context(_opened(file))
         target = sys.stdout.buffer if out is None else files.enter_context(out.open("wb"))
         try:
-            return predict(ready, source, target, complain, source=str(file or "stdin"))
+            return predict(ready, source, target, complain, note, source=str(file or "stdin"))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{file}: broken as a .gz file: {error}") from None
+        except OSError as error:
+            error.filename = error.filename or str(out or "stdout")  # a full disk names no file
+            raise
 
 
-def predict(ready: Ready, lines: Iterable[bytes], out: BinaryIO, complain: Complain, *, source: str) -> int:
+def predict(
+    ready: Ready, lines: Iterable[bytes], out: BinaryIO, complain: Told, note: Told, *, source: str
+) -> int:
     """Answer JSON objects, one a line, in their order: each with its own fields and `predicted_...` ones.
 
     A line that cannot be used gets no answer: `complain` is told why, with `source:line`, and the next one is read.
-    Returns how many lines that were. Empty lines are passed over. `complain` also hears, at the end, how many texts
-    were cut because they are longer than the model's `max_length`.
+    Returns how many lines that were. Empty lines are passed over. `note` hears, at the end, how many texts were cut
+    because they are longer than the model's `max_length`, or that there was no line at all.
     """
-    refused = cut = 0
+    refused = cut = num_asked = 0
     for window in windows(lines):
         asked = _asked(ready, [(f"{source}:{number}", line) for number, line in window if line.strip()])
         errors = [reason for _, reason in asked.rows if isinstance(reason, DataError)]
@@ -127,9 +132,12 @@ def predict(ready: Ready, lines: Iterable[bytes], out: BinaryIO, complain: Compl
         for error in errors:
             complain(str(error))
         refused += len(errors)
+        num_asked += len(asked.rows)
         cut += asked.truncated
     if cut:
-        complain(f"{source}: {cut} texts are longer than {ready.config.model.max_length} tokens and were cut")
+        note(f"{source}: {cut} texts are longer than {ready.config.model.max_length} tokens and were cut")
+    if not num_asked:
+        note(f"{source}: no lines in it, so there are no answers")
     return refused
 
 

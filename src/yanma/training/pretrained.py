@@ -26,6 +26,8 @@ from transformers.utils import logging as hf_logging
 
 from ..errors import ConfigError, Unsupported
 
+_HUB_PATIENCE_S = 10.0
+
 _AUTO: dict[str, Any] = {
     "sequence-classification": AutoModelForSequenceClassification,
     "token-classification": AutoModelForTokenClassification,
@@ -63,6 +65,27 @@ def check_place(name: str) -> None:
                 f"save it as model.safetensors"
             )
         raise ConfigError(f"{name}: no model.safetensors in it")
+
+
+def check_hub(name: str) -> None:
+    """Refuse at once a name that the hub does not answer for; transformers would try again for most of a minute.
+
+    What was fetched before needs no hub. Raises ConfigError.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.utils import HFValidationError
+
+    try:
+        with quiet():
+            if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+                HfApi().model_info(name, timeout=_HUB_PATIENCE_S)
+    except HFValidationError:
+        raise ConfigError(f"{name}: no such folder here, and no name that a hub could have") from None
+    except (
+        Exception
+    ) as error:  # the hub's client raises nearly everything: no network, no such name, no right, ...
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{name}: no such folder here; as a name on the hub: {reason}") from None
 
 
 def looks_like_a_path(name: str) -> bool:

@@ -35,14 +35,14 @@ def set_up(config: Config, device: torch.device, note: Note) -> tuple[Ready, Dat
         pretrained.check_place(config.model.path)
         if not pretrained.at_home(config.model.path).is_dir():
             note(f"{config.model.path}: no such folder here; the hub is asked for it")
+            pretrained.check_hub(config.model.path)
     rows = read_rows(config.data.train, _columns(config).all)
     task = TASKS[config.task.name].from_rows(rows, _columns(config))
     tokenizer = _tokenizer(config, task, rows)
     torch.manual_seed(config.seed)  # fresh weights
     loaded = _load(config, task, tokenizer)
-    note(
-        f"{config.model.path or config.model.from_scratch}: weights that start at random: {_some(loaded.fresh)}"
-    )
+    name = config.model.path or config.model.from_scratch
+    note(f"{name}: weights that start at random, and are learned: {_some(loaded.fresh)}")
     pretrained.check_vocabulary(loaded.model, tokenizer)
     config = _with_max_length(config, pretrained.longest_text(loaded.model, tokenizer))
     frozen = freeze(loaded.model, config.model.freeze)
@@ -74,7 +74,7 @@ def _columns(config: Config) -> Columns:
     try:
         return TASKS[config.task.name].columns_named(config.task.columns)
     except ConfigError as error:
-        raise ConfigError(f"[task] columns: {error}") from None
+        raise ConfigError(f"[task] columns (--columns): {error}") from None
 
 
 def _tokenizer(config: Config, task: Task, rows: Sequence[Row]) -> PreTrainedTokenizerBase:
@@ -97,12 +97,15 @@ def _with_max_length(config: Config, limit: int | None) -> Config:
     """`max_length` as the config says, else what the model allows (`limit`; None where it does not say)."""
     max_length, budget = config.model.max_length or limit, config.optim.max_batch_tokens
     if max_length is None:
-        raise ConfigError("[model] max_length: this model sets no limit; say --max-length")
+        raise ConfigError("[model] max_length (--max-length): this model sets no limit; say one")
     if limit is not None and max_length > limit:
-        raise ConfigError(f"[model] max_length: the model reads at most {limit} tokens; got {max_length}")
+        raise ConfigError(
+            f"[model] max_length (--max-length): the model reads at most {limit} tokens; got {max_length}"
+        )
     if max_length > budget:
         raise ConfigError(
-            f"[optim] max_batch_tokens: {budget} is less than one text of {max_length} tokens ([model] max_length)"
+            f"[optim] max_batch_tokens (--max-batch-tokens): {budget} is less than one text of {max_length} tokens "
+            f"([model] max_length, --max-length)"
         )
     return config.model_copy(update={"model": config.model.model_copy(update={"max_length": max_length})})
 
