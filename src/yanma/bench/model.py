@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -111,21 +111,22 @@ def _published(shape: str) -> PreTrainedConfig:
         return BertConfig()
     if shape == "xlm-roberta-base":
         return XLMRobertaConfig(vocab_size=250_002, max_position_embeddings=514, type_vocab_size=1)
-    return DebertaV2Config(
-        vocab_size=128_100,
-        hidden_size=768,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        intermediate_size=3072,
-        type_vocab_size=0,
-        relative_attention=True,
-        position_buckets=256,
-        norm_rel_ebd="layer_norm",
-        share_att_key=True,
-        pos_att_type=["p2c", "c2p"],
-        position_biased_input=False,
-        layer_norm_eps=1e-7,
-    )
+    deberta: dict[str, Any] = {
+        "vocab_size": 128_100,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "type_vocab_size": 0,
+        "relative_attention": True,
+        "position_buckets": 256,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+        "layer_norm_eps": 1e-7,
+    }
+    return DebertaV2Config(**deberta)
 
 
 def _about(name: str | None, base: PreTrainedModel) -> str:
