@@ -17,6 +17,9 @@ def main() -> NoReturn:
         if package in ("", "yanma"):  # a slip of ours
             raise
         sys.exit(f"error: the command line needs the package {package}: pip install 'yanma[train]'")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

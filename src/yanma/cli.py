@@ -130,16 +130,23 @@ def evaluate(
 @app.command()
 def predict(
     run: Run,
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="JSON lines (default: stdin)")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="JSON lines, also .gz (default: stdin)")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="where the answers go (default: stdout)")] = None,
 ) -> None:
     """Predict row by row: JSON lines in, the same lines with predictions out, in their order.
 
     A line that cannot be used is told on stderr and gets no answer; the exit code is then 1.
     """
-    from .training.predict import predict_run
+    from .training.predict import partial, predict_run
 
-    refused = predict_run(run, file, out, _say_error, _say)
+    try:
+        refused = predict_run(run, file, out, _say_error, _say)
+    except KeyboardInterrupt:
+        if out is not None:
+            _say(f"interrupted; what was answered is in {partial(out)}")
+        raise typer.Exit(130) from None
     if refused:
         raise typer.Exit(1)
 

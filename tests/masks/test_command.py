@@ -125,3 +125,17 @@ def test_the_readme_shows_what_the_command_prints(run, page):
     found = re.search(r"```sh\nyanma mask (.*)\n```\n\n```text\n(.*?)```", text, re.DOTALL)
     assert found, f"{page} has no example of yanma mask"
     assert run(*shlex.split(found[1]))[:2] == (0, found[2])
+
+
+def test_a_picture_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "mask.html"
+    path.write_text("an earlier one")
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["mask", "causal", "--lengths", "3", "--out", str(path)])
+    assert ended.value.code == 1 and f"{path}: No space left" in capsys.readouterr().err
+    assert path.read_text() == "an earlier one" and [p.name for p in tmp_path.iterdir()] == ["mask.html"]

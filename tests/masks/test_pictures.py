@@ -189,5 +189,6 @@ def test_without_matplotlib_plot_says_what_to_install():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == (
-        "plot needs the matplotlib package: pip install 'yanma[plot]'; show() and to_html() need none\n"
+        "a .png, a .pdf and plot() need the package matplotlib: pip install matplotlib (or the extra `plot`); "
+        "show(), to_html(), and --out with .svg or .html need none\n"
     )

@@ -212,7 +212,7 @@ def test_a_missing_column_of_parquet_is_named_with_the_nearest(tmp_path):
     path = write(tmp_path / "a.parquet", TEXTS)
     said = refused(path, ["texts"])
     assert said.startswith(
-        ": no column 'texts'; did you mean 'text'? it has: text, label (--columns text=NAME"
+        ": no column 'texts'; did you mean 'text'? it has: text, label (in training, --columns"
     )
 
 
@@ -333,4 +333,4 @@ def test_a_set_without_a_split_or_a_column_is_refused(monkeypatch):
 
 def test_a_name_that_nothing_is_known_by_is_one_line():
     said = refused("no-such-owner/no-such-set", split="train")
-    assert "no such file, and datasets cannot load it: " in said
+    assert "no such file, and datasets cannot load it (mind its spelling, and the network): " in said

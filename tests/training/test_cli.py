@@ -109,7 +109,7 @@ def test_an_unknown_label_in_validation_and_words_without_tags_are_named(run, fl
         (["--train", "nope.jsonl"], "error: nope.jsonl: no such file"),
         (["--learning-rate", "fast"], "error: --learning-rate: must be a valid number"),
         (["--from-scratch", "bert-tiny"], "error: [model]: give either path"),
-        (["--freeze", "foo"], "error: [model] freeze: 'foo' freezes nothing"),
+        (["--freeze", "foo"], "error: [model] freeze (--freeze): 'foo' freezes nothing"),
     ],
 )
 def test_a_wrong_setting_is_one_line(run, flags, arguments, message):
@@ -130,7 +130,7 @@ def test_of_a_name_that_is_no_folder_here_this_is_said_before_the_hub_is_asked(r
     code, out, err = run("train", *flags(model="missing/dir"))
     first, last = err.splitlines()
     assert (code, out) == (2, "") and first == "missing/dir: no such folder here; the hub is asked for it"
-    assert last.startswith("error: missing/dir: no such folder here; ") and "couldn't connect" in last
+    assert last.startswith("error: missing/dir: no model folder of this name") and "couldn't connect" in last
     assert hub.isEnabledFor(logging.WARNING), "as it was before"
 
 

@@ -161,11 +161,7 @@ def test_ctrl_c_in_the_first_epoch_keeps_the_run_that_was_to_be_overwritten(sett
     with monkeypatch.context() as patch:
         patch.setattr(Stepper, "move", interrupt)
         assert exit_code("train", *flags(settings), "--overwrite") == 130
-    assert (
-        capsys.readouterr()
-        .err.strip()
-        .endswith("its first epoch was not over; the run before is still there")
-    )
+    assert capsys.readouterr().err.strip().endswith("none was saved; the run before is still there")
     assert exit_code("evaluate", out, settings()["test"]) == 0
     assert figures(RunFolder(out)) == before
     assert exit_code("train", *flags(settings), "--overwrite") == 0
@@ -279,7 +275,7 @@ def test_ctrl_c_in_the_first_epoch_says_that_there_is_no_model(settings, monkeyp
     assert exit_code("train", *flags(settings)) == 130
     *_, last = capsys.readouterr().err.strip().splitlines()
     out = settings()["out"]
-    assert last == f"interrupted; {out}: no model yet, its first epoch was not over"
+    assert last == f"interrupted; {out}: no model yet, none was saved"
     assert exit_code("evaluate", out, settings()["test"]) == 2
     assert "no model in it; the run ended before its first epoch did" in capsys.readouterr().err
 

@@ -232,3 +232,25 @@ def test_a_compressed_file_is_read_however_its_name_is_written(runs, tmp_path, n
         runs["sequence-classification"], tmp_path / name, tmp_path / "out.jsonl", pytest.fail, pytest.fail
     )
     assert refused == 0 and "predicted_label" in json.loads((tmp_path / "out.jsonl").read_text())
+
+
+def test_an_answer_file_is_whole_or_as_it_was(runs, tmp_path, monkeypatch, capsys):
+    run, out = runs["sequence-classification"], tmp_path / "out.jsonl"
+    out.write_text("of an earlier run")
+    (tmp_path / "rows.jsonl").write_text('{"text": "red card"}\n')
+
+    def fails(ready, lines, file, *rest, source):
+        file.write(b"half a line")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("yanma.training.predict.predict", fails)
+    assert exit_code("predict", run, tmp_path / "rows.jsonl", "--out", out) == 1
+    unfinished = tmp_path / "out.jsonl.partial"
+    assert capsys.readouterr().err.endswith(f"error: {unfinished}: No space left on device\n")
+    assert out.read_text() == "of an earlier run" and unfinished.read_text() == "half a line"
+
+
+def test_a_file_of_another_format_is_refused_at_once(runs, tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text("text\nred card\n")
+    assert exit_code("predict", runs["sequence-classification"], tmp_path / "rows.csv") == 2
+    assert "predict reads JSON lines" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +53,27 @@ class Shown:
 
         Raises ConfigError for other endings, Unsupported where matplotlib is missing, OSError.
         """
-        title = self.mask.describe()
-        match path.suffix.lower():
-            case ".html":
-                path.write_text(page(picture(self.mask, self.size), title, self.tokens), encoding="utf-8")
-            case ".svg":
-                path.write_text(svg(picture(self.mask, self.size), title, self.tokens), encoding="utf-8")
-            case ".png" | ".pdf":
-                self.mask.plot(self.size, self.tokens).savefig(path, dpi=150)
-            case other:
-                raise ConfigError(f"--out: {path} ends in {other!r}; it can end in {', '.join(_FORMATS)}")
+        ending = path.suffix.lower()
+        if ending not in _FORMATS:
+            raise ConfigError(f"--out: {path} ends in {ending!r}; it can end in {', '.join(_FORMATS)}")
+        drawn = self._drawn(ending)
+        fresh = path.with_name(f".{path.name}.new")
+        try:
+            fresh.write_bytes(drawn)
+            fresh.replace(path)
+        except OSError as error:
+            error.filename = str(path)  # a full disk names no file
+            raise
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    def _drawn(self, ending: str) -> bytes:
+        if ending in (".png", ".pdf"):
+            file = BytesIO()
+            self.mask.plot(self.size, self.tokens).savefig(file, dpi=150, format=ending[1:])
+            return file.getvalue()
+        draw = page if ending == ".html" else svg
+        return draw(picture(self.mask, self.size), self.mask.describe(), self.tokens).encode()
 
 
 def read(expression: str, lengths: str | None, kv_lengths: str | None, tokens: str | None) -> Shown:

@@ -139,7 +139,9 @@ def read_dataset(source: str, columns: Sequence[str], split: str | None) -> Iter
         loaded: Any = datasets.load_dataset(name, *rest[:1], split=split)
     except Exception as error:  # datasets raises nearly everything: no network, unknown name, a script, ...
         said = _first_line(error)
-        raise DataError(f"{source}: no such file, and datasets cannot load it: {said}") from None
+        raise DataError(
+            f"{source}: no such file, and datasets cannot load it (mind its spelling, and the network): {said}"
+        ) from None
     finally:
         hub.setLevel(usual)
     if isinstance(loaded, dict):
@@ -292,7 +294,7 @@ def _check_columns(there: Collection[str], wanted: Sequence[str], where: str) ->
             hint = did_you_mean(column, there)
             raise DataError(
                 f"{where}: no column {column!r}; {hint}{' ' * bool(hint)}it has: {', '.join(there) or 'none'} "
-                f"(--columns text=NAME and the like say which is meant)"
+                f"(in training, --columns says which is meant)"
             )
         if isinstance(there, list) and there.count(column) > 1:
             raise DataError(f"{where}: {there.count(column)} columns are called {column!r}")

@@ -69,9 +69,9 @@ class TokenClassification:
         columns = columns or cls.columns_named({})
         seen: set[str] = set()
         for row in rows:
-            tags_of_row = row.words(columns.truth)
-            _check_number(row, len(row.words(columns.inputs[0])), len(tags_of_row), columns)
-            for tag in set(tags_of_row) - seen:
+            words, row_tags = row.words(columns.inputs[0]), row.words(columns.truth)
+            _check_number(row, len(words), len(row_tags), columns)
+            for tag in set(row_tags) - seen:
                 _refuse_other_schemes(tag, row.where)
                 seen.add(tag)
         tags = tag_set(seen)

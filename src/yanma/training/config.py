@@ -100,7 +100,7 @@ class ModelConfig(_Section):
         try:
             return given if given is None else str(parse(given))
         except ParseError as error:
-            raise ValueError(f"{error.reason}, at character {error.place} of {given!r}") from None
+            raise ValueError(f"{error.reason}, at character {error.place + 1} of {given!r}") from None
 
     @model_validator(mode="after")
     def _one_model(self) -> ModelConfig:
@@ -296,6 +296,8 @@ def _explain(error: ValidationError, path: Path | None, said: Mapping[tuple[str 
     if (section, key) in said:
         return f"--{flag}: {_plainly(wrong)}"
     place = " ".join(filter(None, (section and f"[{section}]", key)))
+    if not place:  # settings of several sections do not go together
+        return f"{source}{_plainly(wrong)}"
     if wrong["type"] == "missing":
         return f"{source}{place} is missing: set it in a config file, or say --{flag}"
     return f"{source}{place}: {_plainly(wrong)}"

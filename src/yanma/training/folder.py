@@ -82,9 +82,9 @@ class RunFolder:
         """One line: what a run has left here."""
         self._settle()
         if (self._new / "config.toml").is_file():
-            return f"{self.path}: no model yet, its first epoch was not over; the run before is still there"
+            return f"{self.path}: no model yet, none was saved; the run before is still there"
         if not self.model.is_dir():
-            return f"{self.path}: no model yet, its first epoch was not over"
+            return f"{self.path}: no model yet, none was saved"
         try:
             metrics = json.loads((self.path / "metrics.json").read_text("utf-8"))
             best = metrics["epochs"][metrics["best_epoch"] - 1]["validation"]

@@ -9,7 +9,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -19,6 +19,7 @@ import torch
 from ..errors import ConfigError, DataError
 from ..memory import bound_kernel_caches, keep_buffers
 from ..tasks import Example, json_row
+from ..tasks.formats import format_of, read_jsonl
 from .folder import RunFolder
 from .ready import Ready
 from .setup import open_run
@@ -90,23 +91,44 @@ def _window(waiting: queue.Queue[Line | _End], size: int, pause_s: float) -> tup
 def predict_run(folder: Path, file: Path | None, out: Path | None, complain: Told, note: Told) -> int:
     """Answer the lines of `file` (None: stdin) in `out` (None: stdout) by the best model of a run.
 
-    Returns how many lines got no answer. Raises ConfigError where the folder is no run.
+    `out` appears when all is answered; what was answered before an error or Ctrl-C is left in `out`.partial.
+    Returns how many lines got no answer. Raises ConfigError where the folder is no run, or the file no JSON lines.
     """
     keep_buffers()
     bound_kernel_caches()
+    if file is not None and format_of(file) not in (None, read_jsonl):
+        raise ConfigError(
+            f"{file}: predict reads JSON lines, one object a line; this is named as another format"
+        )
     if file is not None and out is not None and out.exists() and out.samefile(file):
         raise ConfigError(f"--out is the file that is read, {file}; name another")
     ready = open_run(RunFolder(folder), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     with ExitStack() as files:
         source = _opened(file) if file is None else files.enter_context(_opened(file))
-        target = sys.stdout.buffer if out is None else files.enter_context(out.open("wb"))
+        target = sys.stdout.buffer if out is None else files.enter_context(_whole(out))
         try:
             return predict(ready, source, target, complain, note, source=str(file or "stdin"))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{file}: broken as a .gz file: {error}") from None
-        except OSError as error:
-            error.filename = error.filename or str(out or "stdout")  # a full disk names no file
-            raise
+
+
+def partial(out: Path) -> Path:
+    """Where answers stand while they are not complete; a device or a pipe takes them as they come."""
+    return out if out.exists() and not out.is_file() else out.with_name(f"{out.name}.partial")
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name when it is complete."""
+    unfinished = partial(out)
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        if unfinished != out:
+            unfinished.replace(out)
+    except OSError as error:
+        error.filename = error.filename or str(unfinished)  # a full disk names no file
+        raise
 
 
 def predict(

@@ -85,7 +85,10 @@ def check_hub(name: str) -> None:
         Exception
     ) as error:  # the hub's client raises nearly everything: no network, no such name, no right, ...
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{name}: no such folder here; as a name on the hub: {reason}") from None
+        raise ConfigError(
+            f"{name}: no model folder of this name, and the hub gives none (mind its spelling, and the network): "
+            f"{reason}"
+        ) from None
 
 
 def looks_like_a_path(name: str) -> bool:
@@ -259,6 +262,8 @@ def _asked(name: str, load: Callable[[], Any]) -> Any:
             return load()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if isinstance(error, SafetensorError):
+            reason = f"its .safetensors file is damaged or cut off, fetch it again ({reason})"
         if "trust_remote_code" in str(error):
             reason = "it needs code that comes with it, which yanma does not run"
         elif not at_home(name).is_dir():
