@@ -1,8 +1,8 @@
 """Activations with bits that do not depend on where in a tensor a number stands.
 
-torch computes SiLU, sigmoids and the tanh form of GELU by two formulas: one for whole vectors of a chip's registers, one
-for what is left over at the end of each thread's share. Which tokens fall there depends on the company. The functions
-here are made of operations that have one formula.
+torch computes SiLU, sigmoids and the tanh form of GELU by two formulas: one for whole vectors of a chip's registers,
+one for what is left over at the end of each thread's share. Which tokens fall there depends on the company. The
+functions here are made of operations that have one formula.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Head:
     scores_padding: bool = True
     """Whether the stock loss also scores hidden slots, unless their label is -100."""
     pools_at: str = ""
-    """By which token documents are judged, which last_token.py does instead of the stock forward: `last`, `eos`, `end`."""
+    """By which token documents are judged, in last_token.py and not in the stock forward: `last`, `eos` or `end`."""
     decodes: bool = False
     """Whether there are an encoder and a decoder, and so pairs of a source and a target."""
     copies_source: bool = False

@@ -267,8 +267,10 @@ def _family(model_type: str) -> Family:
 
 
 def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[..., Any]:
-    pooled = {"last": classify, "eos": classify_by_eos, "end": pooling_at_ends(stock)}
-    run = pooled.get(head.pools_at, stock)
+    at_ends = pooling_at_ends(stock)
+    run: Callable[..., Any] = {"": stock, "last": classify, "eos": classify_by_eos, "end": at_ends}[
+        head.pools_at
+    ]
     make_call = prepare_pairs if head.decodes else prepare
     signature = inspect.signature(stock)
     parameters = list(signature.parameters)[1:]
