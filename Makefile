@@ -16,6 +16,7 @@ test: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python scripts/docs.py --check
+	$(BIN)/python scripts/families.py --check
 	OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses 2
 
 # The weights that are measured come with the demo.

@@ -166,6 +166,13 @@ def bench(
     model: Annotated[
         str | None, typer.Option(help="folder or hub name (default: MiniLM, from the extra `demo`)")
     ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bert-base|xlm-roberta-base|deberta-v3-base",
+            help="random weights of this shape instead of a model: the time is that of real ones",
+        ),
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="real text: a file, or NAME:SPLIT (default: the demo's corpus)")
     ] = None,
@@ -201,6 +208,7 @@ def bench(
 
     wanted = Settings(
         model=model,
+        shape=shape,
         data=data,
         text_column=text_column,
         texts=texts,

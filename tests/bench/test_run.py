@@ -6,12 +6,15 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 from rich.console import Console
+from transformers import AutoModel
 
 from yanma import cli
 from yanma.bench import PARTS, ParityError, Settings, contestants_yanma, run
 from yanma.bench.batching import Packs, Rows
 from yanma.bench.measure import in_turns
+from yanma.bench.model import SHAPES, _published
 from yanma.bench.report import table
 from yanma.bench.run import bench
 from yanma.errors import ConfigError, DataError
@@ -209,3 +212,20 @@ def test_what_cannot_be_measured_is_refused(settings, change, error, words):
 def test_a_wrong_setting_is_refused(wrong):
     with pytest.raises(ConfigError, match="--"):
         Settings(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"shape": "bert-huge"}, {"shape": "bert-base", "model": "m"}], ids=str)
+def test_a_wrong_shape_is_refused(wrong):
+    with pytest.raises(ConfigError, match="--shape"):
+        Settings(**wrong)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_shape_is_a_published_models(shape):
+    """Numbers of parameters as published, without poolers: BERT 109.5 M, XLM-R 278.0 M, DeBERTa 183.8 M."""
+    with torch.device("meta"):
+        base = AutoModel.from_config(_published(shape))
+    millions = sum(p.numel() for p in base.parameters()) / 1e6
+    assert millions == pytest.approx(
+        {"bert-base": 109.5, "xlm-roberta-base": 278.0, "deberta-v3-base": 183.8}[shape], abs=0.1
+    )

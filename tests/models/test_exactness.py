@@ -24,6 +24,7 @@ from models.builders import (
     rectangle,
     scored,
 )
+from models.measured import sharpened
 from yanma.models.families import Family
 
 HEADS = pytest.mark.parametrize(
@@ -31,16 +32,6 @@ HEADS = pytest.mark.parametrize(
 )
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-
-
-def sharpened(model: nn.Module) -> nn.Module:
-    draw = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            random = 0.25 * torch.randn(parameter.shape, generator=draw)
-            is_norm = name.lower().endswith("norm.weight")
-            parameter.copy_(random + 1 if is_norm else random)
-    return model
 
 
 @HEADS

@@ -216,6 +216,15 @@ def test_masks_of_one_pack_are_refused(kind: str):
     assert not is_unpadded(model) and "_yanma_site" not in vars(model.bert.encoder.layer[0].attention.self)
 
 
+def test_a_mask_that_would_drop_the_same_pairs_at_every_step_is_refused():
+    model = build(BERT, CLASSES)
+    with pytest.raises(
+        yanma.Unsupported, match=r"random_drop\(0.5, 3\) would hide the same pairs at every step"
+    ):
+        yanma.unpad(model, mask=causal() & random_drop(0.5, seed=3))
+    assert not is_unpadded(model)
+
+
 @pytest.mark.parametrize(
     ("mask", "error", "words"),
     [

@@ -48,7 +48,8 @@ def _convert(model_folder: Path, folder: Path) -> Path:
     try:
         TransformersConverter(str(model_folder)).convert(str(folder))
     except (ValueError, NotImplementedError, AttributeError) as error:
-        raise Absent(f"cannot convert this model: {error}") from error
+        reason = str(error).partition(" (supported")[0]  # behind it: all configurations that there are
+        raise Absent(f"cannot convert this model: {reason}") from error
     return folder
 
 

@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from ..models import unpad
 from .contestants_training import NUM_LABELS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,12 @@ class Models:
         return folder
 
 
-def load(name: str | None, max_length: int) -> Models:
-    """The models of a folder or hub name, or MiniLM where that is None.
+SHAPES = ("bert-base", "xlm-roberta-base", "deberta-v3-base")
+"""Models whose time is that of the pretrained ones, as it does not depend on the weights: these are random."""
+
+
+def load(name: str | None, max_length: int, shape: str | None = None) -> Models:
+    """The models of a folder or hub name, or MiniLM where that is None; with `shape`, random weights of that shape.
 
     Raises ConfigError or Unsupported for what cannot be loaded, and where `max_length` is more than the model reads.
     """
@@ -74,16 +78,55 @@ def load(name: str | None, max_length: int) -> Models:
     place = _minilm() if name is None else name
     check_place(place)
     tokenizer = load_tokenizer(place)
+    labels = [str(label) for label in range(NUM_LABELS)]
     with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(0)  # of the fresh head
-        labels = [str(label) for label in range(NUM_LABELS)]
-        classifier = load_model(place, "sequence-classification", labels).model.eval()
-        base = AutoModel.from_pretrained(place, use_safetensors=True, trust_remote_code=False).eval()
+        torch.manual_seed(0)  # of the fresh head, or of all
+        if shape is not None:
+            base, classifier = _fresh(shape)
+        else:
+            classifier = load_model(place, "sequence-classification", labels).model.eval()
+            base = AutoModel.from_pretrained(place, use_safetensors=True, trust_remote_code=False).eval()
     base, classifier = base.float(), classifier.float()  # transformers takes the checkpoint's own precision
+    name = name if shape is None else f"{shape}, random weights, texts in MiniLM's tokens"
     longest = longest_text(base, tokenizer)
     if longest is not None and max_length > longest:
         raise ConfigError(f"--max-length is {max_length}; this model reads at most {longest} tokens")
     return Models(_about(name, base), tokenizer, base, classifier)
+
+
+def _fresh(shape: str) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """The base and the classifier of a published config."""
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    config = _published(shape)
+    config.num_labels = NUM_LABELS
+    return AutoModel.from_config(config).eval(), AutoModelForSequenceClassification.from_config(config).eval()
+
+
+def _published(shape: str) -> PreTrainedConfig:
+    """The sizes that the model of this name was published with, where they are not its class's defaults."""
+    from transformers import BertConfig, DebertaV2Config, XLMRobertaConfig
+
+    if shape == "bert-base":
+        return BertConfig()
+    if shape == "xlm-roberta-base":
+        return XLMRobertaConfig(vocab_size=250_002, max_position_embeddings=514, type_vocab_size=1)
+    deberta: dict[str, Any] = {
+        "vocab_size": 128_100,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "type_vocab_size": 0,
+        "relative_attention": True,
+        "position_buckets": 256,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+        "layer_norm_eps": 1e-7,
+    }
+    return DebertaV2Config(**deberta)
 
 
 def _about(name: str | None, base: PreTrainedModel) -> str:

@@ -44,7 +44,7 @@ def bench(
     keep_buffers()
     bound_kernel_caches()
     with _threads(settings.threads), TemporaryDirectory(prefix="yanma-bench-") as folder:
-        models = load(settings.model, settings.max_length)
+        models = load(settings.model, settings.max_length, settings.shape)
         texts = [_workload(name, settings, models) for name in settings.workloads]
         teller.note("preparing: models are copied, exported and converted")
         contests = parts(models, settings.only, settings.max_length, Path(folder))

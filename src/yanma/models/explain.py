@@ -13,6 +13,8 @@ from ..attention import Choice
 from ..attention import explain as explain_attention
 from ..errors import Unsupported
 from ..masks import Mask
+from . import bits
+from .bits import Bits
 from .kernels import Kernels, fastest
 from .layer_masks import describe
 from .unpad import check, is_unpadded_one, masks_of, recognise
@@ -33,6 +35,8 @@ class ModelExplanation:
     """How many modules of each class are yanma's subclasses."""
     masks: tuple[Mask | None, ...]
     """What `unpad` was given for each layer; empty for a model that is not unpadded."""
+    bits: tuple[Bits, ...]
+    """What `exact="bits"` has found, for each dtype, device and number of threads in which the model ran."""
 
     def __str__(self) -> str:
         if self.refusal is not None:
@@ -42,6 +46,7 @@ class ModelExplanation:
         lines += describe(self.masks) if any(self.masks) else []
         lines += [f"linear layers in {where}: {kernels}" for where, kernels in self.kernels.items()]
         lines += [f"{count} x {name}" for name, count in self.modules.items()]
+        lines += [str(found) for found in self.bits]
         return "\n".join(lines)
 
 
@@ -50,8 +55,8 @@ def explain(subject: Any, *args: Any, **kwargs: Any) -> Any:
     """Say what yanma does and why: `explain(model)`, or `explain(q, k, v, mask, dropout=, backend=)`.
 
     For a model: its family, the masks that were added, the kernels of its linear layers as measured on this machine,
-    and the modules that `unpad` changed, or the reason why it refuses. For an attention call: the backend, and why not
-    the others. Printing the result gives lines of text.
+    the modules that `unpad` changed, and what `exact="bits"` has found, or the reason why it refuses. For an attention
+    call: the backend, and why not the others. Printing the result gives lines of text.
 
     >>> import torch, yanma
     >>> from yanma.masks import causal
@@ -87,5 +92,12 @@ def _explain_model(subject: nn.Module) -> ModelExplanation:
         type(module).__name__ for module in subject.modules() if hasattr(type(module), "_yanma_stock")
     )
     return ModelExplanation(
-        name, family, is_unpadded_one(subject), refusal, kernels, dict(ours), masks_of(subject)
+        name,
+        family,
+        is_unpadded_one(subject),
+        refusal,
+        kernels,
+        dict(ours),
+        masks_of(subject),
+        bits.found(subject),
     )

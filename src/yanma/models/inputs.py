@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
-from ..masks import causal, documents
+from . import bits
 from .families import Family, Head
-from .layout import Layout
+from .layout import Layout, own_mask
 from .losses import next_token_labels
 from .rows import Rows, check_hidden_slots, packed_rows, padded_rows
 
@@ -84,7 +84,8 @@ def prepare(
         rows.check_holes()
     origin = Origin(rows, rows.index(order))
     layout = layout_of(rows, order, seed, family.is_causal(model.config))
-    layout = replace(layout, first_only=not (head.token_outputs or _wants_states(model, kwargs)))
+    first_only = not (head.token_outputs or _wants_states(model, kwargs))
+    layout = replace(layout, first_only=first_only, bits=bits.of(model, head))
     flat, layout = _placed(model.config, family, origin, layout)
     labels = document_labels(head, kwargs, len(order))
     order_tensor = torch.tensor(order, device=layout.device)
@@ -140,7 +141,7 @@ def layout_of(rows: Rows, order: Sequence[int], seed: int, is_causal: bool) -> L
     """Where the documents lie once they are sorted."""
     lengths = tuple(rows.lengths[i] for i in order)
     ids = rows.ids or range(len(order))
-    mask = documents(lengths) & causal() if is_causal else documents(lengths)
+    mask = own_mask(lengths, is_causal)
     return Layout(lengths, mask, is_causal, False, seed, tuple(ids[i] for i in order), rows.slots.device)
 
 

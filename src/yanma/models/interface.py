@@ -8,6 +8,7 @@ which `sdpa` cannot do. So a stock model that shares its config with an unpadded
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from ..attention.capped import soft_capped_attention
 from ..errors import Unsupported
 from ..keyed import derived
 from .layout import Layout, running
-from .relative import distance_bias
+from .relative import distance_bias, on_stretched
 
 NAME = "yanma"
 
@@ -62,20 +63,29 @@ def attend(
             )
         return _stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     layout, q, k, v = attention_mask, *(x[0].transpose(0, 1) for x in (query, key, value))
-    crosses, cap = hasattr(module, "_yanma_crosses"), kwargs.get("softcap")
-    mask = layout.cross_mask if crosses else layout.mask_with(added, kwargs.get("sliding_window"))
-    if cap is not None:
-        return soft_capped_attention(q, k, v, mask, cap, scale=scaling)[None], None
+    crosses, width, cap = (
+        hasattr(module, "_yanma_crosses"),
+        kwargs.get("sliding_window"),
+        kwargs.get("softcap"),
+    )
     site = layout.visit(module._yanma_site) if dropout else 0  # type: ignore[arg-type]
-    keys = derived(layout.document_keys, site) if dropout else None
-    table = kwargs.get("position_bias")
-    if table is None or crosses:
-        out = attention(q, k, v, mask, scale=scaling, dropout=dropout, seed=keys)
-    else:
-        out = attend_biased(
-            q, k, v, layout.lengths, distance_bias(table), _scale(scaling, q), dropout, keys, layout.causal
-        )
-    return out[None], None
+
+    def attended(table: Tensor | None, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        keys = derived(layout.document_keys, site) if dropout else None
+        if table is not None:
+            bias, scale = distance_bias(table), _scale(scaling, q)
+            return attend_biased(q, k, v, layout.lengths, bias, scale, dropout, keys, layout.causal)
+        mask = layout.cross_mask if crosses else layout.mask_with(added, width)
+        if cap is not None:
+            return soft_capped_attention(q, k, v, mask, cap, scale=scaling)
+        return attention(q, k, v, mask, scale=scaling, dropout=dropout, seed=keys)
+
+    table = None if crosses else kwargs.get("position_bias")
+    if layout.bits is not None:
+        attend_any = partial(attended, None) if table is None else on_stretched(attended, table)
+        way = added, width, cap, scaling, dropout, table is None
+        layout.bits.attention(way, attend_any, q, k, layout)
+    return attended(table, q, k, v, layout)[None], None
 
 
 def _scale(scaling: float | None, q: Tensor) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from ..errors import Unsupported
-from ..masks import Mask
+from ..masks import Mask, RandomDrop
 
 LayerMasks = Mask | Sequence[Mask | None] | Mapping[int, Mask | None] | None
 """One mask for all layers, one a layer, or some layers' masks by number; None = only the model's own."""
@@ -52,6 +52,11 @@ def _check(layer: int, mask: Mask | None) -> None:
             raise Unsupported(
                 f"mask of layer {layer}: {leaf.describe()} holds for one pack only, and the model will meet others; "
                 f"give a mask of positions that fits any document, such as window(64, 64) | global_tokens(first=1)"
+            )
+        if isinstance(leaf, RandomDrop):
+            raise Unsupported(
+                f"mask of layer {layer}: {leaf.describe()} would hide the same pairs at every step of training; "
+                f"the model's own attention dropout follows the seed of a step"
             )
 
 

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..keyed import derived, document_keys
-from ..masks import Mask, documents, window
+from ..masks import Mask, causal, documents, window
+
+if TYPE_CHECKING:
+    from .bits import Bits
 
 # T tokens in the pack, N documents
+
+
+def own_mask(lengths: Sequence[int], is_causal: bool) -> Mask:
+    """A model's own mask of documents of these lengths."""
+    return documents(lengths) & causal() if is_causal else documents(lengths)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +44,8 @@ class Layout:
     """(T,) int64: position ids, for embeddings of positions that would count slots by themselves."""
     source: Layout | None = None
     """Of a decoder that reads what an encoder gives: the encoder's layout, its documents in the same order."""
+    bits: Bits | None = None
+    """What is known of the bits of a model that was unpadded with exact="bits"."""
     handed: list[Tensor] = field(default_factory=list)
     """What one module leaves for the next."""
     _visits: Counter[int] = field(default_factory=Counter)

@@ -44,9 +44,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None = No
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     rows = x.reshape(-1, x.shape[-1])
     num_rows = len(rows)
-    if num_rows < MIN_ROWS:
-        rows = F.pad(rows, (0, 0, 0, MIN_ROWS - num_rows))
-    out = _product(rows, weight, bias, gelu)
+    kernel, least_rows = _way(rows, weight, bias, gelu)
+    if num_rows < least_rows:
+        rows = F.pad(rows, (0, 0, 0, least_rows - num_rows))
+    out = _product(rows, weight, bias, gelu, kernel)
     return out[:num_rows].view(*x.shape[:-1], len(weight))
 
 
@@ -55,10 +56,26 @@ def needs_gradient(x: Tensor, weight: Tensor) -> bool:
     return torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
 
 
-def _product(rows: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None) -> Tensor:
-    kernels = fastest(rows.dtype, rows.device)
-    is_narrow = len(weight) < NARROW and has_onednn(rows.dtype, rows.device)
-    if kernels.forward == "torch" and not is_narrow:
+def _way(rows: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None) -> tuple[str, int]:
+    """The kernel of a product, and the number up to which its rows are filled."""
+    is_there = has_onednn(rows.dtype, rows.device)
+    kernel = "onednn" if len(weight) < NARROW and is_there else fastest(rows.dtype, rows.device).forward
+    layout = running()
+    if layout is None or layout.bits is None:
+        return kernel, MIN_ROWS
+    kernels = dict.fromkeys((kernel, "onednn" if is_there else "torch", "torch"))  # the fastest first
+    ways = {
+        kernel: lambda rows, kernel=kernel: _product(rows, weight, bias, gelu, kernel) for kernel in kernels
+    }
+    outputs, inputs = weight.shape
+    key = weight.stride(), bias is None
+    name = f"product {inputs} x {outputs}" + ("" if gelu is None else " with gelu")
+    found = layout.bits.product(name, key, ways, rows, flop=2 * inputs * outputs)
+    return found.kernel, found.least_rows
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None, kernel: str) -> Tensor:
+    if kernel == "torch":
         out = F.linear(rows, weight, bias)
         return out if gelu is None else F.gelu(out, approximate=gelu)
     if needs_gradient(rows, weight) or (bias is not None and bias.requires_grad and torch.is_grad_enabled()):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..attention.biased import Bias, attend_biased
 from ..attention.kernel import rows_times
 from ..keyed import derived
+from .bits import Attention
 from .layout import Layout, running
 from .linear import linear
 
@@ -64,8 +65,16 @@ class DistanceBiasedAttention(nn.Module):
             return super().forward(hidden_states, attention_mask, position_bias, *args, **kwargs)
         heads = self.num_attention_heads, self.attention_head_size
         q, k, v = (project(hidden_states)[0].unflatten(-1, heads) for project in (self.q, self.k, self.v))
-        bias, scale = distance_bias(position_bias), self.attention_head_size**-0.5
-        attended = attend_biased(q, k, v, layout.lengths, bias, scale, **_dropout(self.dropout, layout))
+        scale = self.attention_head_size**-0.5
+
+        def attend(table: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+            dropped = _dropout(self.dropout, layout)
+            return attend_biased(q, k, v, layout.lengths, distance_bias(table), scale, **dropped)
+
+        if layout.bits is not None:
+            key = "distances", scale, self.dropout.training and self.dropout.p
+            layout.bits.attention(key, on_stretched(attend, position_bias), q, k, layout)
+        attended = attend(position_bias, q, k, v, layout)
         return (self.o(attended.flatten(1)[None]),)
 
 
@@ -111,6 +120,17 @@ class BucketedAttention(nn.Module):
 def distance_bias(table: Tensor) -> Bias:
     """What is added to scores, of a table (2 L - 1, H) as `by_distance` takes it."""
     return lambda q, k: by_distance(table, q.shape[2]).to(q.dtype)
+
+
+def on_stretched(attend: Callable[..., Tensor], table: Tensor) -> Attention:
+    """`attend(table, q, k, v, layout)` with a table for longer documents than a batch has, to try them."""
+
+    def attend_any(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        most, middle = max(layout.lengths), len(table) // 2
+        rows = torch.arange(1 - most, most, device=table.device).clamp(-middle, middle) + middle
+        return attend(table[rows], q, k, v, layout)
+
+    return attend_any
 
 
 def by_distance(table: Tensor, length: int) -> Tensor:
@@ -185,7 +205,15 @@ class DisentangledAttention(nn.Module):
                 score = score + _with_distances(k, queries, self._index(q.shape[2]).flip(0)).transpose(2, 3)
             return score * scale
 
-        attended = attend_biased(q, k, v, layout.lengths, bias, scale, **_dropout(self.dropout, layout))
+        table = None if rel_embeddings is None else (*rel_embeddings.shape, self.position_buckets)
+        key = (*kinds, table), scale, self.dropout.training and self.dropout.p
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+            return attend_biased(q, k, v, layout.lengths, bias, scale, **_dropout(self.dropout, layout))
+
+        if layout.bits is not None:
+            layout.bits.attention(key, attend, q, k, layout)
+        attended = attend(q, k, v, layout)
         return attended.flatten(1)[None], None
 
     def _heads(self, x: Tensor) -> Tensor:

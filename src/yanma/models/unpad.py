@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from torch import nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
-from . import activations, interface, modules
+from . import activations, bits, interface, modules
 from .by_keyword import BOUNDS, DERIVED, taken
 from .classes import mix, mixed_class, reduced_to, subclass, unmix
 from .families import FAMILIES, Family, Head
@@ -27,7 +27,7 @@ from .pairs import prepare_pairs
 from .reasons import REASONS
 
 
-def unpad_one(model: nn.Module, mask: LayerMasks = None) -> None:
+def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] | None = None) -> None:
     """What `unpad` does to a model of transformers', in place."""
     family, head = recognise(model)
     attentions = [module for module in model.modules() if type(module).__name__ == family.attention]
@@ -41,8 +41,12 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None) -> None:
     if is_unpadded_one(model):
         if masks != masks_of(model):
             raise Unsupported(f"this {type(model).__name__} is unpadded with other masks; restore it first")
+        if (exact is not None) != bits.is_exact(model):
+            raise Unsupported(f"this {type(model).__name__} is unpadded with another exact; restore it first")
         return
     check(model, family, head)
+    if exact is not None:
+        bits.check(model, head)
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
     if family.by_interface:
@@ -68,6 +72,18 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None) -> None:
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
+    if exact is not None:
+        _try_bits(model, head, exact)
+
+
+def _try_bits(model: Any, head: Head, exact: str) -> None:
+    """Try whether an unpadded model keeps its bits here; where it does not, it is as it was before."""
+    model._yanma_exact = exact
+    try:
+        bits.of(model, head)
+    except BaseException:
+        restore_one(model)
+        raise
 
 
 def restore_one(model: nn.Module) -> None:
@@ -76,6 +92,7 @@ def restore_one(model: nn.Module) -> None:
         unmix(module)
         for attribute in ("_yanma_site", "_yanma_mask", "_yanma_crosses"):
             module.__dict__.pop(attribute, None)
+    bits.forget(model)
     model.set_attn_implementation(model.__dict__.pop("_yanma_previous"))  # type: ignore[operator]
 
 
