@@ -10,6 +10,7 @@ import yanma
 import yanma.corruption
 import yanma.masks
 from yanma.models.families import FAMILIES
+from yanma.models.reasons import REASONS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -50,3 +51,11 @@ def test_the_page_of_unpad_lists_every_head_of_every_family():
     assert listed == known, (
         f"docs/unpad.md lacks {sorted(known - listed)} and has {sorted(listed - known)} too many"
     )
+
+
+def test_the_page_of_unpad_gives_every_reason():
+    page = (DOCS / "unpad.md").read_text(encoding="utf-8")
+    table = page.partition("| model type | why it is not unpadded |\n")[2].partition("\n\n")[0]
+    lines = re.findall(r"^\| (`[^|]*`) \| (.*) \|$", table, re.MULTILINE)
+    listed = {name: reason for names, reason in lines for name in re.findall(r"`(\w+)`", names)}
+    assert len(REASONS) > 20 and listed == REASONS

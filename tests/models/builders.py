@@ -86,6 +86,7 @@ SMALL = {
         activation="hidden_activation",
     ),
     "ernie": Small(transformers.ErnieConfig),
+    "xlm-roberta-xl": Small(transformers.XLMRobertaXLConfig, _BERT | {"type_vocab_size": 2}, pad_token_id=1),
     "roberta-prelayernorm": Small(transformers.RobertaPreLayerNormConfig, pad_token_id=1),
     "data2vec-text": Small(transformers.Data2VecTextConfig, pad_token_id=1),
     "eurobert": Small(
@@ -147,6 +148,9 @@ SMALL = {
         ("attention_dropout",),
         activation="hidden_activation",
     ),
+    "clip_text_model": Small(
+        transformers.CLIPTextConfig, _BERT | {"projection_dim": 16}, ("attention_dropout",)
+    ),
     "bart": Small(transformers.BartConfig, _TRANSLATOR, _TRANSLATOR_DROPOUTS, pad_token_id=1),
     "mbart": Small(transformers.MBartConfig, _TRANSLATOR, _TRANSLATOR_DROPOUTS, pad_token_id=1),
     "marian": Small(
@@ -166,6 +170,8 @@ VOCABULARY, SLOTS = 100, 20
 LENGTHS = (17, 3, 9, 9, 1, 12)
 FAMILIES = [family for family in TABLE if not family.cross_attention]
 """Those that have no encoder beside a decoder."""
+TAKE_IDS_ALONE = ("clip_text_model",)
+"""Whose stock models take no embeddings in the place of ids."""
 TRANSLATORS = [family for family in TABLE if family.cross_attention]
 
 
@@ -204,8 +210,8 @@ def build(family: Family, name: str, **settings: Any) -> nn.Module:
 
 
 def head_named(family: Family, suffix: str) -> str:
-    """The family's model class of that suffix; of token classification, else one that gives logits by token too."""
-    suffixes = (suffix, "ForCausalLM") if suffix == "ForTokenClassification" else (suffix,)
+    """The family's model class of that suffix; else one that gives logits by token, for them; else its base model."""
+    suffixes = (suffix, "ForCausalLM", "Model") if suffix == "ForTokenClassification" else (suffix, "Model")
     return next(name for suffix in suffixes for name in family.heads if name.endswith(suffix))
 
 

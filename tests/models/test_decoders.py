@@ -14,7 +14,7 @@ import yanma
 from models.builders import FAMILIES, build, doubled, gradient, rectangle
 from models.test_exactness import sharpened
 from yanma.masks import window
-from yanma.models.activations import gelu_tanh, silu
+from yanma.models.activations import gelu_tanh, quick_gelu, silu
 from yanma.models.families import Family
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
@@ -251,8 +251,12 @@ def test_rotations_that_depend_on_places_alone_are_the_stock_models(rotation: st
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("steady", "theirs"),
-    [(silu, nn.SiLU()), (gelu_tanh, nn.GELU(approximate="tanh"))],
-    ids=["silu", "gelu_tanh"],
+    [
+        (silu, nn.SiLU()),
+        (gelu_tanh, nn.GELU(approximate="tanh")),
+        (quick_gelu, transformers.activations.QuickGELUActivation()),
+    ],
+    ids=["silu", "gelu_tanh", "quick_gelu"],
 )
 def test_an_activation_has_the_same_bits_wherever_a_number_stands(steady, theirs, dtype: torch.dtype):
     x = (4 * torch.randn(20_000, generator=torch.Generator().manual_seed(1))).to(dtype)

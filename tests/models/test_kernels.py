@@ -93,7 +93,9 @@ def test_gelu_after_a_product_is_gelu(kernel: str, approximate: str, dtype: torc
     assert (ours.double() - exact).abs().max() <= 2 * (theirs.double() - exact).abs().max() + step
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"])
+@pytest.mark.parametrize(
+    "activation", ["gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu"]
+)
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 def test_every_activation_is_the_stock_models_with_and_without_gradients(
     kernel: str, family, activation: str
@@ -102,10 +104,11 @@ def test_every_activation_is_the_stock_models_with_and_without_gradients(
     setting = {SMALL[family.model_type].activation: activation}
     stock, data = sharpened(build(family, name, **setting)), rectangle(family, name)
     ours = yanma.unpad(copy.deepcopy(stock))
-    expected = stock(**data.kwargs).logits[data.valid]
-    torch.testing.assert_close(ours(**data.kwargs).logits[data.valid], expected, rtol=1e-5, atol=1e-5)
+    (output,) = family.heads[name].token_outputs
+    expected = stock(**data.kwargs)[output][data.valid]
+    torch.testing.assert_close(ours(**data.kwargs)[output][data.valid], expected, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
-        torch.testing.assert_close(ours(**data.kwargs).logits[data.valid], expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours(**data.kwargs)[output][data.valid], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("register", ["forward_hook", "forward_pre_hook", "global"])

@@ -1,8 +1,8 @@
 """Activations with bits that do not depend on where in a tensor a number stands.
 
-torch computes SiLU and the tanh form of GELU by two formulas: one for whole vectors of a chip's registers, one for what
-is left over at the end of each thread's share. Which tokens fall there depends on the company. The functions here are
-made of operations that have one formula.
+torch computes SiLU, sigmoids and the tanh form of GELU by two formulas: one for whole vectors of a chip's registers,
+one for what is left over at the end of each thread's share. Which tokens fall there depends on the company. The
+functions here are made of operations that have one formula.
 """
 
 from __future__ import annotations
@@ -45,6 +45,16 @@ class SteadyGeluTanh(nn.Module):
         return _GeluTanh.apply(input)  # type: ignore[no-any-return, no-untyped-call]
 
 
+class SteadyQuickGelu(nn.Module):
+    """transformers' `QuickGELUActivation` of a model that runs unpadded."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if running() is None:
+            out: Tensor = super().forward(input)
+            return out
+        return quick_gelu(input)
+
+
 def silu(x: Tensor) -> Tensor:
     """x / (1 + exp(-x)), in float32 or float64.
 
@@ -64,6 +74,16 @@ def gelu_tanh(x: Tensor) -> Tensor:
     wide = _wide(x)
     inner = (wide * wide).mul_(0.044715).add_(1).mul_(wide).mul_(math.sqrt(2 / math.pi))
     return inner.tanh_().add_(1).mul_(wide).mul_(0.5).to(x.dtype)
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x / (1 + exp(-1.702 x)), CLIP's GELU, in float32 or float64.
+
+    >>> quick_gelu(torch.tensor([-1000.0, 0.0, 1000.0])).tolist()
+    [-0.0, 0.0, 1000.0]
+    """
+    scaled: Tensor = _Silu.apply(1.702 * _wide(x))  # type: ignore[no-untyped-call]
+    return (scaled / 1.702).to(x.dtype)
 
 
 def _wide(x: Tensor) -> Tensor:

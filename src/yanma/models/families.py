@@ -27,7 +27,7 @@ class Head:
     scores_padding: bool = True
     """Whether the stock loss also scores hidden slots, unless their label is -100."""
     pools_at: str = ""
-    """By which token documents are judged, as last_token.py does in the stock forward's place: `last` or `eos`."""
+    """By which token documents are judged, in last_token.py and not in the stock forward: `last`, `eos` or `end`."""
     decodes: bool = False
     """Whether there are an encoder and a decoder, and so pairs of a source and a target."""
     copies_source: bool = False
@@ -234,6 +234,12 @@ def _t5(model_type: str, prefix: str) -> Family:
     )
 
 
+_CLIP = {
+    "Model": Head(("last_hidden_state",), ("pooler_output",), pools_at="end"),
+    "ModelWithProjection": Head(("last_hidden_state",), ("text_embeds",), pools_at="end"),
+}
+
+
 def _without(heads: Mapping[str, Head], name: str) -> dict[str, Head]:
     return {other: head for other, head in heads.items() if other != name}
 
@@ -261,6 +267,7 @@ FAMILIES: Sequence[Family] = (
     ),
     _roberta("roberta", "Roberta"),
     _roberta("xlm-roberta", "XLMRoberta"),
+    _roberta("xlm-roberta-xl", "XLMRobertaXL"),
     _roberta("roberta-prelayernorm", "RobertaPreLayerNorm", intermediate=""),
     _roberta("camembert", "Camembert"),
     _roberta("data2vec-text", "Data2VecText"),
@@ -389,6 +396,15 @@ FAMILIES: Sequence[Family] = (
         "Gemma3",
         {"TextModel": _BASE, "ForCausalLM": _NEXT_TOKEN, "TextForSequenceClassification": _LAST_TOKEN},
         is_causal=lambda config: not config.use_bidirectional_attention,
+    ),
+    _decoder(
+        "clip_text_model",
+        "CLIPText",
+        _CLIP,
+        attention="CLIPAttention",
+        position_table=True,
+        caches=False,
+        mixins={"CLIPTextEmbeddings": modules.PlacedTokens},
     ),
     _translator(
         "bart",

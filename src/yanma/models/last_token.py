@@ -1,7 +1,8 @@
-"""`*ForSequenceClassification` with a decoder: documents are judged by their last token, or by what ends their text."""
+"""Documents that are judged by one of their tokens: their last one, or what ends their text."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,6 +50,38 @@ def classify_by_eos(model: Any, labels: Tensor | None = None, **kwargs: Any) -> 
         decoder_hidden_states=output.decoder_hidden_states,
         encoder_last_hidden_state=output.encoder_last_hidden_state,
         encoder_hidden_states=output.encoder_hidden_states,
+    )
+
+
+def pooling_at_ends(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """The forward of a CLIP text model, whose documents are pooled where each ends, not where the whole pack does."""
+
+    def forward(model: Any, **kwargs: Any) -> Any:
+        layout, text = running(), getattr(model, "text_model", model)
+        assert layout is not None
+        output = stock(model, **kwargs)
+        ends = first_ends(layout, kwargs["input_ids"][0], text.eos_token_id)
+        pooled = output.last_hidden_state[0, ends]
+        if text is model:
+            output.pooler_output = pooled
+        else:
+            output.text_embeds = model.text_projection(pooled)
+        return output
+
+    return forward
+
+
+def first_ends(layout: Layout, input_ids: Tensor, eos_token_id: int) -> Tensor:
+    """(N,) int64: the index of each document's first `eos_token_id`, or of its first token where it has none.
+
+    Old configs have 2, which no text ends with: then that of its first highest id, as the stock model has it.
+    """
+    marked = input_ids if eos_token_id == 2 else (input_ids == eos_token_id).long()
+    highest = marked.new_zeros(len(layout.lengths)).scatter_reduce(0, layout.documents, marked, "amax")
+    index = torch.arange(len(marked), device=layout.device)
+    index = index.where(marked == highest[layout.documents], len(marked))
+    return torch.full_like(layout.first_tokens, len(marked)).scatter_reduce(
+        0, layout.documents, index, "amin"
     )
 
 

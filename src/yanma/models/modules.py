@@ -75,6 +75,18 @@ class PlacedPositions(nn.Module):
         return super().forward(*args, **kwargs)
 
 
+class PlacedTokens(nn.Module):
+    """CLIP's embedding of a text, which holds a row that is longer than its table of positions for one text."""
+
+    token_embedding: nn.Module
+    position_embedding: nn.Module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if running() is None:
+            return super().forward(*args, **kwargs)
+        return self.token_embedding(kwargs["input_ids"]) + self.position_embedding(kwargs["position_ids"])
+
+
 class PlacedSinusoids(nn.Module):
     """M2M100's embedding of positions, which grows with the longest document."""
 

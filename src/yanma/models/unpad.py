@@ -18,12 +18,13 @@ from .by_keyword import BOUNDS, DERIVED, taken
 from .classes import mix, mixed_class, reduced_to, subclass, unmix
 from .families import FAMILIES, Family, Head
 from .inputs import prepare
-from .last_token import classify, classify_by_eos
+from .last_token import classify, classify_by_eos, pooling_at_ends
 from .layer_masks import LayerMasks, layer_masks
 from .layout import run_with, running
 from .linear import Linear
 from .outputs import arrange
 from .pairs import prepare_pairs
+from .reasons import REASONS
 
 
 def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] | None = None) -> None:
@@ -118,8 +119,9 @@ def recognise(model: nn.Module) -> tuple[Family, Head]:
                 f"{name} is not a head of {model_type} that unpad knows: {', '.join(family.heads)}"
             )
     known = ", ".join(family.model_type for family in FAMILIES)
+    why = REASONS.get(str(model_type), known)
     raise Unsupported(
-        f"{name} (model type {model_type}) is not among the families that unpad supports: {known}"
+        f"{name} (model type {model_type}) is not among the families that unpad supports: {why}"
     )
 
 
@@ -220,6 +222,7 @@ _BY_CLASS = {
     "GELU": activations.SteadyGelu,
     "GELUActivation": activations.SteadyGelu,
     "GELUTanh": activations.SteadyGeluTanh,
+    "QuickGELUActivation": activations.SteadyQuickGelu,
 }
 """Modules that stand in models of several families."""
 
@@ -281,7 +284,10 @@ def _family(model_type: str) -> Family:
 
 
 def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[..., Any]:
-    run = {"": stock, "last": classify, "eos": classify_by_eos}[head.pools_at]
+    at_ends = pooling_at_ends(stock)
+    run: Callable[..., Any] = {"": stock, "last": classify, "eos": classify_by_eos, "end": at_ends}[
+        head.pools_at
+    ]
     make_call = prepare_pairs if head.decodes else prepare
     signature = inspect.signature(stock)
     parameters = list(signature.parameters)[1:]
