@@ -358,9 +358,9 @@ ZEROS, ONES = torch.zeros(2, dtype=torch.long), torch.ones(1, 2, dtype=torch.lon
     [
         (
             TOKENS,
-            (),
-            {"input_ids": FOUR},
-            "input_ids is a PackedBatch: what is read must be one too, as the only positional",
+            (ZEROS[None],),
+            {"labels": FOUR},
+            "labels is a PackedBatch: what is read must be one too, as the only positional",
         ),
         (TOKENS, (FOUR,), {"input_ids": FOUR.input_ids}, "input_ids is part of a PackedBatch"),
         (TOKENS, (FOUR,), {"attention_mask": ONES}, "attention_mask is part of a PackedBatch"),
