@@ -108,6 +108,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
     Raises ConfigError where there is none, Unsupported for a slow one, which cannot say which word a token is of.
     """
+    if looks_like_a_path(name) and not at_home(name).is_dir():
+        raise ConfigError(f"{name}: no such tokenizer folder")
     tokenizer = _asked(name, lambda: AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False))
     if not tokenizer.is_fast:
         raise Unsupported(f"{name}: its tokenizer has no fast form (tokenizer.json)")
