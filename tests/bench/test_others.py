@@ -1,5 +1,7 @@
 """Other runtimes compute the same model, where they are installed."""
 
+import copy
+import dataclasses
 import os
 
 import pytest
@@ -32,6 +34,17 @@ def test_ctranslate2(models, workload, tmp_path):
     pytest.importorskip("ctranslate2")
     everyone = contestants_ct2.contestants(models.save(tmp_path / "model"), tmp_path, 1, sizes=(3, 8))
     _agree(models, everyone, workload, 4)
+
+
+def test_ctranslate2_gets_a_token_for_every_row_of_the_embedding(models, workload, tmp_path):
+    pytest.importorskip("ctranslate2")
+    from transformers import BertModel
+
+    config = copy.deepcopy(models.base.config)
+    config.vocab_size += 7
+    larger = dataclasses.replace(models, base=BertModel(config).eval())
+    everyone = contestants_ct2.contestants(larger.save(tmp_path / "model"), tmp_path, 1, sizes=(3, 8))
+    _agree(larger, everyone, workload, 4)
 
 
 def test_ctranslate2_says_which_model_it_cannot_convert(models, tmp_path):

@@ -44,7 +44,7 @@ def _everyone(converted: Path, threads: int, sizes: tuple[int, ...]) -> list[Bat
 def _convert(model_folder: Path, folder: Path) -> Path:
     from ctranslate2.converters import TransformersConverter
 
-    _complete(model_folder / "config.json")
+    _complete(model_folder)
     try:
         TransformersConverter(str(model_folder)).convert(str(folder))
     except (ValueError, NotImplementedError, AttributeError) as error:
@@ -53,11 +53,22 @@ def _convert(model_folder: Path, folder: Path) -> Path:
     return folder
 
 
-def _complete(config: Path) -> None:
-    """Name the kind of positions, which its converter asks for and transformers 5 no longer writes."""
-    settings = json.loads(config.read_text(encoding="utf-8"))
+def _complete(model_folder: Path) -> None:
+    """Say what its converter asks for: the kind of positions, and a token for every row of the embedding.
+
+    transformers 5 no longer writes the one; a model of random weights may have more rows than its tokenizer has tokens.
+    """
+    place = model_folder / "config.json"
+    settings = json.loads(place.read_text(encoding="utf-8"))
     settings.setdefault("position_embedding_type", "absolute")
-    config.write_text(json.dumps(settings), encoding="utf-8")
+    place.write_text(json.dumps(settings), encoding="utf-8")
+
+    place = model_folder / "tokenizer.json"
+    tokenizer = json.loads(place.read_text(encoding="utf-8"))
+    tokens = tokenizer["model"]["vocab"]
+    if isinstance(tokens, dict) and len(tokens) < settings["vocab_size"]:
+        tokens |= {f"[row {row}]": row for row in range(len(tokens), settings["vocab_size"])}
+        place.write_text(json.dumps(tokenizer), encoding="utf-8")
 
 
 def _compute(converted: Path, compute_type: str, threads: int) -> Compute:
