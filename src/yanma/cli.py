@@ -317,7 +317,7 @@ def corrupt(
     unit: Annotated[
         str,
         typer.Option(
-            help="what is hidden as a whole: token, word, phrase, sentence, span, ngram, t5 or bart"
+            help="what is hidden as a whole: token, word, phrase, sentence, span, ngram, t5, bart or ul2"
         ),
     ] = "token",
     rate: Annotated[
@@ -327,7 +327,7 @@ def corrupt(
     segmenter: Annotated[str | None, typer.Option(help="jieba: Chinese words by its dictionary")] = None,
     phrases: Annotated[Path | None, typer.Option(help="for --unit phrase: what yanma pmi wrote")] = None,
     stats: Annotated[
-        bool, typer.Option("--stats", help="count instead: rates, lengths of spans, positions")
+        bool, typer.Option("--stats", help="count instead: rates, lengths of spans, positions, tokens/s")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="with --stats: print them as JSON")] = False,
 ) -> None:

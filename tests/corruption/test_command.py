@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from transformers import T5Tokenizer
 from typer.testing import CliRunner
 
 from yanma.cli import app, main
@@ -11,6 +12,20 @@ from yanma.corruption import Corrupted, Vocabulary, statistics
 from yanma.corruption.command import shown
 
 TEXT = "the unbelievable cat sat on the cat in new york ."
+
+
+T5_TEXT = "the cat sat on a mat"
+
+
+@pytest.fixture(scope="module")
+def t5_folder(tmp_path_factory):
+    words = [f"▁{word}" for word in T5_TEXT.split()]
+    pieces = [(piece, -float(rank)) for rank, piece in enumerate(("<pad>", "</s>", "<unk>", *words))]
+    tokenizer = T5Tokenizer(vocab=pieces, extra_ids=20)
+    tokenizer.add_tokens(["[NLU]", "[NLG]", "[S2S]"], special_tokens=True)
+    folder = tmp_path_factory.mktemp("t5")
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def run(*arguments):
@@ -61,7 +76,39 @@ def test_statistics_of_a_file(tokenizer_folder, tmp_path):
     assert found["texts"] == 400 and found["tokens"] == 200 * (13 + 5)
     assert abs(found["rate"] - 0.15) < 0.02 and abs(found["masked"] - 0.8) < 0.08
     assert found["masked"] + found["random"] + found["kept"] == pytest.approx(1)
-    assert "of 3,600 tokens in 400 texts hidden" in run(*arguments)
+    printed = run(*arguments)
+    assert "of 3,600 tokens in 400 texts hidden" in printed and "million tokens/s" in printed
+
+
+def test_statistics_of_a_denoiser_are_its_rate_and_spans(t5_folder, tmp_path):
+    (tmp_path / "a.txt").write_text(f"{' '.join([T5_TEXT] * 8)}\n" * 3, encoding="utf-8")
+    arguments = ("corrupt", tmp_path / "a.txt", "--tokenizer", t5_folder, "--epochs", 50, "--stats", "--json")
+    t5 = json.loads(run(*arguments, "--unit", "t5"))
+    assert t5["texts"] == 150 and t5["tokens"] == 150 * 48 and t5["rate"] == pytest.approx(7 / 48)
+    assert sum(t5["spans"].values()) == 150 * 2, "7 tokens of 48 in 2 spans of about 3"
+    # Inputs lack 7 and have 2 sentinels and </s>; targets have those 7, 3 sentinels and </s>.
+    assert (t5["input_tokens"], t5["label_tokens"]) == (150 * (48 - 7 + 2 + 1), 150 * (7 + 3 + 1))
+    ul2 = json.loads(run(*arguments, "--unit", "ul2"))
+    assert 0.2 < ul2["rate"] < 0.45 and max(map(int, ul2["spans"])) > 8, "three of seven hide half of a text"
+    assert t5["tokens_per_s"] > 0
+
+
+def test_ul2_shows_which_denoiser_each_epoch_has(t5_folder):
+    printed = run("corrupt", T5_TEXT, "--tokenizer", t5_folder, "--unit", "ul2", "--epochs", 40)
+    blocks = printed.split("epoch ")[1:]
+    assert len(blocks) == 40
+    for block in blocks:
+        head, inputs, target = block.splitlines()
+        mode = (
+            "[S2S]"
+            if "the text's end" in head
+            else "[NLU]"
+            if "15%" in head and "64" not in head
+            else "[NLG]"
+        )
+        assert inputs.split()[:2] == ["input", mode], block
+        assert target.split()[:2] == ["target", "<extra_id_0>"]
+    assert len({block.splitlines()[0].split("  ", 1)[1] for block in blocks}) == 7
 
 
 def test_statistics_of_nothing_are_zeros():
@@ -90,7 +137,9 @@ def test_collocations_are_found_and_hidden_as_one(tokenizer_folder, tmp_path):
         (["--unit", "phrase"], "go together; give both"),
         (["--rate", "1.5"], "rate is 1.5"),
         (["--unit", "t5"], "no <extra_id_0>"),
-        (["--unit", "bart", "--stats"], "--unit bart takes them out"),
+        (["--unit", "ul2", "--rate", "0.3"], "seven denoisers, each with a rate of its own"),
+        (["--unit", "bart", "--rate", "0"], "rate is 0.0"),
+        (["--rate", "0"], "rate is 0.0"),
         (["--unit", "word", "--segmenter", "x"], "--segmenter is 'x'; there is 'jieba'"),
     ],
 )

@@ -1,44 +1,25 @@
 """The data set for DataLoader and Trainer: no worker, batch, process, padding, packing or restart changes a mask."""
 
-import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForMaskedLM, Trainer, TrainingArguments
 
-from corruption.packs import LENGTHS, flat, same, texts, words_of
-from yanma.corruption import Corrupted, Decay, MaskedDataset, PadMasked, Plan, Spans
+from corruption.loaders import SOME, PadTagged, Tagged, digest, seen
+from corruption.packs import flat, same, texts
+from corruption.rank import EPOCHS, PLAN
+from yanma.corruption import Decay, MaskedDataset, PadMasked, Plan, RunningLoss, Spans
+from yanma.corruption.shared import SharedLosses
 
-SOME = [{"input_ids": text, "words": words_of(text)} for text in texts(LENGTHS * 2)]
 # torch counts the machine's cores and warns of more workers than those.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
-
-
-class Tagged(MaskedDataset):
-    """Says which text each is, so that it is found again in any order."""
-
-    def __getitems__(self, indices):
-        return [{**text, "number": n} for n, text in zip(indices, super().__getitems__(indices), strict=True)]
-
-
-class PadTagged(PadMasked):
-    def __call__(self, some):
-        return {**super().__call__(some), "number": torch.tensor([text["number"] for text in some])}
-
-
-def seen(loader) -> dict[int, Corrupted]:
-    """Each text as it comes out of the loader, without its padding."""
-    found = {}
-    for batch in loader:
-        for row, number in enumerate(batch["number"].tolist()):
-            valid = batch["attention_mask"][row].bool()
-            found[number] = Corrupted(batch["input_ids"][row][valid], batch["labels"][row][valid])
-    return found
 
 
 def assert_same(found, wanted, what):
@@ -94,40 +75,42 @@ def test_a_run_that_resumes_at_any_step_sees_what_it_would_have_seen(vocabulary)
             assert_same(found, wanted, f"resumed at step {step}, step {step + later}")
 
 
-RANK = """
-import hashlib, json, sys
-from corruption.packs import LENGTHS, texts, words_of
-from yanma.corruption import Plan, Spans, Vocabulary
-rank, ranks = int(sys.argv[1]), int(sys.argv[2])
-vocabulary = Vocabulary(size=1000, special_ids=(0, 1, 2, 3), mask_id=4)
-found = {}
-for number, text in list(enumerate(texts(LENGTHS * 2)))[rank::ranks]:
-    for epoch in range(2):
-        made = Plan(vocabulary, Spans.geometric())(text, seed=0, epoch=epoch, example=number, words=words_of(text))
-        found[f"{number}/{epoch}"] = hashlib.sha256(repr([x.tolist() for x in made]).encode()).hexdigest()
-print(json.dumps(found))
-"""
-
-
-def test_two_processes_with_other_hash_seeds_see_what_one_sees(vocabulary):
-    wanted = {}
-    for number, text in enumerate(texts(LENGTHS * 2)):
-        for epoch in range(2):
-            made = Plan(vocabulary, Spans.geometric())(
-                text, seed=0, epoch=epoch, example=number, words=words_of(text)
-            )
-            wanted[f"{number}/{epoch}"] = hashlib.sha256(
-                repr([x.tolist() for x in made]).encode()
-            ).hexdigest()
-    found = {}
-    for rank in range(2):
-        path = os.pathsep.join([*sys.path, os.environ.get("PYTHONPATH", "")])
-        done = subprocess.run(
-            [sys.executable, "-c", RANK, str(rank), "2"], capture_output=True, text=True, check=True,
-            env={**os.environ, "PYTHONHASHSEED": str(rank + 1), "PYTHONPATH": path},
-        )  # fmt: skip
-        found |= json.loads(done.stdout)
-    assert len(found) == 36 and found == wanted
+def test_two_processes_with_other_hash_seeds_see_what_one_sees(tmp_path):
+    """torch.distributed with gloo: by DistributedSampler and by accelerate, with workers, resumed at every step."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
+    paths = os.pathsep.join([*sys.path, os.environ.get("PYTHONPATH", "")])
+    ranks = []
+    for rank in ("0", "1"):
+        own = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "PYTHONHASHSEED": rank,
+            "PYTHONPATH": paths,
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-m", "corruption.rank", str(tmp_path / "seen.json")]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        ranks.append(subprocess.Popen(command, env={**os.environ, **meeting, **own}, **pipes))
+    try:
+        printed = [rank.communicate(timeout=120)[0] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(printed)
+    numbers, texts_ = range(len(SOME)), [text["input_ids"] for text in SOME]
+    wanted = [
+        [digest(pair) for pair in flat(PLAN, texts_, numbers, seed=5, epoch=epoch)] for epoch in range(EPOCHS)
+    ]
+    first, second = json.loads((tmp_path / "seen.json").read_text(encoding="utf-8"))
+    assert len(first) == len(second) == 60, "10 ways in 2 epochs, resumed at 20 steps in each"
+    for (way, epoch, mine), (same_way, _, others) in zip(first, second, strict=True):
+        assert way == same_way and 0 < len(mine) < len(SOME) and mine.keys() != others.keys(), "shared out"
+        if "resumed" not in way:
+            assert {*mine, *others} == set(map(str, numbers)), f"{way}: every text"
+        for number, found in (*mine.items(), *others.items()):
+            assert found == wanted[epoch][int(number)], f"{way}, epoch {epoch}: text {number} differs"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -181,8 +164,106 @@ def test_a_rate_that_decays_is_at_its_end_in_the_last_epoch(vocabulary):
         dataset.set_epoch(epoch)
         counts.append(int((dataset[0]["labels"] >= 0).sum()))
     assert counts == pytest.approx([400, 300, 200, 200], abs=1)
-    with pytest.raises(ValueError, match="say num_epochs"):
-        MaskedDataset([], Plan(vocabulary, rate=Decay(0.4, 0.2)))
+    with pytest.raises(ValueError, match="say num_epochs, or call set_progress"):
+        MaskedDataset([{"input_ids": text}], Plan(vocabulary, rate=Decay(0.4, 0.2)))[0]
+
+
+def first_half_is_hard(size=1000) -> RunningLoss:
+    tokens = torch.arange(50, size)
+    return RunningLoss.start(size).updated(tokens, torch.where(tokens < 500, 9.0, 1.0))
+
+
+@pytest.mark.parametrize(("workers", "how"), [(0, None), (2, "fork"), (1, "spawn")])
+def test_progress_and_losses_told_between_epochs_hold_for_each_text_on_any_workers(vocabulary, workers, how):
+    some = texts([400] * 8)
+    plan = Plan(vocabulary, rate=Decay(0.4, 0.1))
+    dataset = MaskedDataset([{"input_ids": text} for text in some], plan, losses=RunningLoss.start(1000))
+    loader = DataLoader(
+        dataset, 2, num_workers=workers, multiprocessing_context=how, collate_fn=PadMasked(0),
+        persistent_workers=workers > 0,
+    )  # fmt: skip
+    seen = []
+    for epoch, losses in enumerate((RunningLoss.start(1000), first_half_is_hard())):
+        dataset.set_epoch(epoch)
+        dataset.set_progress(epoch / 2)
+        dataset.set_losses(losses)
+        found = torch.cat([batch["labels"] for batch in loader])
+        wanted = flat(plan, some, range(8), epoch=epoch, progress=epoch / 2, losses=losses)
+        assert torch.equal(found, torch.stack([pair.labels for pair in wanted])), f"epoch {epoch}"
+        seen.append(found)
+    rates = [(found >= 0).double().sum().item() / (8 * 400) for found in seen]
+    assert rates == pytest.approx([0.4, 0.25], abs=0.01)
+    hard = [(found[found >= 0] < 500).double().mean().item() for found in seen]
+    assert hard[1] > hard[0] + 0.2, "hard tokens are hidden more often"
+
+
+@pytest.mark.parametrize(("workers", "late"), [(0, 0), (2, 4)])
+def test_progress_told_amid_an_epoch_reaches_the_texts_that_are_drawn_after_it(vocabulary, workers, late):
+    """DataLoader asks each worker for prefetch_factor batches ahead: so many come late and no more."""
+    some = texts([1000]) * 16
+    dataset = MaskedDataset([{"input_ids": text} for text in some], Plan(vocabulary, rate=Decay(0.4, 0.1)))
+    loader = DataLoader(
+        dataset, 1, num_workers=workers, prefetch_factor=2 if workers else None, collate_fn=PadMasked(0)
+    )
+    dataset.set_progress(0.0)
+    counts = []
+    for step, batch in enumerate(loader):
+        counts.append(int((batch["labels"] >= 0).sum()))
+        if step == 7:
+            dataset.set_progress(1.0)
+    assert counts[: 8 - 2 * late] == pytest.approx([400] * (8 - 2 * late), abs=1)
+    assert counts[8 + late :] == pytest.approx([100] * (8 - late), abs=1)
+    assert all(min(abs(count - 400), abs(count - 100)) <= 1 for count in counts)
+
+
+def test_what_was_told_is_read_whole_while_the_next_is_told():
+    size = 50_000
+    shared = SharedLosses(RunningLoss.start(size))
+
+    def read() -> set[float]:
+        found = set()
+        while len(found) < 20:
+            losses = shared.last()
+            value = losses.values[0].item()
+            assert bool((losses.values == value).all()), "values of two"
+            assert bool((losses.seen == (value // 2 % 2 == 1)).all()), "values of one, seen of another"
+            found.add(value)
+        return found
+
+    with ThreadPoolExecutor(1) as pool:
+        reading, told = pool.submit(read), 0
+        while not reading.done():
+            told += 1
+            values, seen = torch.full((size,), float(told)), torch.full((size,), told // 2 % 2 == 1)
+            shared.tell(RunningLoss(values, seen))
+        assert len(reading.result()) == 20
+    assert shared.last().values[0] == told
+
+
+def test_what_would_be_told_in_vain_is_refused(vocabulary):
+    decaying = Plan(vocabulary, rate=Decay(0.4, 0.1))
+    with pytest.raises(ValueError, match="rate does not decay"):
+        MaskedDataset([], Plan(vocabulary)).set_progress(0.5)
+    with pytest.raises(ValueError, match="follows the epochs; leave num_epochs out"):
+        MaskedDataset([], decaying, num_epochs=3).set_progress(0.5)
+    with pytest.raises(ValueError, match=r"progress is 1\.5"):
+        MaskedDataset([], decaying).set_progress(1.5)
+    with pytest.raises(ValueError, match="begin with losses="):
+        MaskedDataset([], decaying).set_losses(RunningLoss.start(1000))
+    with pytest.raises(ValueError, match="losses are of 5 tokens; those at the beginning were of 1000"):
+        MaskedDataset([], decaying, losses=RunningLoss.start(1000)).set_losses(RunningLoss.start(5))
+
+
+def test_the_loss_of_texts_of_1_to_3_tokens_is_a_number(vocabulary):
+    tiny = BertConfig(
+        vocab_size=1000, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    model = BertForMaskedLM(tiny)
+    dataset = MaskedDataset([{"input_ids": text} for text in texts([1, 2, 3])], Plan(vocabulary))
+    for epoch in range(20):
+        dataset.set_epoch(epoch)
+        for number in range(3):
+            assert torch.isfinite(model(**PadMasked(0)([dataset[number]])).loss), f"{number + 1} tokens"
 
 
 def test_what_would_make_the_loss_nan_is_refused(vocabulary):

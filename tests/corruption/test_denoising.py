@@ -19,7 +19,7 @@ DENOISERS = {
     "much": SpanCorruption(VOCABULARY, SENTINELS, 0.5, 3.0),
     "long": SpanCorruption(VOCABULARY, SENTINELS, 0.5, 64.0),
     "end": Continuation(VOCABULARY, SENTINELS),
-    "ul2": Mixture.ul2(VOCABULARY, SENTINELS, PREFIX),
+    "ul2": Mixture.ul2(VOCABULARY, SENTINELS, [(mode,) for mode in PREFIX]),
     "bart": Infilling(VOCABULARY),
 }
 
@@ -54,6 +54,8 @@ def test_input_and_target_are_the_text(some, name, epoch):
         in_text = [token for token in inputs.tolist() if token in SENTINELS]
         assert in_text == used[:-1]
         assert joined(inputs.tolist(), target.tolist()) == text
+    missing = [token for _, target in made.pairs() for token in target.tolist() if END < token <= 600]
+    assert sorted(torch.tensor(ids)[made.hidden].tolist()) == sorted(missing), "hidden is what targets have"
 
 
 @pytest.mark.parametrize("name", DENOISERS)
@@ -156,6 +158,23 @@ def test_a_mixture_takes_each_denoiser_as_often_as_it_says():
     assert abs(share - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 4000)
 
 
+@pytest.mark.parametrize("name", DENOISERS)
+def test_a_denoiser_makes_in_a_mixture_what_it_makes_alone(name):
+    one = DENOISERS[name]
+    both = Mixture((Infilling(VOCABULARY, 0.5), one), (1.0, 1.0), ((996,), (997,)))
+    call = {"seed": 3, "epoch": 4, "examples": range(20)}
+    alone, mixed = (make([*range(2, 42)] * 20, [40] * 20, **call).pairs() for make in (one, both))
+    taken = [number for number, (inputs, _) in enumerate(mixed) if inputs[0] == 997]
+    assert 0 < len(taken) < 20
+    for number in taken:
+        assert all(map(torch.equal, (mixed[number][0][1:], mixed[number][1]), alone[number]))
+
+
+def test_a_denoiser_wants_a_number_of_each_text():
+    with pytest.raises(ValueError, match="1 numbers of examples for 2 lengths"):
+        DENOISERS["t5"]([5, 6], [1, 1], seed=0, epoch=0, examples=[0])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -165,6 +184,7 @@ def test_a_mixture_takes_each_denoiser_as_often_as_it_says():
         (lambda: Infilling(Vocabulary(9)), "no mask_id"),
         (lambda: Continuation(VOCABULARY, SENTINELS, 0.6), "rate is 0.6"),
         (lambda: Mixture((), (), ()), "0 denoisers"),
+        (lambda: Mixture.ul2(VOCABULARY, SENTINELS, [(996,)]), "1 modes; give the tokens of R, X and S"),
     ],
 )
 def test_an_impossible_denoiser_is_refused(make, message):

@@ -87,7 +87,9 @@ def test_conll_without_tags_can_be_read_for_predictions(tmp_path):
     path = tmp_path / "data.conll"
     path.write_text("EU\nsays\n\nNo\n", encoding="utf-8")
     assert [row.words("tokens") for row in read_rows(path, ["tokens"])] == [["EU", "says"], ["No"]]
-    assert ":1: one column" in refused(path, ["tokens", "tags"]), "tags are wanted but the file has none"
+    assert ":1, read as CoNLL: one column" in refused(path, ["tokens", "tags"]), (
+        "tags are wanted but the file has none"
+    )
 
 
 def test_tsv_takes_quotes_as_they_stand(tmp_path):
@@ -160,8 +162,9 @@ def test_an_empty_file_is_refused(tmp_path, kind):
         ("a.csv", b"text,label,text\nx,y,z\n", ":1: 2 columns are called 'text'"),
         ("a.tsv", b"text\tlabel\nx y\n", ":2: 1 fields, but the header has 2"),
         ("a.tsv", b"text,label\nx,y\n", ":1: no column 'text'; it has: text,label"),
-        ("a.conll", b"a O\nb\n", ":2: 1 columns, but the lines before have 2"),
-        ("a.conll", b"a O\nb O\n", ":1: no column 'text'; it has: tokens, tags"),
+        ("a.conll", b"a O\nb\n", ":2, read as CoNLL: 1 columns, but the lines before have 2"),
+        ("a.conll", b"a O\nb O\n", ":1, read as CoNLL: no column 'text'; it has: tokens, tags"),
+        ("a.txt", b"a text\nanother\n", ":1, read as CoNLL: no column 'text'"),
         ("a.parquet", b"PAR1 this is none", ": cannot be read as parquet: "),
         (
             "a.jsonl.gz",

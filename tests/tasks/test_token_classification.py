@@ -70,6 +70,14 @@ def test_words_that_vanish_are_outside_and_counted(tokenizer):
     assert report.headline == 0, "an entity that cannot be predicted whole is not found"
 
 
+def test_an_empty_word_is_one_without_a_token(tokenizer):
+    row = Row({"tokens": ["a", "", "card"], "tags": ["B-X", "I-X", "O"]}, "a.jsonl:1")
+    encoded = BIO.encode([row], tokenizer, max_length=9)
+    assert encoded.words_vanished == 1 and "(empty words, " in encoded.notes[0]
+    (prediction,) = BIO.decode(gold_logits(BIO, encoded.examples), encoded.examples)
+    assert prediction.tags == ("B-X", "O", "O")
+
+
 def test_words_that_are_cut_off_are_outside_and_counted(tokenizer, pieces):
     rows = rows_of(tagged("a unbelievable \u200b card lost", "O B-X I-X O B-X"), tagged("a b", "O O"))
     encoded = BIO.encode(rows, tokenizer, max_length=5)

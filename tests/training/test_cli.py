@@ -107,7 +107,7 @@ def test_an_unknown_label_in_validation_and_words_without_tags_are_named(run, fl
     [
         (["--model", "./nope"], "error: ./nope: no such model folder"),
         (["--train", "nope.jsonl"], "error: nope.jsonl: no such file"),
-        (["--learning-rate", "fast"], "error: --learning-rate: must be a valid number"),
+        (["--learning-rate", "fast"], "error: --learning-rate: must be a number; got 'fast'"),
         (["--from-scratch", "bert-tiny"], "error: [model]: give either path"),
         (["--freeze", "foo"], "error: [model] freeze (--freeze): 'foo' freezes nothing"),
     ],

@@ -35,6 +35,7 @@ def toml(tmp_path):
         ("[optimm]\nepochs = 3", "the top has no key 'optimm'; did you mean 'optim'?"),
         ("[optim]\nxyz = 3", "[optim] has no key 'xyz'; it has: learning_rate, weight_decay, epochs,"),
         ("[optim]\nepochs = 0", "[optim] epochs: must be greater than or equal to 1; got 0"),
+        ('dropout = "much"', "[model] dropout: must be a number; got 'much'"),
         ("dropout = 1.0", "[model] dropout: must be less than 1; got 1.0"),
         ("from_scratch = 'bert-tiny'", "[model]: give either path (--model DIR) or from_scratch"),
         ("tokenizer = 'x'", "[model]: tokenizer (--tokenizer) goes with from_scratch"),
@@ -71,7 +72,8 @@ def test_a_misspelt_key_is_told_before_the_key_that_it_leaves_missing(toml):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"epochs": "many"}, "--epochs: must be a valid integer"),
+        ({"epochs": "many"}, "--epochs: must be a whole number; got 'many'"),
+        ({"epochs": 1.5}, "--epochs: must be a whole number; got 1.5"),
         ({"learning_rate": "-1"}, "--learning-rate: must be greater than 0; got '-1'"),
         (
             {"task": "poetry"},

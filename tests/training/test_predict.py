@@ -44,7 +44,7 @@ def ready(runs):
 def answers(ready, lines):
     out, complaints = io.BytesIO(), []
     refused = predict(ready, lines, out, complaints.append, complaints.append, source="stdin")
-    assert refused == sum("were cut" not in complaint for complaint in complaints)
+    assert refused == sum("longer than" not in complaint for complaint in complaints)
     return [json.loads(line) for line in out.getvalue().splitlines()], complaints
 
 
@@ -71,7 +71,7 @@ def test_tags_are_one_a_word_also_where_the_text_is_cut(runs):
     ready = open_run(RunFolder(runs["token-classification"]), torch.device("cpu"))
     words = ["Ann", "lost", "a", "card"] * 30
     got, complaints = answers(ready, [json.dumps({"tokens": words}).encode()])
-    assert complaints == ["stdin: 1 texts are longer than 48 tokens and were cut"]
+    assert complaints == ["stdin: 1 text is longer than 48 tokens and was cut"]
     tags = got[0]["predicted_tags"]
     assert len(tags) == len(words) and set(tags) <= {"O", "B-PER", "B-LOC"}
     assert set(tags[60:]) == {"O"}, "words beyond the model's 48 tokens get the outside tag"
@@ -94,6 +94,15 @@ def test_a_line_that_cannot_be_used_is_told_with_its_number_and_the_others_are_a
     places = [complaint.split(": ")[0] for complaint in complaints]
     assert places == [f"stdin:{number}" for number in (2, 3, 5, 6, 7, 8)], "the empty line, 4, is passed over"
     assert all("\n" not in complaint for complaint in complaints)
+
+
+def test_a_row_whose_own_field_an_answer_would_overwrite_is_refused(ready):
+    lines = [b'{"text": "red", "predicted_label": "mine"}\n', b'{"text": "red", "predicted": 1}\n']
+    got, complaints = answers(ready, lines)
+    assert [answer["predicted"] for answer in got] == [1], "only names that an answer has are taken"
+    assert len(complaints) == 1 and complaints[0].startswith(
+        "stdin:1: it has a field 'predicted_label' already"
+    )
 
 
 def test_a_label_that_training_did_not_have_is_no_error_in_a_prediction(ready):
@@ -248,6 +257,12 @@ def test_an_answer_file_is_whole_or_as_it_was(runs, tmp_path, monkeypatch, capsy
     unfinished = tmp_path / "out.jsonl.partial"
     assert capsys.readouterr().err.endswith(f"error: {unfinished}: No space left on device\n")
     assert out.read_text() == "of an earlier run" and unfinished.read_text() == "half a line"
+
+
+def test_a_full_disk_is_told_with_the_file(runs, data_folder, capsys):
+    data = data_folder / "sequence-classification.test.jsonl"
+    assert exit_code("predict", runs["sequence-classification"], data, "--out", "/dev/full") == 1
+    assert capsys.readouterr().err == "error: /dev/full: No space left on device\n"
 
 
 def test_a_file_of_another_format_is_refused_at_once(runs, tmp_path, capsys):

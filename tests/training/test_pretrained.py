@@ -54,9 +54,16 @@ def test_a_name_that_no_hub_answers_to_is_first_of_all_no_folder_here(monkeypatc
             "We couldn't connect to 'https://huggingface.co' to load the files.\nCheck your connection."
         )
 
-    monkeypatch.setattr(pretrained.AutoConfig, "from_pretrained", unreachable)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
     message = refusal("missing/dir")
-    assert message.startswith("missing/dir: no such folder here; ") and message.endswith("load the files.")
+    assert message.startswith("missing/dir: no model folder of this name, and the hub gives none")
+    assert message.endswith("load the files.")
+    for load in (pretrained.load_tokenizer, pretrained.load_as_saved):
+        with pytest.raises(
+            ConfigError
+        ) as caught:  # and not after transformers' own attempts, most of a minute
+            load("missing/dir")
+        assert str(caught.value) == message
 
 
 def test_a_name_under_a_folder_that_is_here_is_a_path(tmp_path, monkeypatch):

@@ -54,12 +54,10 @@ def attend_blocks(
 
 def visible(tiles: Tiles) -> Tensor | None:
     """Bool (B or 1, 1, R, K): whether a query may read a key; None = each may read all."""
-    if tiles.seen is None:
-        return None
-    seen = tiles.seen if tiles.picture is None else tiles.seen[tiles.picture]
-    if tiles.blind is not None:
+    seen = tiles.own
+    if seen is not None and tiles.blind is not None:
         seen = seen & ~tiles.blind[..., None]
-    return seen[:, None]
+    return None if seen is None else seen[:, None]
 
 
 class _Blockwise(torch.autograd.Function):

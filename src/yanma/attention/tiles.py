@@ -123,13 +123,15 @@ class Tiles:
         blind = None if self.blind is None else self.blind.repeat(len(rows), 1)
         return Tiles(self.rows.moved(rows), self.columns.moved(columns), self.seen, picture, blind)
 
+    @property
+    def own(self) -> Tensor | None:
+        """Bool (B or 1, R, K): the picture of each tile; None = every query reads every key."""
+        return self.seen if self.seen is None or self.picture is None else self.seen[self.picture]
+
     def bias(self, dtype: torch.dtype) -> Tensor | None:
         """(B or 1, 1, R, K): 0 where a query sees the key, -inf where not; None where it sees all."""
-        if self.seen is None:
-            return None
-        seen = self.seen if self.picture is None else self.seen[self.picture]
-        hidden = torch.zeros((), dtype=dtype).masked_fill(~seen, -torch.inf)
-        return hidden[:, None]
+        seen = self.own
+        return None if seen is None else torch.zeros((), dtype=dtype).masked_fill(~seen, -torch.inf)[:, None]
 
     @property
     def pairs(self) -> int:

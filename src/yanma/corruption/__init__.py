@@ -16,7 +16,7 @@ from .plan import IGNORE, Corrupted, Plan
 from .pmi import Collocation, collocations
 from .rates import Between, Decay
 from .replacement import ALL_MASK, ALL_RANDOM, BERT, Replacement
-from .statistics import Statistics, statistics
+from .statistics import DenoisingStatistics, Statistics, denoising_statistics, statistics
 from .units import Spans
 from .vocabulary import Vocabulary
 from .words import entities, jieba_words, sentences, whole_words
@@ -34,6 +34,7 @@ __all__ = [
     "Decay",
     "Denoised",
     "Denoiser",
+    "DenoisingStatistics",
     "Infilling",
     "MaskedDataset",
     "Mixture",
@@ -47,6 +48,7 @@ __all__ = [
     "Statistics",
     "Vocabulary",
     "collocations",
+    "denoising_statistics",
     "entities",
     "jieba_words",
     "numbering",

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..errors import ConfigError, Unsupported, did_you_mean
+import torch
+
+from ..errors import ConfigError, did_you_mean
 from .by_name import UNITS, numbering
-from .denoising import Denoiser, Infilling, SpanCorruption, sentinels_of
+from .denoising import Denoised, Denoiser, Infilling, Mixture, SpanCorruption, sentinels_of
 from .plan import IGNORE, Corrupted, Plan
 from .pmi import load
-from .statistics import Statistics, statistics
+from .statistics import Hidden, denoising_statistics, statistics
 from .vocabulary import Vocabulary
 from .words import Segmenter, jieba_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DENOISERS = ("t5", "bart")
+Made = TypeVar("Made")
+
+DENOISERS = ("t5", "bart", "ul2")
 LEGEND = "hidden tokens: the mask (red), a {random} one (yellow), or (as it was) (green)"
+_MODES = ("[NLU]", "[NLG]", "[S2S]")
+"""UL2's own words for R, X and S."""
+_PACK_TOKENS = 16_384
+"""Texts are drawn together up to so many tokens."""
 _COLOURS = {"mask": "31", "random": "33", "kept": "32"}
 
 
@@ -44,10 +53,18 @@ class Wish:
             )
         if self.epochs < 1:
             raise ConfigError(f"--epochs is {self.epochs}; give 1 or more")
+        if self.unit == "ul2" and self.rate is not None:
+            raise ConfigError(
+                "--rate: --unit ul2 is seven denoisers, each with a rate of its own; leave it out"
+            )
         if (self.unit == "phrase") != (self.phrases is not None):
             raise ConfigError(
                 "--unit phrase and --phrases FILE (which yanma pmi writes) go together; give both"
             )
+
+    def rate_or(self, usual: float) -> float:
+        """The rate, or the usual one where none was said."""
+        return usual if self.rate is None else self.rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,41 +123,135 @@ def plan_of(vocabulary: Vocabulary, wish: Wish) -> Plan:
     Raises ConfigError for an impossible rate or a tokenizer without a mask.
     """
     try:
-        return Plan(vocabulary, UNITS[wish.unit], wish.rate or 0.15)
+        return Plan(vocabulary, UNITS[wish.unit], wish.rate_or(0.15))
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
 
-def versions(texts: Sequence[Text], plan: Plan, wish: Wish) -> Iterator[tuple[int, Corrupted]]:
-    """(epoch, text as it is then), epoch by epoch."""
-    for epoch in range(wish.epochs):
-        for text in texts:
-            yield (
-                epoch,
-                plan(text.ids, seed=wish.seed, epoch=epoch, example=text.number, words=text.words),
-            )
+@dataclass(frozen=True)
+class Counted:
+    """What `--stats` says."""
+
+    hidden: Hidden
+    tokens_per_s: float
+    """How fast they were drawn, many texts at once; tokenizing and counting are not in it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {**self.hidden.as_dict(), "tokens_per_s": self.tokens_per_s}
+
+    def lines(self) -> list[str]:
+        """In words."""
+        threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+        return [
+            *self.hidden.lines(),
+            f"drawn on {threads}: {self.tokens_per_s / 1e6:.2f} million tokens/s, {_PACK_TOKENS:,} tokens at a time",
+        ]
 
 
 def lines(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, wish: Wish, *, color: bool
 ) -> Iterator[str]:
     """What `yanma corrupt` prints: each epoch's versions of each text."""
-    vocabulary = Vocabulary.of(tokenizer)
-    tokens = encoded(texts, tokenizer, wish)
-    if wish.unit in DENOISERS:
-        yield from _denoised(tokens, tokenizer, _denoiser(vocabulary, tokenizer, wish), wish)
+    vocabulary, tokens = Vocabulary.of(tokenizer), encoded(texts, tokenizer, wish)
+    if wish.unit not in DENOISERS:
+        for epoch, _, pair in _corruptions(tokens, vocabulary, wish):
+            yield f"epoch {epoch}  {shown(pair, tokenizer, color=color)}"
         return
-    for epoch, corrupted in versions(tokens, plan_of(vocabulary, wish), wish):
-        yield f"epoch {epoch}  {shown(corrupted, tokenizer, color=color)}"
+    denoise = denoiser_of(vocabulary, tokenizer, wish)
+    for epoch, text, made in _denoisings(tokens, denoise, wish):
+        inputs, target = (
+            " ".join(tokenizer.convert_ids_to_tokens(ids.tolist())) for ids in (made.input_ids, made.labels)
+        )
+        if isinstance(denoise, Mixture):
+            (which,) = denoise.which(wish.seed, epoch, [text.number])
+            inputs = f"{_named(denoise.denoisers[which])}\n     input  {inputs}"
+        yield f"epoch {epoch}  {inputs}\n    target  {target}"
 
 
-def stats(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, wish: Wish) -> Statistics:
+def stats(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, wish: Wish) -> Counted:
     """What `yanma corrupt --stats` prints."""
+    vocabulary, tokens = Vocabulary.of(tokenizer), encoded(texts, tokenizer, wish)
     if wish.unit in DENOISERS:
-        raise Unsupported(f"--stats counts hidden tokens in place, and --unit {wish.unit} takes them out")
-    vocabulary = Vocabulary.of(tokenizer)
-    made = versions(encoded(texts, tokenizer, wish), plan_of(vocabulary, wish), wish)
-    return statistics((corrupted for _, corrupted in made), vocabulary)
+        denoisings = _denoisings(tokens, denoiser_of(vocabulary, tokenizer, wish), wish)
+        texts_and_made = ((torch.tensor(text.ids), made) for _, text, made in denoisings)
+        return Counted(denoising_statistics(texts_and_made, vocabulary), denoisings.tokens_per_s)
+    corruptions = _corruptions(tokens, vocabulary, wish)
+    return Counted(statistics((pair for _, _, pair in corruptions), vocabulary), corruptions.tokens_per_s)
+
+
+class _Pack:
+    """Texts that are drawn at once, end to end."""
+
+    def __init__(self, texts: Sequence[Text]) -> None:
+        self.texts = texts
+        self.ids = torch.tensor([token for text in texts for token in text.ids], dtype=torch.int64)
+        self.lengths = [len(text.ids) for text in texts]
+        self.numbers = [text.number for text in texts]
+        self.words = None
+        if texts[0].words is not None:
+            words = [word for text in texts for word in text.words or ()]
+            self.words = torch.tensor(words, dtype=torch.int64)
+
+
+def _packs(texts: Sequence[Text]) -> Iterator[_Pack]:
+    """All texts, in their order."""
+    some: list[Text] = []
+    num_tokens = 0
+    for text in texts:
+        if some and num_tokens + len(text.ids) > _PACK_TOKENS:
+            yield _Pack(some)
+            some, num_tokens = [], 0
+        some.append(text)
+        num_tokens += len(text.ids)
+    if some:
+        yield _Pack(some)
+
+
+class _Drawing(Generic[Made]):
+    """Draws versions of texts, and takes the time that this alone needs."""
+
+    def __init__(self, texts: Sequence[Text], wish: Wish, draw: Callable[[_Pack, int], list[Made]]) -> None:
+        self._packs, self._epochs, self._draw = tuple(_packs(texts)), wish.epochs, draw
+        self._tokens, self._seconds = 0, 0.0
+
+    def __iter__(self) -> Iterator[tuple[int, Text, Made]]:
+        """(epoch, text, what is made of it), epoch by epoch."""
+        for epoch in range(self._epochs):
+            for pack in self._packs:
+                begin = perf_counter()
+                made = self._draw(pack, epoch)
+                self._seconds += perf_counter() - begin
+                self._tokens += len(pack.ids)
+                yield from ((epoch, text, one) for text, one in zip(pack.texts, made, strict=True))
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Of what was drawn so far."""
+        return self._tokens / max(self._seconds, 1e-9)
+
+
+def _corruptions(texts: Sequence[Text], vocabulary: Vocabulary, wish: Wish) -> _Drawing[Corrupted]:
+    plan = plan_of(vocabulary, wish)
+
+    def draw(pack: _Pack, epoch: int) -> list[Corrupted]:
+        made = plan.flat(
+            pack.ids, pack.lengths, seed=wish.seed, epoch=epoch, examples=pack.numbers, words=pack.words
+        )
+        return list(map(Corrupted, made.input_ids.split(pack.lengths), made.labels.split(pack.lengths)))
+
+    return _Drawing(texts, wish, draw)
+
+
+def _denoisings(texts: Sequence[Text], denoise: Denoiser, wish: Wish) -> _Drawing[Denoised]:
+    def draw(pack: _Pack, epoch: int) -> list[Denoised]:
+        made = denoise(pack.ids, pack.lengths, seed=wish.seed, epoch=epoch, examples=pack.numbers)
+        return [
+            Denoised(inputs, (len(inputs),), labels, (len(labels),), hidden)
+            for (inputs, labels), hidden in zip(made.pairs(), made.hidden.split(pack.lengths), strict=True)
+        ]
+
+    return _Drawing(texts, wish, draw)
 
 
 def shown(corrupted: Corrupted, tokenizer: PreTrainedTokenizerBase, *, color: bool) -> str:
@@ -159,23 +270,25 @@ def shown(corrupted: Corrupted, tokenizer: PreTrainedTokenizerBase, *, color: bo
     return " ".join(parts)
 
 
-def _denoiser(vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, wish: Wish) -> Denoiser:
+def denoiser_of(vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, wish: Wish) -> Denoiser:
+    """The denoiser that the settings say.
+
+    Raises ConfigError for an impossible rate or a tokenizer without sentinels or a mask.
+    """
     try:
+        if wish.unit == "bart":
+            return Infilling(vocabulary, wish.rate_or(0.3))
+        sentinels = sentinels_of(tokenizer)
         if wish.unit == "t5":
-            return SpanCorruption(vocabulary, sentinels_of(tokenizer), wish.rate or 0.15)
-        return Infilling(vocabulary, wish.rate or 0.3)
+            return SpanCorruption(vocabulary, sentinels, wish.rate_or(0.15))
+        modes = [tuple(tokenizer(mode, add_special_tokens=False)["input_ids"]) for mode in _MODES]
+        return Mixture.ul2(vocabulary, sentinels, modes)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
 
-def _denoised(
-    texts: Iterable[Text], tokenizer: PreTrainedTokenizerBase, denoise: Denoiser, wish: Wish
-) -> Iterator[str]:
-    for epoch in range(wish.epochs):
-        for text in texts:
-            made = denoise(text.ids, [len(text.ids)], seed=wish.seed, epoch=epoch, examples=[text.number])
-            inputs, target = (
-                " ".join(tokenizer.convert_ids_to_tokens(ids.tolist()))
-                for ids in (made.input_ids, made.labels)
-            )
-            yield f"epoch {epoch}  {inputs}\n    target  {target}"
+def _named(denoiser: Denoiser) -> str:
+    """What one of UL2's denoisers hides."""
+    if isinstance(denoiser, SpanCorruption):
+        return f"spans of {denoiser.mean_span:g} on average, {denoiser.rate:.0%} in all"
+    return "the text's end"

@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from .hardness import RunningLoss
 from .plan import IGNORE, Plan
 from .rates import Decay
+from .shared import SharedLosses
 from .units import needs_words
 
 
@@ -32,6 +34,11 @@ class MaskedDataset(Dataset[dict[str, Any]]):
     `set_epoch` says the epoch to all workers, also those that live on; Trainer and accelerate call it themselves. Other
     columns pass as they are, but `words` (which word each token is of, for plans that ask) ends here.
 
+    Told `set_progress` or `set_losses`, texts are a function of these, too: of what was told last when the text is
+    drawn. DataLoader's workers draw up to prefetch_factor * num_workers batches ahead, so that a word in the midst of
+    an epoch reaches the texts up to so many batches late, on one run sooner than on another. What is told between two
+    epochs holds for each text of the next one, whatever the workers.
+
     >>> from yanma.corruption import Vocabulary
     >>> plan = Plan(Vocabulary(size=100, special_ids=(0, 1), mask_id=2))
     >>> dataset = MaskedDataset([{"input_ids": [0, 17, 18, 19, 1]}], plan, seed=0)
@@ -40,16 +47,47 @@ class MaskedDataset(Dataset[dict[str, Any]]):
     True
     """
 
-    def __init__(self, texts: Encoded, plan: Plan, *, seed: int = 0, num_epochs: int | None = None) -> None:
-        """`num_epochs` are those of the training, for a rate that decays: it is at its end in the last one."""
-        if isinstance(plan.rate, Decay) and num_epochs is None:
-            raise ValueError("the plan's rate decays over training: say num_epochs")
+    def __init__(
+        self,
+        texts: Encoded,
+        plan: Plan,
+        *,
+        seed: int = 0,
+        num_epochs: int | None = None,
+        losses: RunningLoss | None = None,
+    ) -> None:
+        """`num_epochs` are those of the training, for a rate that decays: it is at its end in the last one.
+
+        Without them such a rate follows `set_progress`. `losses` make hard tokens likelier; `set_losses` replaces them.
+        """
         self.texts, self.plan, self.seed, self.num_epochs = texts, plan, seed, num_epochs
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._progress = torch.full((), torch.nan, dtype=torch.float64).share_memory_()  # NaN: not told
+        self._losses = None if losses is None else SharedLosses(losses)
 
     def set_epoch(self, epoch: int) -> None:
         """From now on texts are as they are in this epoch, counted from 0."""
         self._epoch.fill_(epoch)
+
+    def set_progress(self, progress: float) -> None:
+        """From now on a rate that decays is as it is at this share of the training, 0 to 1.
+
+        Raises ValueError where the plan's rate does not decay, or does so by num_epochs.
+        """
+        if not isinstance(self.plan.rate, Decay) or self.num_epochs is not None:
+            why = "does not decay" if self.num_epochs is None else "follows the epochs; leave num_epochs out"
+            raise ValueError(f"set_progress: the plan's rate {why}")
+        self.plan.rate.at(progress)  # raises ValueError for what is no share, here and not in a worker
+        self._progress.fill_(progress)
+
+    def set_losses(self, losses: RunningLoss) -> None:
+        """From now on these say which tokens are hard.
+
+        Raises ValueError where no losses were given at the beginning: workers look for them only then.
+        """
+        if self._losses is None:
+            raise ValueError("set_losses: begin with losses=RunningLoss.start(size of the vocabulary)")
+        self._losses.tell(losses)
 
     def __len__(self) -> int:
         """Number of texts."""
@@ -68,10 +106,11 @@ class MaskedDataset(Dataset[dict[str, Any]]):
             _end_to_end(texts, "input_ids"),
             lengths,
             seed=self.seed,
-            epoch=(epoch := int(self._epoch)),
+            epoch=int(self._epoch),
             examples=numbers,
             words=_end_to_end(texts, "words") if needs_words(self.plan.unit) else None,
-            progress=None if self.num_epochs is None else min(1.0, epoch / max(1, self.num_epochs - 1)),
+            progress=self._done(),
+            losses=None if self._losses is None else self._losses.last(),
         )
         parts = zip(corrupted.input_ids.split(lengths), corrupted.labels.split(lengths), strict=True)
         return [
@@ -82,6 +121,18 @@ class MaskedDataset(Dataset[dict[str, Any]]):
             }
             for text, (ids, labels) in zip(texts, parts, strict=True)
         ]
+
+    def _done(self) -> float | None:
+        """The share of the training that is done; None where no rate asks for it."""
+        if not isinstance(self.plan.rate, Decay):
+            return None
+        if self.num_epochs is not None:
+            return min(1.0, int(self._epoch) / max(1, self.num_epochs - 1))
+        if self._progress.isnan():
+            raise ValueError(
+                "the plan's rate decays over training: say num_epochs, or call set_progress first"
+            )
+        return float(self._progress)
 
 
 @dataclass(frozen=True)

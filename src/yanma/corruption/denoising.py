@@ -8,10 +8,11 @@ Mixture          UL2: one of several denoisers for each example and epoch, told 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -41,6 +42,8 @@ class Denoised:
     """(O,) int64."""
     label_lengths: tuple[int, ...]
     """Tokens of each target."""
+    hidden: Tensor
+    """(T,) bool: which tokens of the texts are not in the inputs."""
 
     def pairs(self) -> list[tuple[Tensor, Tensor]]:
         """(input, target) of each example."""
@@ -49,7 +52,7 @@ class Denoised:
         )
 
 
-class Denoiser(Protocol):
+class Denoiser(ABC):
     """Makes inputs and targets of N examples that stand end to end: each as it would be alone."""
 
     def __call__(
@@ -61,11 +64,23 @@ class Denoiser(Protocol):
         epoch: int,
         examples: Sequence[int] | Tensor,  # (N,)
     ) -> Denoised:
-        """A pure function of (seed, epoch, example)."""
+        """A pure function of (seed, epoch, example).
+
+        Raises ValueError for lengths that do not fit, and where a text needs more sentinels than there are.
+        """
+        tokens = torch.as_tensor(ids, dtype=torch.int64)
+        layout = Layout.of(lengths, len(tokens), tokens.device)
+        if len(examples) != len(layout.lengths):
+            raise ValueError(f"{len(examples)} numbers of examples for {len(layout.lengths)} lengths")
+        return self._denoise(tokens, layout, example_keys(seed, epoch, examples, tokens.device))
+
+    @abstractmethod
+    def _denoise(self, ids: Tensor, layout: Layout, keys: Tensor) -> Denoised:
+        """Of tokens (T,) and a key (N,) for each example."""
 
 
 @dataclass(frozen=True)
-class SpanCorruption:
+class SpanCorruption(Denoiser):
     """T5's: `rate` of the hideable tokens in spans of `mean_span` tokens on average, each replaced by a sentinel.
 
     The number of spans is fixed by the length of the text, as T5 does it; every way to place them, with at least one
@@ -93,20 +108,9 @@ class SpanCorruption:
         if len(self.sentinels) < 2:
             raise ValueError(f"SpanCorruption: {len(self.sentinels)} sentinels; give two or more")
 
-    def __call__(
-        self,
-        ids: Sequence[int] | Tensor,
-        lengths: Sequence[int] | Tensor,
-        *,
-        seed: int,
-        epoch: int,
-        examples: Sequence[int] | Tensor,
-    ) -> Denoised:
-        """Raises ValueError where a text needs more sentinels than there are."""
-        ids, layout = _flat(ids, lengths, examples)
+    def _denoise(self, ids: Tensor, layout: Layout, keys: Tensor) -> Denoised:
         hideable = self.vocabulary.hideable(ids)
         hidden = torch.zeros_like(hideable)
-        keys = example_keys(seed, epoch, examples, ids.device)
         hidden[hideable] = self._hidden(layout.summed(hideable.long()), keys)
         return _with_sentinels(ids, layout, hideable, hidden, self.sentinels)
 
@@ -132,7 +136,7 @@ class SpanCorruption:
 
 
 @dataclass(frozen=True)
-class Infilling:
+class Infilling(Denoiser):
     """BART's: spans of Poisson lengths, `rate` of the hideable tokens in all, become one mask each; also empty ones.
 
     The target is the whole text. No span reaches over a special token.
@@ -161,18 +165,8 @@ class Infilling:
         if self.vocabulary.mask_id is None:
             raise ValueError("Infilling: the vocabulary has no mask_id")
 
-    def __call__(
-        self,
-        ids: Sequence[int] | Tensor,
-        lengths: Sequence[int] | Tensor,
-        *,
-        seed: int,
-        epoch: int,
-        examples: Sequence[int] | Tensor,
-    ) -> Denoised:
+    def _denoise(self, ids: Tensor, layout: Layout, keys: Tensor) -> Denoised:
         """The tokens are cut into drawn spans with single tokens between them, and some of the spans are hidden."""
-        ids, layout = _flat(ids, lengths, examples)
-        keys = example_keys(seed, epoch, examples, ids.device)
         hideable = self.vocabulary.hideable(ids)
         hidden, masks = self._drawn(layout, hideable, keys)
         counts = (
@@ -181,7 +175,7 @@ class Infilling:
         inputs = torch.repeat_interleave(ids, counts)
         first = counts.cumsum(0) - counts
         inputs[first[masks]] = self.vocabulary.mask_id or 0
-        return Denoised(inputs, _ints(layout.summed(counts)), ids, _ints(layout.lengths))
+        return Denoised(inputs, _ints(layout.summed(counts)), ids, _ints(layout.lengths), hidden)
 
     def _drawn(self, layout: Layout, hideable: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """(T,) bool twice: tokens that vanish, and tokens before which (or in whose place) a mask stands."""
@@ -221,7 +215,7 @@ class Infilling:
 
 
 @dataclass(frozen=True)
-class Continuation:
+class Continuation(Denoiser):
     """UL2's S-denoiser: a drawn share of the text's end is one span, `rate` of it on average.
 
     >>> denoise = Continuation(Vocabulary(40, special_ids=(1, 39, 38)), sentinels=(39, 38))
@@ -241,20 +235,11 @@ class Continuation:
                 f"Continuation: rate is {self.rate}, sentinels {self.sentinels}; at most 0.5, and two sentinels"
             )
 
-    def __call__(
-        self,
-        ids: Sequence[int] | Tensor,
-        lengths: Sequence[int] | Tensor,
-        *,
-        seed: int,
-        epoch: int,
-        examples: Sequence[int] | Tensor,
-    ) -> Denoised:
+    def _denoise(self, ids: Tensor, layout: Layout, keys: Tensor) -> Denoised:
         """From 1 to 2 * rate of the hideable tokens, each number equally likely, are the target."""
-        ids, layout = _flat(ids, lengths, examples)
         hideable = self.vocabulary.hideable(ids)
         counts = layout.summed(hideable.long())
-        number = drawn(example_keys(seed, epoch, examples, ids.device), Drawn.LENGTH)
+        number = drawn(keys, Drawn.LENGTH)
         num_hidden = below(number, (counts.double() * 2 * self.rate).long().clamp(min=1)) + 1
         before = layout.before(hideable.long())
         hidden = hideable & (before >= (counts - num_hidden)[layout.example])
@@ -262,7 +247,7 @@ class Continuation:
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(Denoiser):
     """One of several denoisers for each example and epoch, each as likely as its weight says.
 
     `prefixes` are the tokens that tell the model which: they are put before the input.
@@ -281,8 +266,12 @@ class Mixture:
             )
 
     @classmethod
-    def ul2(cls, vocabulary: Vocabulary, sentinels: tuple[int, ...], modes: tuple[int, int, int]) -> Mixture:
+    def ul2(
+        cls, vocabulary: Vocabulary, sentinels: tuple[int, ...], modes: Sequence[tuple[int, ...]]
+    ) -> Mixture:
         """UL2's seven, equally likely; `modes` are the tokens of R (short spans), X (much) and S (the end)."""
+        if len(modes) != 3:
+            raise ValueError(f"Mixture.ul2: {len(modes)} modes; give the tokens of R, X and S")
         regular = [(3.0, 0.15), (8.0, 0.15)]
         extreme = [(3.0, 0.5), (8.0, 0.5), (64.0, 0.15), (64.0, 0.5)]
         spans: list[Denoiser] = [
@@ -290,39 +279,32 @@ class Mixture:
         ]
         modes_of = [modes[0]] * len(regular) + [modes[1]] * len(extreme) + [modes[2]]
         denoisers = (*spans, Continuation(vocabulary, sentinels))
-        return cls(denoisers, (1.0,) * len(denoisers), tuple((mode,) for mode in modes_of))
+        return cls(denoisers, (1.0,) * len(denoisers), tuple(modes_of))
 
-    def __call__(
-        self,
-        ids: Sequence[int] | Tensor,
-        lengths: Sequence[int] | Tensor,
-        *,
-        seed: int,
-        epoch: int,
-        examples: Sequence[int] | Tensor,
-    ) -> Denoised:
-        """Raises what its denoisers raise."""
-        ids, layout = _flat(ids, lengths, examples)
-        number = top(drawn(example_keys(seed, epoch, examples, ids.device), Drawn.DENOISER), 32)
-        which = torch.bucketize(number, length_steps(self.weights).to(number.device), right=True)
-        numbers = torch.as_tensor(examples, dtype=torch.int64)
+    def which(self, seed: int, epoch: int, examples: Sequence[int] | Tensor) -> list[int]:
+        """The place in `denoisers` of the one that each example has in this epoch."""
+        chosen: list[int] = self._which(example_keys(seed, epoch, examples, torch.device("cpu"))).tolist()
+        return chosen
+
+    def _which(self, keys: Tensor) -> Tensor:
+        number = top(drawn(keys, Drawn.DENOISER), 32)
+        return torch.bucketize(number, length_steps(self.weights).to(number.device), right=True)
+
+    def _denoise(self, ids: Tensor, layout: Layout, keys: Tensor) -> Denoised:
+        which, hidden = self._which(keys), torch.zeros_like(ids, dtype=torch.bool)
         pairs: dict[int, tuple[Tensor, Tensor]] = {}
         for index, (denoise, prefix) in enumerate(zip(self.denoisers, self.prefixes, strict=True)):
             mine = which == index
             chosen = mine.nonzero().flatten()
             if not len(chosen):
                 continue
-            some = denoise(
-                ids[mine[layout.example]],
-                layout.lengths[mine],
-                seed=seed,
-                epoch=epoch,
-                examples=numbers[chosen.cpu()],
-            )
+            tokens = mine[layout.example]
+            some = denoise._denoise(ids[tokens], Layout(layout.lengths[mine]), keys[mine])
+            hidden[tokens] = some.hidden
             mode = torch.tensor(prefix, dtype=torch.int64, device=ids.device)
             for place, (inputs, labels) in zip(chosen.tolist(), some.pairs(), strict=True):
                 pairs[place] = torch.cat([mode, inputs]), labels
-        return _joined([pairs[place] for place in range(len(pairs))], ids)
+        return _joined([pairs[place] for place in range(len(pairs))], hidden, ids)
 
 
 def sentinels_of(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -372,7 +354,7 @@ def _with_sentinels(
     labels[place[starts] - 1] = own[starts]
     labels[begin + body] = sentinel[spans]
     labels[((begin + body + 1)[layout.example] + layout.before(tail.long()))[tail]] = ids[tail]
-    return Denoised(inputs, _ints(layout.summed(kept.long())), labels, _ints(lengths))
+    return Denoised(inputs, _ints(layout.summed(kept.long())), labels, _ints(lengths), hidden)
 
 
 def _parts(totals: Tensor, counts: Tensor, keys: Tensor, what: Drawn) -> Tensor:
@@ -389,17 +371,7 @@ def _parts(totals: Tensor, counts: Tensor, keys: Tensor, what: Drawn) -> Tensor:
     return torch.bincount(part, minlength=int(counts.sum()))
 
 
-def _flat(
-    ids: Sequence[int] | Tensor, lengths: Sequence[int] | Tensor, examples: Sequence[int] | Tensor
-) -> tuple[Tensor, Layout]:
-    tokens = torch.as_tensor(ids, dtype=torch.int64)
-    layout = Layout.of(lengths, len(tokens), tokens.device)
-    if len(examples) != len(layout.lengths):
-        raise ValueError(f"{len(examples)} numbers of examples for {len(layout.lengths)} lengths")
-    return tokens, layout
-
-
-def _joined(pairs: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> Denoised:
+def _joined(pairs: Sequence[tuple[Tensor, Tensor]], hidden: Tensor, like: Tensor) -> Denoised:
     none = like[:0]
     inputs, labels = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     return Denoised(
@@ -407,6 +379,7 @@ def _joined(pairs: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> Denoised:
         tuple(map(len, inputs)),
         torch.cat([none, *labels]),
         tuple(map(len, labels)),
+        hidden,
     )
 
 

@@ -20,7 +20,8 @@ class RunningLoss:
     """The mean loss of each token so far, older losses counting less. It is a value: `updated` gives another.
 
     Time-variant masking by what is hard (after Yang, Zhang and Zhao 2023, who weigh parts of speech). What is drawn is
-    a function of (seed, epoch, example) and of these numbers, so keep them with a checkpoint.
+    a function of (seed, epoch, example) and of these numbers, and no longer of the first three alone: keep them with a
+    checkpoint, and where ranks share the texts of a step, give all ranks the losses of all.
 
     >>> losses = RunningLoss.start(4).updated(torch.tensor([2, 2, 3]), torch.tensor([6.0, 2.0, 1.0]))
     >>> losses.values.tolist()

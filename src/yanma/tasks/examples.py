@@ -68,7 +68,7 @@ class Encoded:
             )
         if self.words_vanished:
             said.append(
-                f"{_count(self.words_vanished)} without any token (zero-width characters and the like) "
+                f"{_count(self.words_vanished)} without any token (empty words, zero-width characters and the like) "
                 f"count as outside"
             )
         return tuple(said)

@@ -87,7 +87,7 @@ def read_conll(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 
     Columns are cut at tabs where a line has one, else at spaces. One column is enough where `tags` is not wanted.
     """
-    _check_columns(("tokens", "tags"), columns, f"{path}:1")
+    _check_columns(("tokens", "tags"), columns, f"{path}:1, read as CoNLL")
     words: list[list[str]] = []
     first, width = 0, 0  # line of the sentence's first token; columns of every line
     for number, line in _lines(path):
@@ -229,10 +229,10 @@ def _cells(line: str) -> list[str]:
 
 def _check_width(seen: int, width: int, least: int, where: str) -> None:
     if seen != width:
-        raise DataError(f"{where}: {seen} columns, but the lines before have {width}")
+        raise DataError(f"{where}, read as CoNLL: {seen} columns, but the lines before have {width}")
     if seen < least:
         raise DataError(
-            f"{where}: one column; a line is a token and its tag, with a tab or a space between them"
+            f"{where}, read as CoNLL: one column; a line is a token and its tag, with a tab or a space between them"
         )
 
 

@@ -309,12 +309,22 @@ def _where(loc: tuple[int | str, ...]) -> tuple[str | None, str]:
     return (first, second) if first in _SECTIONS else (None, first)
 
 
+_KINDS = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "must be a whole number"),
+    "int_parsing_size": "must be a smaller number",
+    **dict.fromkeys(("float_parsing", "float_type"), "must be a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false"),
+    "string_type": "must be a text in quotes",
+}
+"""What pydantic says of values of another kind, in plain words."""
+
+
 def _plainly(wrong: ErrorDetails) -> str:
     if wrong["type"] == "value_error":
         return str(wrong["ctx"]["error"])
     if wrong["type"] == "model_type":
         return f"must be a section with keys of its own; got {wrong['input']!r}"
-    message = wrong["msg"].replace("Input should be", "must be")
+    message = _KINDS.get(wrong["type"]) or wrong["msg"].replace("Input should be", "must be")
     return f"{message}; got {wrong['input']!r}"
 
 

@@ -146,10 +146,13 @@ def predict(
         errors = [reason for _, reason in asked.rows if isinstance(reason, DataError)]
         usable = [(fields, example) for fields, example in asked.rows if isinstance(example, Example)]
         predictions = ready.predict([example for _, example in usable])
-        for (fields, _), prediction in zip(usable, predictions, strict=True):
-            out.write(
-                _json(fields | {f"predicted_{name}": value for name, value in prediction.as_dict().items()})
-            )
+        for (fields, example), prediction in zip(usable, predictions, strict=True):
+            answer = {f"predicted_{name}": value for name, value in prediction.as_dict().items()}
+            taken = [name for name in answer if name in fields]
+            if taken:
+                errors.append(_would_be_lost(taken, example.where))
+            else:
+                out.write(_json(fields | answer))
         out.flush()
         for error in errors:
             complain(str(error))
@@ -157,10 +160,17 @@ def predict(
         num_asked += len(asked.rows)
         cut += asked.truncated
     if cut:
-        note(f"{source}: {cut} texts are longer than {ready.config.model.max_length} tokens and were cut")
+        texts, were = ("1 text is", "was") if cut == 1 else (f"{cut} texts are", "were")
+        note(f"{source}: {texts} longer than {ready.config.model.max_length} tokens and {were} cut")
     if not num_asked:
         note(f"{source}: no lines in it, so there are no answers")
     return refused
+
+
+def _would_be_lost(names: Sequence[str], where: str) -> DataError:
+    return DataError(
+        f"{where}: it has a field {names[0]!r} already, and so has the answer; rename the row's own"
+    )
 
 
 def _opened(file: Path | None) -> BinaryIO:

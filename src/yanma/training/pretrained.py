@@ -27,6 +27,7 @@ from transformers.utils import logging as hf_logging
 from ..errors import ConfigError, Unsupported
 
 _HUB_PATIENCE_S = 10.0
+_FETCHED_FIRST = ("config.json", "tokenizer_config.json")
 
 _AUTO: dict[str, Any] = {
     "sequence-classification": AutoModelForSequenceClassification,
@@ -44,15 +45,15 @@ class Loaded:
 
 
 def check_place(name: str) -> None:
-    """Refuse a name that is a path without a model, before anything is asked of a hub.
+    """Refuse a name that is a path without a model, or that the hub does not answer for, before anything is loaded.
 
     Raises ConfigError for a folder that is missing or holds no model, Unsupported for a pickle checkpoint.
     """
+    if is_elsewhere(name):
+        return _check_hub(name)
     folder = at_home(name)
     if not folder.is_dir():
-        if looks_like_a_path(name):
-            raise ConfigError(f"{name}: no such model folder")
-        return
+        raise ConfigError(f"{name}: no such model folder")
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{name}: no config.json in it, so this is not a model folder")
     if not any(folder.glob("*.safetensors")):
@@ -67,7 +68,12 @@ def check_place(name: str) -> None:
         raise ConfigError(f"{name}: no model.safetensors in it")
 
 
-def check_hub(name: str) -> None:
+def is_elsewhere(name: str) -> bool:
+    """Whether it is no folder here, and may be one of a hub's names."""
+    return not looks_like_a_path(name) and not at_home(name).is_dir()
+
+
+def _check_hub(name: str) -> None:
     """Refuse at once a name that the hub does not answer for; transformers would try again for most of a minute.
 
     What was fetched before needs no hub. Raises ConfigError.
@@ -77,7 +83,7 @@ def check_hub(name: str) -> None:
 
     try:
         with quiet():
-            if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            if not any(isinstance(try_to_load_from_cache(name, file), str) for file in _FETCHED_FIRST):
                 HfApi().model_info(name, timeout=_HUB_PATIENCE_S)
     except HFValidationError:
         raise ConfigError(f"{name}: no such folder here, and no name that a hub could have") from None
@@ -108,7 +114,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
     Raises ConfigError where there is none, Unsupported for a slow one, which cannot say which word a token is of.
     """
-    if looks_like_a_path(name) and not at_home(name).is_dir():
+    if is_elsewhere(name):
+        _check_hub(name)
+    elif not at_home(name).is_dir():
         raise ConfigError(f"{name}: no such tokenizer folder")
     tokenizer = _asked(name, lambda: AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False))
     if not tokenizer.is_fast:

@@ -32,10 +32,9 @@ def set_up(config: Config, device: torch.device, note: Note) -> tuple[Ready, Dat
     Raises ConfigError, DataError or Unsupported for whatever keeps the run from starting.
     """
     if config.model.path is not None:
-        pretrained.check_place(config.model.path)
-        if not pretrained.at_home(config.model.path).is_dir():
+        if pretrained.is_elsewhere(config.model.path):
             note(f"{config.model.path}: no such folder here; the hub is asked for it")
-            pretrained.check_hub(config.model.path)
+        pretrained.check_place(config.model.path)
     rows = read_rows(config.data.train, _columns(config).all)
     task = TASKS[config.task.name].from_rows(rows, _columns(config))
     tokenizer = _tokenizer(config, task, rows)
