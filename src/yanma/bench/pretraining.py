@@ -261,9 +261,17 @@ def _gradients(model: nn.Module) -> Iterator[Tensor]:
         yield (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).double()
 
 
+_LIBRARIES = (
+    "transformers.data.data_collator",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.xlm_roberta.modeling_xlm_roberta",
+)
+
+
 def _peak_mib(shape: Shape, name: str, texts: list[list[int]], step_texts: int, size: int) -> float | None:
     """The most memory of a process in which one contestant alone does its steps: model and libraries are in it."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *_LIBRARIES])  # read once for all, before anything is computed
     with ProcessPoolExecutor(1, context) as pool:
         threads = torch.get_num_threads()
         return pool.submit(_peak_there, shape, name, texts, step_texts, size, threads).result()
@@ -284,8 +292,3 @@ def _peak_there(
 
 
 MARKERS = Markers("yanma bench pretraining")
-
-
-def written(page: str, report: PretrainingReport, where: str) -> str:
-    """The page with the part between this bench's markers replaced; ConfigError where they are not there."""
-    return MARKERS.replaced(page, "\n".join(report.lines()) + "\n", where)

@@ -33,6 +33,8 @@ class Scoring:
 
     index: Tensor
     """(K,) int64: which tokens of the pack, ascending."""
+    table: Tensor | None = None
+    """(V, D): the last layer's weight, by which embeddings that are tied to it know that they are."""
     rows: Tensor | None = None
     """(K, D): what the model's last layer, whose outputs are the vocabulary, was given of them."""
     weight: Tensor | None = None

@@ -45,7 +45,8 @@ def scored_forward(
         targets = targets.roll(
             -1
         )  # no document's first token is scored, so none predicts the next document's
-    scoring = Scoring((targets != _UNSCORED).nonzero()[:, 0])
+    table = getattr(model.get_output_embeddings(), "weight", None)
+    scoring = Scoring((targets != _UNSCORED).nonzero()[:, 0], table)
     labels = targets[scoring.index]
     layout = replace(call.layout, scoring=scoring)
     with run_with(layout):

@@ -85,6 +85,9 @@ def _prepare_scoring(model: Any) -> None:
     makes_its_own = any(isinstance(module, relative.TiedPrediction) for module in model.modules())
     if type(last) is Linear and not makes_its_own:
         last.__class__ = modules.VocabularyLinear
+    for module in model.modules():
+        if type(module) is nn.Embedding:
+            module.__class__ = modules.TiedEmbedding
     if model.base_model is not model:
         mix(model.base_model, modules.ScoredOutput)
 
