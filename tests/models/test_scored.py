@@ -105,7 +105,6 @@ def test_loss_and_gradient_are_those_of_one_document_at_a_time(family, name, nar
     assert scored.predicted.equal(logits[places].argmax(1))
     assert not scored.losses.requires_grad
     assert relative(gradient(model), gradient(stock)) < 1e-6
-    assert all(p.grad is None or p.grad.layout == torch.strided for p in model.parameters())
 
     model.eval()
     with torch.no_grad():
@@ -170,6 +169,34 @@ def test_ties_caps_and_other_heads_are_honoured(name, settings):
     found = case.scored(model)
     found.loss.backward()
     assert relative(found.loss.detach(), expected.detach()) < 1e-6
+    assert relative(gradient(model), gradient(stock)) < 1e-6
+
+
+def test_a_tied_tables_gradient_comes_whole_to_its_hooks_and_is_added_to_what_was_there():
+    case = Case.of(BY_NAME["BertForMaskedLM"], "BertForMaskedLM")
+    stock = doubled(build(case.family, case.name))
+    model, arrived = unpad(copy.deepcopy(stock)), []
+    model.get_input_embeddings().weight.register_hook(arrived.append)
+    for _ in range(2):
+        F.cross_entropy(case.alone(stock), case.targets(), reduction="sum").backward()
+        loss = case.scored(model).loss
+        loss.backward(retain_graph=True)
+    loss.backward()
+    once = stock.get_input_embeddings().weight.grad / 2
+    assert [relative(grad, once) < 1e-9 for grad in arrived] == [True] * 3
+    assert relative(gradient(model), 1.5 * gradient(stock)) < 1e-9
+    (alone,) = torch.autograd.grad(case.scored(model).loss, [model.get_input_embeddings().weight])
+    assert relative(alone, once) < 1e-9
+    assert not model.get_input_embeddings().weight.grad.is_sparse
+
+
+def test_padding_ids_among_the_tokens_get_no_gradient_as_embeddings():
+    case = Case.of(BY_NAME["BertForMaskedLM"], "BertForMaskedLM")
+    case.texts[0] = case.texts[0].index_fill(0, torch.tensor([2, 5]), 0)
+    stock = doubled(build(case.family, case.name))
+    model = unpad(copy.deepcopy(stock))
+    F.cross_entropy(case.alone(stock), case.targets(), reduction="sum").backward()
+    case.scored(model).loss.backward()
     assert relative(gradient(model), gradient(stock)) < 1e-6
 
 

@@ -184,10 +184,12 @@ def _section(shape: Shape, num_texts: int, step_texts: int, rounds: int) -> Sect
         shape.texts(num_texts),
         shape.contestants(shape.model(), unpad(shape.model()), step_texts),
     )
+    in_turns(
+        {each.name: timed(_steps(each, texts[:SAMPLE], SAMPLE, SAMPLE)) for each in everyone}, 1
+    )  # the warm-up
     sizes = {each.name: _best_size(each, texts[:step_texts]) for each in everyone}
     off = _parity(everyone, texts[:SAMPLE], sizes)
     turns = {each.name: timed(_steps(each, texts, step_texts, sizes[each.name])) for each in everyone}
-    in_turns(turns, 1)  # the warm-up
     num_steps = len(texts) // step_texts
     times = {
         name: Timing(tuple(seconds / num_steps for seconds in timing.seconds))
@@ -214,11 +216,10 @@ def _steps(contestant: Pretraining, texts: list[list[int]], step_texts: int, siz
 
 
 def _best_size(contestant: Pretraining, texts: list[list[int]]) -> int:
-    """The number of texts at once with which one step is the fastest, the second time."""
+    """The number of texts at once with which one step is the fastest."""
     if len(contestant.sizes) == 1:
         return contestant.sizes[0]
     turns = {str(size): timed(_steps(contestant, texts, len(texts), size)) for size in contestant.sizes}
-    in_turns(turns, 1)
     times = in_turns(turns, 1)
     return min(contestant.sizes, key=lambda size: times[str(size)].best)
 

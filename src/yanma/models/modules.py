@@ -212,22 +212,6 @@ class ScoredOutput(nn.Module):
         return output
 
 
-class TiedEmbedding(nn.Embedding):
-    """Embeddings of tokens, which a last layer may share: the loss gives that table's gradient, and these add few rows.
-
-    So theirs is sparse then, where torch would fill a table with zeros, and add all of it to the other.
-    """
-
-    _yanma_stock = nn.Embedding
-
-    def forward(self, input: Tensor) -> Tensor:
-        layout = running()
-        is_tied = layout is not None and layout.scoring is not None and layout.scoring.table is self.weight
-        if not is_tied or self.max_norm is not None or self.scale_grad_by_freq:
-            return super().forward(input)
-        return nn.functional.embedding(input, self.weight, self.padding_idx, sparse=True)
-
-
 class VocabularyLinear(Linear):
     """The last layer of a model of language: where few logits are wanted, it leaves them to the loss."""
 

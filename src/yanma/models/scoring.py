@@ -54,7 +54,13 @@ def scored_forward(
         rows, weight, bias = _left(model, scoring)
         _check_labels(labels, len(weight))
         losses, predicted = cross_entropy(
-            rows, weight, bias, labels, cap=_cap(model), max_logits_mib=max_logits_mib
+            rows,
+            weight,
+            bias,
+            labels,
+            cap=_cap(model),
+            max_logits_mib=max_logits_mib,
+            leaves_to=scoring if scoring.hands_gradient else None,
         )
     places, order = call.origin.index[scoring.index].sort()
     return Scored(losses.sum(), losses.detach()[order], predicted[order], places)
