@@ -131,6 +131,15 @@ class Section:
     num_parameters: int
     rows: tuple[Row, ...]
 
+    def lines(self) -> Iterator[str]:
+        """Markdown."""
+        shape = self.shape
+        size = f"{shape.layers} layers of {shape.width}, {self.num_parameters / 1e6:.0f} million parameters"
+        yield from ("", f"### {shape.name}, {size}", "")
+        yield f"| {' | '.join(COLUMNS)} |"
+        yield f"|---|{'---:|' * (len(COLUMNS) - 1)}"
+        yield from (f"| {' | '.join(row.cells)} |" for row in self.rows)
+
 
 @dataclass(frozen=True)
 class PretrainingReport:
@@ -151,16 +160,7 @@ class PretrainingReport:
             f"transformers {machine.versions['transformers']}."
         )
         for section in self.sections:
-            shape = section.shape
-            yield ""
-            yield (
-                f"### {shape.name}, {shape.layers} layers of {shape.width}, "
-                f"{section.num_parameters / 1e6:.0f} million parameters"
-            )
-            yield ""
-            yield f"| {' | '.join(COLUMNS)} |"
-            yield f"|---|{'---:|' * (len(COLUMNS) - 1)}"
-            yield from (f"| {' | '.join(row.cells)} |" for row in section.rows)
+            yield from section.lines()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -200,6 +200,8 @@ def _section(shape: Shape, rounds: int, teller: Teller) -> Section:
     turns = {each.name: timed(partial(each.step, texts, sizes[each.name])) for each in everyone}
     with teller.stage(f"{shape.name}: time", rounds * len(turns)):
         times = in_turns(turns, rounds, told=teller.turn)
+    for name, time in times.items():  # what follows takes a minute, and may end for want of memory
+        teller.note(f"  {name}: {1000 * time.median:,.0f} ms, {time.over(times[YANMA]):.2f} x yanma")
     num_parameters = sum(p.numel() for p in everyone[0].model.parameters())
     del tried, turns, everyone
     rows = []
