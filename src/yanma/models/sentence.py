@@ -145,8 +145,8 @@ class Text:
 
 def _work(device: str, model: nn.Module, *queues: Any) -> None:
     """What a process of a pool runs. It is found by its name, which a class that `unpad` made is not."""
-    stock: Any = type(model)._yanma_stock
-    stock._multi_process_worker(device, model, *queues)
+    kind: Any = type(model)
+    kind._yanma_stock._multi_process_worker(device, model, *queues)
 
 
 class Packs(nn.Module):
