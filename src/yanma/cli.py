@@ -419,7 +419,7 @@ def audit(
             "--as",
             metavar="WAY",
             help="padded, packed or unpadded: the way that decides the exit code "
-            "(default: unpadded where yanma knows the model, else packed)",
+            "(default: unpadded where yanma knows the model, else packed, else padded)",
         ),
     ] = None,
     as_json: Json = False,

@@ -16,8 +16,34 @@ CONFIGS: dict[str, Any] = {
     "DistilBert": transformers.DistilBertConfig,
     "Llama": transformers.LlamaConfig,
     "Olmo": transformers.OlmoConfig,
+    "T5": transformers.T5Config,
+    "Bart": transformers.BartConfig,
+    "PLBart": transformers.PLBartConfig,
 }
-"""Olmo is a decoder that `unpad` does not know."""
+"""`unpad` knows neither Olmo, a decoder, nor PLBart, an encoder with a decoder."""
+_BART = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "init_std": 0.2,
+}
+PAIR_SIZES: dict[str, dict[str, Any]] = {
+    "T5": {
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_heads": 4,
+        "decoder_start_token_id": 0,
+    },
+    "Bart": _BART,
+    "PLBart": _BART,
+}
+"""Of encoders with decoders, whose configs have other names."""
 
 
 def build(name: str, attention: str = "sdpa", of: Any = None, **settings: Any) -> Any:
@@ -27,12 +53,18 @@ def build(name: str, attention: str = "sdpa", of: Any = None, **settings: Any) -
     common["num_labels"] = 2 if name.endswith("QuestionAnswering") else 3
     config = CONFIGS[family](
         **common,
-        **(DISTIL_SIZE if family == "DistilBert" else SIZE | settings),
+        **_sizes(family, settings),
         **({"pad_token_id": 1} if family == "Roberta" else {}),
         attn_implementation=attention,
     )
     torch.manual_seed(0)
     return (of or getattr(transformers, name))(config).eval()
+
+
+def _sizes(family: str, settings: dict[str, Any]) -> dict[str, Any]:
+    if family == "DistilBert":
+        return DISTIL_SIZE
+    return PAIR_SIZES.get(family, SIZE) | settings
 
 
 class Deaf(transformers.BertForTokenClassification):
@@ -78,4 +110,61 @@ class Steep(transformers.BertForTokenClassification):
         output = super().forward(*args, **more)
         if self.training:
             output.logits = output.logits + (output.logits * 0).sqrt()
+        return output
+
+
+class Foreseeing(transformers.T5ForConditionalGeneration):
+    """Its decoder reads what comes after."""
+
+    def forward(self, *args: Any, **more: Any) -> Any:
+        rows, slots = more["decoder_input_ids"].shape
+        more["decoder_attention_mask"] = torch.zeros(rows, 1, slots, slots)
+        return super().forward(*args, **more)
+
+
+class DeafToSources(transformers.T5ForConditionalGeneration):
+    """Does not listen to the attention_mask of its sources, so that their padding is read."""
+
+    def forward(self, *args: Any, **more: Any) -> Any:
+        return super().forward(*args, **more | {"attention_mask": None})
+
+
+class CountingSlots(transformers.T5ForConditionalGeneration):
+    """Adds to its logits how many slots the targets have, padding included."""
+
+    def forward(self, *args: Any, **more: Any) -> Any:
+        output = super().forward(*args, **more)
+        output.logits = output.logits + output.logits.shape[1]
+        return output
+
+
+class Blind(transformers.T5ForConditionalGeneration):
+    """Its decoder is given nothing of the source."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        for module in self.modules():
+            if type(module).__name__ == "T5LayerCrossAttention":
+                module.register_forward_pre_hook(self._nothing, with_kwargs=True)
+
+    def _nothing(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        return args, kwargs | {"key_value_states": torch.zeros_like(kwargs["key_value_states"])}
+
+
+class WhisperingOfSources(transformers.T5ForConditionalGeneration):
+    """Adds nothing to each row, whose gradient is that of all sources."""
+
+    def forward(self, *args: Any, **more: Any) -> Any:
+        output = super().forward(*args, **more)
+        total = output.encoder_last_hidden_state.sum()
+        output.logits = output.logits + (total - total.detach())
+        return output
+
+
+class Comparing(transformers.BertForMultipleChoice):
+    """Tells each question's choices from the mean of all questions'."""
+
+    def forward(self, *args: Any, **more: Any) -> Any:
+        output = super().forward(*args, **more)
+        output.logits = output.logits - output.logits.mean(0)
         return output

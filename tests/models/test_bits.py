@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 import yanma
 from models.builders import FAMILIES, TRANSLATORS, build, head_named
+from models.pairs import generator, ours_by_pair, pairs
 from models.test_company import assert_same_bits_in_packs_of, random_documents, using_threads
 from models.test_exactness import DTYPES, sharpened
 from yanma.attention import attention
-from yanma.models import bits, linear
+from yanma.models import bits, linear, trials
 from yanma.models.families import Family
 from yanma.models.kernels import Kernels
 
@@ -34,7 +35,7 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small models are tried with fewer rows and shorter documents."""
     monkeypatch.setattr(bits, "MANY_ROWS", (1024,))
-    monkeypatch.setattr(bits, "LENGTHS", (1, 2, 3, 4, 7, 16, 17, 33, 64, 65, 129))
+    monkeypatch.setattr(trials, "LENGTHS", (1, 2, 3, 4, 7, 16, 17, 33, 64, 65, 129))
 
 
 def bert(**settings) -> nn.Module:
@@ -57,14 +58,49 @@ def test_every_family_keeps_its_bits_here(family: Family, dtype: torch.dtype):
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_encoder_with_distances_is_tried_beyond_its_batch_and_an_encoder_with_a_decoder_is_refused():
+def test_an_encoder_with_distances_is_tried_beyond_its_batch():
     t5 = next(family for family in TRANSLATORS if family.model_type == "t5")
     model = yanma.unpad(sharpened(build(t5, "T5EncoderModel")), exact="bits")
     known = set(bits._FOUND)
     assert_same_bits_in_packs_of(9, model, t5.heads["T5EncoderModel"], random_documents(30))
     assert set(bits._FOUND) == known, "longer texts need no further trial"
-    with pytest.raises(yanma.Unsupported, match="T5Model takes something else"):
-        yanma.unpad(build(t5, "T5Model"), exact="bits")
+
+
+PAIR_HEADS = [
+    (f, n) for f in TRANSLATORS for n in f.heads if n == generator(f) or n.startswith(("Bart", "T5"))
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [(f, n) for f, n in PAIR_HEADS if f.heads[n].decodes], ids=lambda x: str(x)[:40]
+)
+@DTYPES
+@pytest.mark.usefixtures("quick")
+def test_encoders_with_decoders_keep_their_bits_here(family: Family, name: str, dtype: torch.dtype):
+    model = yanma.unpad(sharpened(build(family, name)).to(dtype), exact="bits")
+    (found,) = yanma.explain(model).bits
+    kinds = [part.partition(" with")[0] for part in found.parts]
+    assert "attention" in kinds and "cross-attention" in kinds and found.num_texts == 7
+    data, known = pairs(family, name), set(bits._FOUND)
+    with torch.no_grad():
+        together = ours_by_pair(model, data)
+        for index, expected in enumerate(together):
+            (alone,) = ours_by_pair(model, data, [index])
+            assert all(bits.same_bits(alone[key], expected[key]) for key in expected), f"pair {index}"
+    assert set(bits._FOUND) == known, "other pairs need no further trial"
+
+
+@pytest.mark.usefixtures("quick")
+def test_cross_attention_that_depends_on_its_group_is_refused(monkeypatch):
+    def grouped(q: Tensor, k: Tensor, *args, **kwargs) -> Tensor:
+        return attention(q, k, *args, **kwargs) * (1 + 2e-7 * (len(q) != len(k)))
+
+    monkeypatch.setattr("yanma.models.interface.attention", grouped)
+    bart = next(family for family in TRANSLATORS if family.model_type == "bart")
+    with pytest.raises(
+        yanma.Unsupported, match=r"cross-attention with 4 heads of 8 .* a document of 1 tokens"
+    ):
+        yanma.unpad(sharpened(build(bart, "BartModel")), exact="bits")
 
 
 def broken_when(is_broken: Callable[[str, int], bool]) -> Callable[..., Tensor]:

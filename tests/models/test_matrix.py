@@ -25,9 +25,7 @@ def test_outputs_gradients_and_isolation_against_one_document_at_a_time(
     found = measure(family, name, mode, dtype)
     assert found.error <= 2, f"outputs err by {found.error:.2f} times the stock model's error"
     assert found.gradient_error <= 2, f"the gradient errs by {found.gradient_error:.2f} times the stock one's"
-    assert dtype != torch.float32 or found.gradient <= found.most, (
-        f"the gradient differs by {found.gradient:.1e}"
-    )
+    assert dtype != torch.float32 or found.gradient <= 1e-5, f"the gradient differs by {found.gradient:.1e}"
     assert found.pairs == 30 and found.leaks == 0, f"{found.leaks} of {found.pairs} pairs leak"
 
 

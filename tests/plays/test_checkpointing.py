@@ -6,33 +6,76 @@ import pytest
 import torch
 
 import yanma
-from models.builders import FAMILIES, SMALL, build, gradient, head_named, rectangle
+from models.builders import FAMILIES, SMALL, TRANSLATORS, build, gradient, head_named, rectangle
+from models.pairs import generator, pairs
 from yanma.models.families import Family
 
 SUPPORTED = [family for family in FAMILIES if family.model_type not in ("albert", "mpnet")]
 
 
-@pytest.mark.parametrize("reentrant", [False, True], ids=["default", "reentrant"])
-@pytest.mark.parametrize("family", SUPPORTED, ids=lambda family: family.model_type)
-def test_checkpointed_layers_give_the_same_bits_with_dropout(family: Family, reentrant: bool):
-    if reentrant and family.model_type == "deberta-v2":
-        pytest.skip("layers share what is made of distances: the stock model cannot do it either")
-    name = head_named(family, "ForTokenClassification") if family.model_type != "opt" else "OPTForCausalLM"
-    dropouts = {} if family.model_type == "gemma2" else dict.fromkeys(SMALL[family.model_type].dropouts, 0.2)
-    model = yanma.unpad(build(family, name, **dropouts)).train()
-    data, other = rectangle(family, name), copy.deepcopy(model)
-    other.activation_checkpointing_enable(
-        activation_checkpointing_kwargs={"use_reentrant": True} if reentrant else None
-    )
-    layers = [m for m in other.modules() if getattr(m, "gradient_checkpointing", False)]
+KINDS = pytest.mark.parametrize("reentrant", [False, True], ids=["default", "reentrant"])
+
+
+def checkpointed(model: torch.nn.Module, reentrant: bool) -> torch.nn.Module:
+    kind = {"use_reentrant": True} if reentrant else None
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs=kind)
+    layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
     assert layers, "no layer is checkpointed: this test has lost its subject"
-    losses = [
-        m(**data.kwargs, seed=5)[0].square().sum() for m in (model, other)
-    ]  # of the loss, if there is one
+    return model
+
+
+def assert_same_bits(losses: list[torch.Tensor], models: list[torch.nn.Module]) -> None:
     assert torch.equal(*losses), "the loss differs"
     for loss in losses:
         loss.backward()
-    assert torch.equal(gradient(model), gradient(other)) and gradient(model).abs().sum() > 0
+    assert torch.equal(*map(gradient, models)) and gradient(models[0]).abs().sum() > 0
+
+
+@KINDS
+@pytest.mark.parametrize("family", SUPPORTED, ids=lambda family: family.model_type)
+def test_checkpointed_layers_give_the_same_bits_with_dropout(family: Family, reentrant: bool):
+    if reentrant and family.model_type == "deberta-v2":
+        pytest.skip("the stock model cannot do it either, which is tested below")
+    name = head_named(family, "ForTokenClassification") if family.model_type != "opt" else "OPTForCausalLM"
+    dropouts = {} if family.model_type == "gemma2" else dict.fromkeys(SMALL[family.model_type].dropouts, 0.2)
+    model = yanma.unpad(build(family, name, **dropouts)).train()
+    data, other = rectangle(family, name), checkpointed(copy.deepcopy(model), reentrant)
+    losses = [
+        m(**data.kwargs, seed=5)[0].square().sum() for m in (model, other)
+    ]  # of the loss, if there is one
+    assert_same_bits(losses, [model, other])
+
+
+@KINDS
+@pytest.mark.parametrize("family", TRANSLATORS, ids=lambda family: family.model_type)
+def test_so_do_those_of_an_encoder_with_a_decoder_packed_and_padded(family: Family, reentrant: bool):
+    name = generator(family)
+    model = yanma.unpad(build(family, name, **dict.fromkeys(SMALL[family.model_type].dropouts, 0.2))).train()
+    data = pairs(family, name)
+    packed, named = data.packed()
+    for arguments, settings in ((packed, named), ((), data.padded())):
+        model.zero_grad()
+        models = [model, checkpointed(copy.deepcopy(model), reentrant)]
+        losses = [m(*arguments, **settings, seed=5).logits.square().sum() for m in models]
+        if not reentrant:
+            assert_same_bits(losses, models)
+            continue
+        # Layers of a decoder share what the encoder gives: the older kind adds up its gradients layer by layer.
+        assert torch.equal(*losses), "the loss differs"
+        for loss in losses:
+            loss.backward()
+        without, found = map(gradient, models)
+        assert (found - without).norm() <= 1e-6 * without.norm() > 0
+
+
+@pytest.mark.parametrize("is_ours", [False, True], ids=["stock", "unpadded"])
+def test_the_older_kind_cannot_share_what_debertas_layers_share(is_ours: bool):
+    family, name = next((f, n) for f in SUPPORTED for n in f.heads if n == "DebertaV2ForTokenClassification")
+    model = build(family, name)
+    model = checkpointed((yanma.unpad(model) if is_ours else model).train(), reentrant=True)
+    loss = model(**rectangle(family, name).kwargs).loss
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward()
 
 
 def numbers_kept(model, data) -> int:

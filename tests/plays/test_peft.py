@@ -83,6 +83,48 @@ def test_adapters_learn_what_they_learn_in_the_stock_model(model_type, name, tas
 
 
 @pytest.mark.parametrize("order", ["peft of unpadded", "unpadded peft"])
+@pytest.mark.parametrize(
+    ("model_type", "name", "modules"),
+    [
+        ("bert", "BertForTokenClassification", ["query", "dense"]),
+        ("deberta-v2", "DebertaV2ForTokenClassification", ["query_proj", "key_proj"]),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_adapters_drop_what_a_documents_id_and_the_seed_say(model_type, name, modules, order):
+    family = BY_TYPE[model_type]
+    torch.manual_seed(7)
+    config = peft.LoraConfig(
+        task_type="TOKEN_CLS", target_modules=modules, lora_dropout=0.5, init_lora_weights=False
+    )
+    base = build(family, name)
+    if order == "peft of unpadded":
+        model = peft.get_peft_model(yanma.unpad(base), config)
+    else:
+        model = yanma.unpad(peft.get_peft_model(base, config))
+    documents, model = rectangle(family, name).documents, model.train()
+
+    def logits(chosen, seed):
+        batch = yanma.PackedBatch.from_sequences([documents[i] for i in chosen], ids=chosen)
+        with torch.no_grad():
+            return batch.unpack(model(batch, seed=seed).logits)
+
+    state = torch.get_rng_state()
+    together, turned, other = logits([0, 1, 2, 3], 1), logits([3, 2, 1, 0], 1)[::-1], logits([0, 1, 2, 3], 2)
+    assert torch.equal(torch.get_rng_state(), state), "torch's own stream was drawn from"
+    for index, expected in enumerate(together):
+        assert torch.equal(expected, turned[index]) and torch.equal(expected, logits([index], 1)[0])
+        assert not torch.equal(expected, other[index]), "another seed drops the same"
+    with torch.no_grad():
+        batch = yanma.PackedBatch.from_sequences(documents)
+        assert not torch.allclose(model(batch).logits, model.eval()(batch).logits), "nothing is dropped"
+    kinds = {type(module).__name__ for module in yanma.restore(model).modules()}
+    assert "Dropout" in kinds and not any(
+        hasattr(type(module), "_yanma_stock") or "_yanma_site" in vars(module) for module in model.modules()
+    )
+
+
+@pytest.mark.parametrize("order", ["peft of unpadded", "unpadded peft"])
 def test_prompt_tuning_works_on_rectangles_and_refuses_packs(order):
     family, name = BY_TYPE["bert"], "BertForTokenClassification"
     data, base = rectangle(family, name), build(family, name)

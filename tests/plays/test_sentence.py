@@ -12,13 +12,21 @@ from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
+    SparseEncoder,
 )
-from sentence_transformers.base.modules import Transformer
+from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding
+from sentence_transformers.sparse_encoder.modules import SpladePooling
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.nn import functional as F
-from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedTokenizerFast,
+)
 
 import yanma
 from yanma.models import is_unpadded
@@ -43,7 +51,8 @@ def folder(tmp_path_factory):
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=100, num_labels=1, **sizes)
-    for name, kind in (("base", BertModel), ("classifier", BertForSequenceClassification)):
+    kinds = {"base": BertModel, "classifier": BertForSequenceClassification, "masked": BertForMaskedLM}
+    for name, kind in kinds.items():
         kind(config).save_pretrained(place / name)
         tokenizer.save_pretrained(place / name)
     return place
@@ -150,6 +159,60 @@ def test_restored_copied_pickled_and_saved_models_are_what_they_were(folder, tmp
     assert not is_unpadded(loaded) and (loaded.encode(TEXTS) == expected).all()
     assert [*map(type, yanma.restore(ours).modules())] == classes
     assert (ours.encode(TEXTS) == expected).all() and not ours[0].can_flatten_inputs
+
+
+def test_workers_on_a_list_of_devices_give_the_stock_vectors(folder):
+    stock, ours = encoder(folder), yanma.unpad(encoder(folder))
+    same(ours.encode(TEXTS, device=["cpu"], chunk_size=7), stock.encode(TEXTS))
+    assert is_unpadded(ours)
+
+
+def routed(folder, query: list, seed: int = 0) -> SentenceTransformer:
+    document = [Transformer(str(folder / "base"), max_seq_length=100), Pooling(32)]
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in document[0].parameters():  # another model than the queries'
+            parameter += 0.1 * torch.randn(parameter.shape)
+    return SentenceTransformer(modules=[Router.for_query_document(query, document)], device="cpu")
+
+
+def test_queries_and_documents_take_their_own_way_without_padding(folder):
+    stock, ours = (
+        routed(folder, [Transformer(str(folder / "base"), max_seq_length=100), Pooling(32, "max")])
+        for _ in range(2)
+    )
+    yanma.unpad(ours)
+    inner = [module for module in ours.modules() if isinstance(module, Transformer)]
+    assert len(inner) == 2 and all(module.can_flatten_inputs for module in inner)
+    found = [model.encode_query(TEXTS) for model in (ours, stock)]
+    same(*found)
+    same(ours.encode_document(TEXTS), stock.encode_document(TEXTS))
+    assert abs(found[0] - ours.encode_document(TEXTS)).max() > 0.1, "both go the same way"
+
+
+def test_where_queries_go_through_a_table_documents_are_padded_and_right(folder):
+    def made() -> SentenceTransformer:
+        words = Tokenizer.from_file(str(folder / "base" / "tokenizer.json"))
+        torch.manual_seed(3)
+        return routed(folder, [StaticEmbedding(words, embedding_dim=32)])
+
+    stock, ours = made(), yanma.unpad(made())
+    same(ours.encode_query(TEXTS), stock.encode_query(TEXTS))
+    same(ours.encode_document(TEXTS), stock.encode_document(TEXTS))
+
+
+@pytest.mark.parametrize("strategy", ["max", "sum"])
+def test_sparse_vectors_are_the_stock_models(folder, strategy):
+    def made() -> SparseEncoder:
+        inner = Transformer(str(folder / "masked"), transformer_task="fill-mask", max_seq_length=100)
+        return SparseEncoder(modules=[inner, SpladePooling(strategy)], device="cpu")
+
+    stock, ours = made(), yanma.unpad(made())
+    assert is_unpadded(ours) and ours[0].can_flatten_inputs
+    for wishes in ({}, {"max_active_dims": 5}, {"batch_size": 3, "convert_to_sparse_tensor": False}):
+        found, expected = (model.encode(TEXTS, **wishes).to_dense() for model in (ours, stock))
+        assert found.shape == expected.shape and expected.count_nonzero() > 0
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 class Shift(torch.nn.Module):

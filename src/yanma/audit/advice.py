@@ -23,10 +23,13 @@ _TRAINING = "run a step in train() mode in your tests; the error says what is mi
 def stock(model: nn.Module, arguments: Mapping[str, Any]) -> dict[str, str]:
     """For a stock model that is called with such arguments."""
     one_row = len(arguments["input_ids"]) == 1
-    hide = _hide_documents(model, arguments) if one_row else "pass attention_mask, 1 where a token stands"
+    masks = (
+        "attention_mask and decoder_attention_mask" if "decoder_input_ids" in arguments else "attention_mask"
+    )
+    hide = _hide_documents(model, arguments) if one_row else f"pass {masks}, 1 where a token stands"
     return {
         "repeatable": _EVAL,
-        "padding": "pass attention_mask, 1 where a token stands, and leave padding out of every mean and position",
+        "padding": f"pass {masks}, 1 where a token stands, and leave padding out of every mean and position",
         "batch": hide,
         "isolation": hide,
         "gradients": hide,

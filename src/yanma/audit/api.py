@@ -13,7 +13,7 @@ from ..models import is_unpadded
 from . import huggingface
 from .checks import CHECKS, Trial, repeatable
 from .collate import Collate
-from .documents import Documents, checked, random_documents
+from .documents import Documents, checked
 from .findings import Audit, Finding, Verdict
 from .subject import Subject, from_callable
 
@@ -39,7 +39,9 @@ def audit(
     `subject` is a model of transformers, or any function from a list of documents (lists of ids) to a list of
     outputs, one a document. A model is run in its `way`: "unpadded" on packs; "padded" in rows (the default of a
     stock model); "packed" as one row with positions that start anew; or on what `collator` makes of a list of
-    `{"input_ids": [...]}`. `arguments` are passed to every call of the model.
+    `{"input_ids": [...]}`. `arguments` are passed to every call of the model. An encoder with a decoder reads the
+    first half of a document and is given the rest as what it has written; a model that chooses between texts is given
+    each document forwards and backwards.
 
     `documents` are lists of token ids; by default five are drawn, of 1, 2, 5, 17 and 40 tokens. `mask` says who may
     read whom inside a document, through all layers together: by default everyone everyone, or `causal()` for
@@ -59,11 +61,8 @@ def audit(
     """
     found = None if documents is None else checked(documents)
     if isinstance(subject, nn.Module) and hasattr(subject, "config"):
-        found = found or random_documents(
-            subject.get_input_embeddings().num_embeddings,  # type: ignore[operator]
-            without=huggingface.special_ids(subject),
-            longest=huggingface.longest_document(subject),
-        )
+        found = found or huggingface.documents_for(subject)
+        huggingface.check_lengths(subject, found)
         with _eval_mode(subject):
             return _audited(_of_model(subject, way, collator, dict(arguments or {}), mask), found)
     if way is not None or collator is not None or arguments is not None:

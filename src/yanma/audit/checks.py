@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ..masks import from_dense
-from .documents import Documents, own_ids, pictured, replaced
+from .documents import Document, Documents, own_ids, pictured, replaced
 from .findings import Finding, Leak, Place, Verdict
 from .measure import change, differing, rounding, rows, tolerance
+from .pairs import has_decoder
 from .subject import Subject
 
 # N documents, L tokens of one of them, R rows of its output
@@ -128,47 +129,60 @@ def gradients(trial: Trial) -> Finding:
         return trial.skipped("gradients", "there is no model whose embeddings are known")
     with _embedded(model) as seen:
         outputs = trial.subject.run(trial.documents)
-    if len(seen) != 1:
-        return trial.skipped(
-            "gradients", f"the model embeds its tokens {len(seen)} times in one batch, not once"
-        )
-    ids, embeddings = seen[0]
+    if not seen:
+        return trial.skipped("gradients", "the model runs without its own embeddings of tokens")
+    leaves = [embeddings for _, embeddings in seen]
     worst, leak, draw = 0.0, None, torch.Generator().manual_seed(0)
     for reader, output in enumerate(outputs):
         weights = torch.rand(output.shape, generator=draw).to(
             output
         )  # a plain sum of normalised rows is constant
-        (gradient,) = torch.autograd.grad((output * weights).sum(), embeddings, retain_graph=True)
+        found = torch.autograd.grad(
+            (output * weights).sum(), leaves, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
         for read in range(len(outputs)):
-            own = own_ids(trial.documents, read)
-            slots = torch.isin(ids, torch.tensor(sorted(own), dtype=ids.dtype, device=ids.device))
-            if read == reader or not bool(slots.any()):
+            if read == reader:
                 continue
-            strength = gradient[slots].abs().amax(-1)
-            if not float(strength.max()) <= worst:  # also what is not a number
-                worst = float(strength.max())
-                token = trial.documents[read].index(int(ids[slots][strength.argmax()]))
-                leak = Leak(Place(reader, None), Place(read, token))
+            for (ids, _), gradient in zip(seen, found, strict=True):
+                strength, token = _strongest(gradient, ids, trial.documents, read)
+                if not strength <= worst:  # also what is not a number
+                    worst, leak = strength, Leak(Place(reader, None), Place(read, token))
     about = "largest gradient of a document's output at the embeddings of another"
     return trial.passed("gradients", leak is None, about, number=worst, where=leak)
 
 
+def _strongest(gradient: Tensor, ids: Tensor, documents: Documents, read: int) -> tuple[float, int | None]:
+    """The largest gradient at the embeddings of a document's own tokens, and the place of the token that has it."""
+    own = torch.tensor(sorted(own_ids(documents, read)), dtype=ids.dtype, device=ids.device)
+    slots = torch.isin(ids, own)
+    if not bool(slots.any()):
+        return 0.0, None
+    strength = gradient[slots].abs().amax(-1)
+    return float(strength.max()), documents[read].index(int(ids[slots][strength.argmax()]))
+
+
 def causality(trial: Trial) -> Finding:
-    """A changed token moves nothing that stands before it."""
-    lengths = [len(document) for document in trial.documents]
+    """A changed token moves nothing that stands before it, where none of that may read it."""
     if not trial.subject.per_token:
         return trial.skipped("causality", "documents have one output each, after all of their tokens")
-    if bool(trial.subject.mask.dense(max(lengths)).triu(1).any()):
+    later = [_unread_before(trial.subject, document) for document in trial.documents]
+    if not any(later):
         return trial.skipped("causality", "tokens may read what comes after them")
     worst, leak = 0.0, None
-    for document, length in enumerate(lengths):
-        for token in sorted({length // 2, length - 1} - {0}):
+    for document, tokens in enumerate(later):
+        for token in sorted({tokens[(len(tokens) - 1) // 2], tokens[-1]}) if tokens else ():
             after = trial.run(replaced(trial.documents, document, token))[document]
             apart, row = _most_moved(trial, trial.outputs[document][:token], after[:token])
             if apart > worst:
                 worst, leak = apart, Leak(Place(document, row), Place(document, token))
     about = "largest move of a token when a later one changes"
     return trial.passed("causality", leak is None, about, number=worst, same_bits=leak is None, where=leak)
+
+
+def _unread_before(subject: Subject, document: Document) -> list[int]:
+    """The tokens that none before them may read."""
+    says = subject.expected((document,)).dense()
+    return [token for token in range(1, len(document)) if not bool(says[:token, token].any())]
 
 
 def agreement(trial: Trial) -> Finding:
@@ -267,7 +281,10 @@ def _gradient(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
 
 @contextmanager
 def _embedded(model: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """The ids that the model embeds and their embeddings, of each forward inside; gradients can be asked of these."""
+    """The ids that the model embeds and their embeddings, call by call; gradients can be asked of these.
+
+    An encoder and a decoder may have a table of embeddings each.
+    """
     seen: list[tuple[Tensor, Tensor]] = []
 
     def watch(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -275,8 +292,11 @@ def _embedded(model: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
         seen.append((arguments[0], leaf))
         return leaf
 
-    handle = model.get_input_embeddings().register_forward_hook(watch)
+    parts = [model, model.get_encoder(), model.get_decoder()] if has_decoder(model) else [model]
+    tables = {part.get_input_embeddings() for part in parts}
+    handles = [table.register_forward_hook(watch) for table in tables]
     try:
         yield seen
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

@@ -13,34 +13,46 @@ from .documents import Documents
 # N documents, S slots of a padded row, T tokens of all documents
 
 Feature = dict[str, Any]
-"""`input_ids`, a list, and perhaps `labels`, a list or one number."""
+"""`input_ids`, a list, or a list of C texts; and perhaps `decoder_input_ids`, and `labels`, a list or one number."""
 Collate = Callable[[list[Feature]], Mapping[str, Any]]
 
 
 def pad(pad_token_id: int, more: int = 0) -> Collate:
-    """Rows (N, S) padded on the right, `more` slots wider than the longest document needs."""
+    """Rows (N, S), or (N, C, S), padded on the right, `more` slots wider than the longest needs.
+
+    Those of a decoder, and labels by token, are padded likewise, to their own width.
+    """
 
     def collate(features: list[Feature]) -> dict[str, Tensor]:
-        width = max(len(feature["input_ids"]) for feature in features) + more
-        ids, valid = (
-            [list(row) + [fill] * (width - len(row)) for row in rows]
-            for rows, fill in (
-                ([feature["input_ids"] for feature in features], pad_token_id),
-                ([[1] * len(feature["input_ids"]) for feature in features], 0),
-            )
-        )
-        batch = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(valid)}
+        batch: dict[str, Tensor] = {}
+        for prefix in ("", "decoder_"):
+            name = prefix + "input_ids"
+            if name in features[0]:
+                rows = [feature[name] for feature in features]
+                batch[name], batch[prefix + "attention_mask"] = _padded_rows(rows, pad_token_id, more)
         if "labels" in features[0]:
-            batch["labels"] = _padded_labels([feature["labels"] for feature in features], width)
+            batch["labels"] = _padded_labels([feature["labels"] for feature in features], more)
         return batch
 
     return collate
 
 
-def _padded_labels(labels: Sequence[Any], width: int) -> Tensor:
-    if not isinstance(labels[0], list):
-        return torch.tensor(labels)
-    return torch.tensor([label + [-100] * (width - len(label)) for label in labels])
+def _padded_rows(rows: Sequence[Sequence[Any]], fill: int, more: int) -> tuple[Tensor, Tensor]:
+    """Ids, and 1 where a token stands."""
+    if isinstance(rows[0][0], list):
+        flat = _padded_rows([text for texts in rows for text in texts], fill, more)
+        ids, valid = (x.view(len(rows), len(rows[0]), -1) for x in flat)
+        return ids, valid
+    return _filled(rows, fill, more), _filled([[1] * len(row) for row in rows], 0, more)
+
+
+def _padded_labels(labels: Sequence[Any], more: int) -> Tensor:
+    return _filled(labels, -100, more) if isinstance(labels[0], list) else torch.tensor(labels)
+
+
+def _filled(rows: Sequence[Sequence[int]], fill: int, more: int) -> Tensor:
+    width = max(map(len, rows)) + more
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
 
 
 def flatten(first_position: int) -> Collate:

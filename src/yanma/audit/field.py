@@ -1,17 +1,21 @@
-"""Which output of a Hugging Face model is looked at, and labels that fit it."""
+"""Which output of a Hugging Face model is looked at, how documents are given to it, and labels that fit it."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..batch import PackedBatch
 from ..errors import Unsupported
-from .collate import Feature, pad
+from ..masks import Mask, causal, full
+from .collate import Feature, apart, pad
 from .documents import Document, Documents
+
+# N documents, S slots of a padded row, T tokens of all documents
 
 _TOKEN_FIELDS = ("last_hidden_state", "logits", "prediction_logits", "start_logits")
 PROBES = (((5, 6, 7), (7, 6, 5)), ((5, 6, 7, 8, 9), (9, 8, 7, 6, 5)))
@@ -19,30 +23,40 @@ PROBES = (((5, 6, 7), (7, 6, 5)), ((5, 6, 7, 8, 9), (9, 8, 7, 6, 5)))
 
 
 class Field:
-    """The output that is looked at, and labels that fit it."""
+    """A model that reads one text a document, and gives rows by token or one output a document."""
+
+    expects: Callable[[Documents], Mask] | None = None
+    """Who may read whom in a batch, where `mask` alone does not say it."""
 
     def __init__(self, model: Any) -> None:
+        self.name_of_model = type(model).__name__
         self.takes_anything = any(p.kind is p.VAR_KEYWORD for p in parameters(model).values())
+        self.pad_token_id = pad_token_id(model)
+        self.is_causal = is_causal(model)
         shapes = []
-        for documents in PROBES:
-            batch = moved(pad(pad_token_id(model))(features(documents)), next(model.parameters()).device)
+        for found in PROBES:
+            batch = moved(self.padded(found), next(model.parameters()).device)
             output = _probed(model, batch)
             names = [name for name in _TOKEN_FIELDS if output.get(name) is not None]
             if not names:
                 raise Unsupported(
-                    f"{type(model).__name__} gives {', '.join(output)}; "
+                    f"{self.name_of_model} gives {', '.join(output)}; "
                     f"an audit reads one of {', '.join(_TOKEN_FIELDS)}"
                 )
             self.name = names[0]
             shapes.append(output[self.name].shape)
         self.per_token = all(
-            len(shape) > 1 and shape[1] == len(documents[0])
-            for shape, documents in zip(shapes, PROBES, strict=True)
+            len(shape) > 1 and shape[1] == self.num_rows(found[0])
+            for shape, found in zip(shapes, PROBES, strict=True)
         )
         scalar = len(shapes[0]) == (2 if self.per_token else 1)
         self._classes = 2 if scalar else shapes[0][-1]
         self.has_loss = self.name == "logits" and "labels" in parameters(model)
-        self.no_loss = f"{type(model).__name__} computes no loss from `labels` alone; audit one with a head"
+        self.no_loss = f"{self.name_of_model} computes no loss from `labels` alone; audit one with a head"
+
+    def num_rows(self, document: Document) -> int:
+        """Rows of the output that is looked at, where these are tokens."""
+        return len(document)
 
     def labels(self, document: Document) -> Any:
         """Classes that depend on nothing but the tokens; the first token is not scored, shifted losses never do."""
@@ -50,9 +64,58 @@ class Field:
             return [-100, *(token % self._classes for token in document[1:])]
         return sum(document) % self._classes if self._classes > 1 else sum(document) % 7 / 7
 
-    def scored(self, documents: Documents) -> int:
+    def scored(self, found: Documents) -> int:
         """How many labels count."""
-        return sum(len(document) - 1 for document in documents) if self.per_token else len(documents)
+        return sum(len(document) - 1 for document in found) if self.per_token else len(found)
+
+    def feature(self, document: Document) -> Feature:
+        """What a collator takes for a document, without labels."""
+        return {"input_ids": list(document)}
+
+    def features(self, found: Documents, labelled: bool = False) -> list[Feature]:
+        """What a collator takes."""
+        labels = [{"labels": self.labels(document)} if labelled else {} for document in found]
+        return [self.feature(document) | own for document, own in zip(found, labels, strict=True)]
+
+    def padded(self, found: Documents, more: int = 0) -> dict[str, Any]:
+        """Arguments of a padded call, with that many slots more than needed."""
+        return dict(pad(self.pad_token_id, more)(self.features(found)))
+
+    def packed(self, found: Documents, device: torch.device) -> tuple[PackedBatch, dict[str, Any]]:
+        """Arguments of a call of an unpadded model."""
+        return PackedBatch.from_sequences(found).to(device), {}
+
+    def apart(self, output: Any, batch: Mapping[str, Any], found: Documents) -> list[Tensor]:
+        """Each document's own part of the output of a stock model, or of a padded call."""
+        return apart(output[self.name], batch, found, self.per_token)
+
+    def apart_flat(self, output: Any, found: Documents) -> list[Tensor]:
+        """Each document's own part of what an unpadded model gives for a pack."""
+        flat: Tensor = output[self.name]
+        return list(flat.split([len(document) for document in found]) if self.per_token else flat)
+
+    def mask(self) -> Mask:
+        """Who may read whom inside a document."""
+        return causal() if self.is_causal else full()
+
+
+class Choices(Field):
+    """A model that chooses between texts: a document is one of its texts, and backwards it is the other."""
+
+    def feature(self, document: Document) -> Feature:
+        return {"input_ids": [list(document), list(reversed(document))]}
+
+    def packed(self, found: Documents, device: torch.device) -> tuple[PackedBatch, dict[str, Any]]:
+        texts = [text for document in found for text in self.feature(document)["input_ids"]]
+        return PackedBatch.from_sequences(texts).to(device), {}
+
+    def apart_flat(self, output: Any, found: Documents) -> list[Tensor]:
+        return list(output[self.name].view(len(found), 2))
+
+
+def is_named(model: Any, *ends: str) -> bool:
+    """Whether a model's class, or one that it is made of, has a name with one of these ends."""
+    return any(kind.__name__.endswith(ends) for kind in type(model).__mro__)
 
 
 def _probed(model: Any, batch: Mapping[str, Tensor]) -> Any:
@@ -61,13 +124,6 @@ def _probed(model: Any, batch: Mapping[str, Tensor]) -> Any:
             return model(**batch, return_dict=True)
     except Exception as error:  # of any kind: it is somebody else's model
         raise Unsupported(f"{type(model).__name__} cannot run a padded batch: {error}") from error
-
-
-def features(documents: Documents, field: Field | None = None) -> list[Feature]:
-    """What a collator takes, with labels where a field says which."""
-    if field is None:
-        return [{"input_ids": list(document)} for document in documents]
-    return [{"input_ids": list(document), "labels": field.labels(document)} for document in documents]
 
 
 def moved(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -10,16 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..batch import PackedBatch
-from ..errors import Unsupported
+from ..errors import DataError, Unsupported
 from ..masks import Mask
-from ..masks import causal as causal_mask
-from ..masks import full as full_mask
 from ..models import is_unpadded, unpad
 from . import advice
 from .collate import Collate, apart, flatten, pad
-from .documents import Documents
-from .field import PROBES, Field, features, is_causal, moved, pad_token_id, parameters
+from .documents import Documents, random_documents
+from .field import PROBES, Choices, Field, is_named, moved, pad_token_id, parameters
+from .pairs import JUDGES, Judged, Pairs, has_decoder
 from .subject import Subject
 
 # N documents, T tokens of all of them
@@ -27,16 +25,16 @@ from .subject import Subject
 
 def padded(model: Any, arguments: Mapping[str, Any], mask: Mask | None) -> Subject:
     """A stock model whose rows are padded."""
-    _check(model)
     return _stock(model, "padded", lambda more: pad(pad_token_id(model), more), arguments, mask)
 
 
 def packed(model: Any, arguments: Mapping[str, Any], mask: Mask | None) -> Subject:
     """A stock model that is told of documents by positions that start anew, and by nothing else.
 
-    Raises Unsupported where the model takes no positions.
+    Raises Unsupported where the model takes no positions, or several texts a row.
     """
-    _check(model)
+    if _chooses(model):
+        raise Unsupported(f"{type(model).__name__} reads several texts a row, and a pack is one row")
     if "position_ids" not in parameters(model):
         raise Unsupported(f"{type(model).__name__} takes no position_ids, so a pack cannot be told by them")
     return collated(model, flatten(_first_position(model)), arguments, mask, way="packed")
@@ -45,8 +43,15 @@ def packed(model: Any, arguments: Mapping[str, Any], mask: Mask | None) -> Subje
 def collated(
     model: Any, collate: Collate, arguments: Mapping[str, Any], mask: Mask | None, *, way: str | None = None
 ) -> Subject:
-    """A stock model on what a collator makes of `[{"input_ids": [...]}, ...]`."""
-    _check(model)
+    """A stock model on what a collator makes of `[{"input_ids": [...]}, ...]`.
+
+    Raises Unsupported for an encoder with a decoder, of which an audit makes the batches.
+    """
+    if has_decoder(model):
+        raise Unsupported(
+            f"{type(model).__name__} has an encoder and a decoder, of which an audit makes the batches by itself; "
+            f"leave collator out"
+        )
     name = way or f"collated by {getattr(collate, '__name__', type(collate).__name__)}"
     subject = _stock(model, name, lambda more: collate, arguments, mask)
     absent = {"padding": "this way of collating has no amount of padding to change"}
@@ -58,21 +63,20 @@ def unpadded(model: Any, arguments: Mapping[str, Any], mask: Mask | None) -> Sub
 
     Raises Unsupported for families that `unpad` does not know.
     """
-    _check(model)
     if not is_unpadded(model):
         model = unpad(copy.deepcopy(model))
-    device, field = next(model.parameters()).device, Field(model)
+    device, field = next(model.parameters()).device, field_of(model)
 
     def output(documents: Documents, **more: Any) -> Any:
-        return model(PackedBatch.from_sequences(documents).to(device), **{**arguments, **more})
+        batch, named = field.packed(documents, device)
+        return model(batch, **{**arguments, **named, **more})
 
     def run(documents: Documents) -> list[Tensor]:
-        found: Tensor = output(documents)[field.name]
-        return list(found.split([len(d) for d in documents]) if field.per_token else found)
+        return field.apart_flat(output(documents), documents)
 
     def with_padding(documents: Documents, more: int) -> list[Tensor]:
-        batch = moved(pad(pad_token_id(model), more)(features(documents)), device)
-        return apart(model(**batch, **arguments)[field.name], batch, documents, field.per_token)
+        batch = moved(field.padded(documents, more), device)
+        return field.apart(model(**batch, **arguments), batch, documents)
 
     def share(documents: Documents, step: Documents, parts: int) -> Tensor:
         labels = torch.cat([torch.tensor(field.labels(document)).view(-1) for document in documents])
@@ -83,23 +87,35 @@ def unpadded(model: Any, arguments: Mapping[str, Any], mask: Mask | None) -> Sub
         f"unpadded {type(model).__name__}",
         run,
         field.per_token,
-        mask or _own_mask(model),
+        mask or field.mask(),
         with_padding,
         model,
         share if field.has_loss else None,
         absent={} if field.has_loss else {"accumulation": field.no_loss},
         fixes=advice.unpadded(model),
+        expects=field.expects,
     )
+
+
+def field_of(model: Any) -> Field:
+    """How documents are given to a model, and which of its outputs is looked at."""
+    if has_decoder(model):
+        return (Judged if is_named(model, *JUDGES) else Pairs)(model)
+    return (Choices if _chooses(model) else Field)(model)
+
+
+def _chooses(model: Any) -> bool:
+    return is_named(model, "ForMultipleChoice")
 
 
 def _stock(
     model: Any, way: str, collator: Callable[[int], Collate], arguments: Mapping[str, Any], mask: Mask | None
 ) -> Subject:
     """`collator` gives the way to collate with that many slots more."""
-    device, field = next(model.parameters()).device, Field(model)
+    device, field = next(model.parameters()).device, field_of(model)
 
     def batch_of(documents: Documents, more: int, labelled: bool) -> dict[str, Any]:
-        made = dict(collator(more)(features(documents, field if labelled else None)))
+        made = dict(collator(more)(field.features(documents, labelled)))
         if not labelled:
             made.pop("labels", None)
         return moved(made, device)
@@ -107,13 +123,13 @@ def _stock(
     sample = batch_of(PROBES[0], 0, False)
     one_row = len(sample["input_ids"]) == 1
     hidden = not field.per_token and one_row  # the head would see one document where there are many
-    per_token = field.per_token or hidden
 
     def padded(documents: Documents, more: int) -> list[Tensor]:
         batch = batch_of(documents, more, False)
         output = model(**batch, **({"output_hidden_states": True} if hidden else {}), **arguments)
-        found = output.hidden_states[-1] if hidden else output[field.name]
-        return apart(found, batch, documents, per_token)
+        if hidden:
+            return apart(output.hidden_states[-1], batch, documents, True)
+        return field.apart(output, batch, documents)
 
     def loss(documents: Documents, **more: Any) -> Tensor:
         found: Tensor = model(**batch_of(documents, 0, True), **more, **arguments).loss
@@ -125,13 +141,14 @@ def _stock(
     return Subject(
         f"{way} {type(model).__name__}",
         lambda documents: padded(documents, 0),
-        per_token,
-        mask or _own_mask(model),
+        field.per_token or hidden,
+        mask or field.mask(),
         padded,
         model,
         None if absent else _as_trainers_do(loss, field),
         absent=absent,
         fixes=advice.stock(model, {**sample, **arguments}),
+        expects=field.expects,
     )
 
 
@@ -158,18 +175,23 @@ def _honours_number(loss: Callable[..., Tensor], documents: Documents) -> bool:
     return not torch.equal(once, twice)
 
 
-def _check(model: Any) -> None:
-    config = model.config
-    if getattr(config, "is_encoder_decoder", False):
-        raise Unsupported(
-            f"{type(model).__name__} has an encoder and a decoder; an audit knows models of one stack"
+def documents_for(model: Any) -> Documents:
+    """Random documents that a model can read, each with a source and a target where it takes both."""
+    drawn = random_documents(
+        model.get_input_embeddings().num_embeddings,
+        without=special_ids(model),
+        longest=longest_document(model),
+    )
+    return tuple(document for document in drawn if len(document) > 1 or not has_decoder(model))
+
+
+def check_lengths(model: Any, documents: Documents) -> None:
+    """Raises DataError for a document that is too short to have a source and a target, where a model takes both."""
+    if has_decoder(model) and any(len(document) < 2 for document in documents):
+        raise DataError(
+            f"documents: one of them has 1 token, and {type(model).__name__} takes a source and a target; give each "
+            f"two tokens or more"
         )
-    if type(model).__name__.endswith("ForMultipleChoice"):
-        raise Unsupported(f"{type(model).__name__} reads several texts a row; audit its base model")
-
-
-def _own_mask(model: nn.Module) -> Mask:
-    return causal_mask() if is_causal(model) else full_mask()
 
 
 def special_ids(model: Any) -> set[int]:

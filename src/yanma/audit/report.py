@@ -53,7 +53,7 @@ class Report:
 def every_way(
     model: nn.Module, documents: Sequence[Sequence[int]] | None = None, decides: str | None = None
 ) -> Report:
-    """Audit a stock model in each of `WAYS`; `decides` is by default "unpadded", or "packed" where that is refused.
+    """Audit a stock model in each of `WAYS`; `decides` is by default "unpadded", else "packed", else "padded".
 
     Raises Unsupported where the model cannot be run in the way that decides.
     """
@@ -63,7 +63,7 @@ def every_way(
             audits[way] = audit(model, documents, way=way)
         except Unsupported as error:
             absent[way] = str(error)
-    decides = decides or ("unpadded" if "unpadded" in audits else "packed")
+    decides = decides or next((way for way in ("unpadded", "packed") if way in audits), "padded")
     if decides in absent:
         raise Unsupported(absent[decides])
     return Report(audits, absent, decides)

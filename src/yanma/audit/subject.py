@@ -37,9 +37,13 @@ class Subject:
     """Check -> why this subject cannot be asked."""
     fixes: Mapping[str, str] = field(default_factory=dict)
     """Check -> what to do when it fails."""
+    expects: Callable[[Documents], Mask] | None = None
+    """Who may read whom in a batch, where that is no one mask inside each document."""
 
     def expected(self, found: Documents) -> Mask:
         """Who may read whom in a batch: rows are tokens, or documents where these have one output each."""
+        if self.expects is not None:
+            return self.expects(found) & self.mask
         lengths = [len(document) for document in found]
         if self.per_token:
             return documents(lengths) & self.mask

@@ -10,10 +10,9 @@ documents through the whole model. What was found is kept as long as the process
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -23,7 +22,8 @@ from torch import Tensor, nn
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
-from .layout import Layout, own_mask, run_with, running
+from .layout import Layout, run_with, running
+from .trials import Attention, Rowwise, documents_that_differ, rows_that_differ, same_bits
 
 if TYPE_CHECKING:
     from .families import Head
@@ -35,42 +35,8 @@ ROWS = (16, 17, 18, 20, 23, 24, 31, 32, 33, 48, 64, 65, 96, 127, 128, 129, 192, 
 MANY_ROWS = (1024, 1500, 2048, 4096)
 MAX_FLOP = 2**35
 """What may be spent on one kind of product, 0.1 to 0.3 s: a wide one is tried with fewer rows, but with 129 always."""
-LENGTHS = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    7,
-    8,
-    12,
-    15,
-    16,
-    17,
-    24,
-    31,
-    32,
-    33,
-    48,
-    63,
-    64,
-    65,
-    66,
-    96,
-    127,
-    128,
-    129,
-    200,
-    300,
-)
-"""Of documents under attention."""
 TEXTS = (1, 2, 3, 5, 8, 13, 21)
 """Lengths of documents that go through the whole model."""
-
-Rowwise = Callable[[Tensor], Tensor]
-"""(R, C) -> (R, ...), each row from its own."""
-Attention = Callable[[Tensor, Tensor, Tensor, Layout], Tensor]
-"""q (T, H, D), k and v (T, Hk, D), and where documents lie -> (T, H, D)."""
 
 
 @dataclass(frozen=True)
@@ -150,17 +116,20 @@ class Bits:
             _FOUND[key] = None
         self.parts[f"{name} in {_short(where.dtype)}"] = "keeps its rows' bits"
 
-    def attention(self, key: Hashable, attend: Attention, q: Tensor, k: Tensor, layout: Layout) -> None:
+    def attention(
+        self, key: Hashable, attend: Attention, q: Tensor, k: Tensor, layout: Layout, crosses: bool = False
+    ) -> None:
         """Raises Unsupported where `attend` gives a document other bits in other company.
 
-        `q` and `k` are such as it will get, and `key` tells it apart from others that take them.
+        `q` and `k` are such as it will get, those of a decoder and of its encoder where it `crosses` from one to the
+        other. `key` tells it apart from others that take them.
         """
         where = Setting.of(q)
         sizes = q.shape[1], k.shape[1], q.shape[2]
-        name = f"attention with {sizes[0]} heads of {sizes[2]}"
-        key = "attention", key, sizes, layout.causal, where
+        name = f"{'cross-' * crosses}attention with {sizes[0]} heads of {sizes[2]}"
+        key = "attention", key, sizes, layout.causal, crosses, where
         if key not in _FOUND:
-            differing = documents_that_differ(attend, q, k, layout)
+            differing = documents_that_differ(attend, q, k, layout, crosses)
             if differing:
                 raise Unsupported(
                     f"exact='bits': {name} in {where} gives a document of {differing[0]} tokens other bits alone than "
@@ -195,79 +164,6 @@ def _steady_product(name: str, ways: Mapping[str, Rowwise], rows: Tensor, flop: 
         f"exact='bits': {name} in {Setting.of(rows)} gives a row other bits among {max(differing)} rows than among "
         f"{counts[-1]}, by {' and by '.join(ways)}; leave exact out, or try another number of threads"
     )
-
-
-def rows_that_differ(rowwise: Rowwise, like: Tensor, counts: Sequence[int]) -> list[int]:
-    """Those of `counts`, ascending, among which a row has other bits than among as many as the last of them.
-
-    `like` (R, C) has the width, dtype and device of what is tried.
-
-    >>> rows_that_differ(lambda rows: rows + (len(rows) == 2), torch.zeros(1, 4), (1, 2, 3))
-    [2]
-    """
-    rows = _random((counts[-1], like.shape[1]), like)
-    with torch.no_grad():
-        whole = rowwise(rows)
-        differing = []
-        for count in counts:
-            first = 7 * count % max(counts[-1] - count, 1)
-            part = rowwise(rows[first : first + count].clone())
-            if not same_bits(part, whole[first : first + count]):
-                differing.append(count)
-    return differing
-
-
-def documents_that_differ(attend: Attention, q: Tensor, k: Tensor, layout: Layout) -> list[int]:
-    """Lengths of documents that have other bits alone, or among some others, than among all.
-
-    `q` (T, H, D), `k` (T, Hk, D) and `layout` are such as the model has.
-    """
-    lengths = [n for n in LENGTHS for _ in range(max(2, 64 // n))]
-    total = sum(lengths)
-    queries = _random((total, *q.shape[1:]), q)
-    keys, values = (_random((total, *k.shape[1:]), k, seed) for seed in (1, 2))
-    firsts = list(accumulate(lengths, initial=0))
-
-    def attended(documents: Sequence[int]) -> list[Tensor]:
-        rows = torch.cat([torch.arange(firsts[i], firsts[i + 1]) for i in documents]).to(q.device)
-        own = tuple(lengths[i] for i in documents)
-        place = replace(
-            layout,
-            lengths=own,
-            mask=own_mask(own, layout.causal),
-            ids=tuple(documents),
-            handed=[],
-            _visits=Counter(),
-        )
-        with torch.no_grad():
-            return list(attend(queries[rows], keys[rows], values[rows], place).split(own))
-
-    every = range(len(lengths))
-    whole = attended(every)
-    first_of_length = [i for i in every if i == 0 or lengths[i] != lengths[i - 1]]
-    companies = [[i] for i in first_of_length] + [[i for i in every if i not in set(first_of_length)]]
-    return sorted(
-        {
-            lengths[i]
-            for company in companies
-            for i, part in zip(company, attended(company), strict=True)
-            if not same_bits(part, whole[i])
-        }
-    )
-
-
-def same_bits(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one shape and dtype are the same in every bit; 0 and -0 are not.
-
-    >>> same_bits(torch.tensor([0.0]), torch.tensor([-0.0]))
-    False
-    """
-    return torch.equal(*(x.detach().contiguous().view(-1).view(torch.uint8) for x in (a, b)))
-
-
-def _random(shape: Sequence[int], like: Tensor, seed: int = 0) -> Tensor:
-    draw = torch.Generator().manual_seed(seed)
-    return torch.randn(tuple(shape), generator=draw).to(like)
 
 
 _OF: WeakKeyDictionary[nn.Module, dict[Setting, Bits]] = WeakKeyDictionary()
@@ -317,9 +213,9 @@ def _setting(model: nn.Module) -> Setting:
     return Setting(parameter.dtype, parameter.device, torch.get_num_threads(), cast)
 
 
-def check(model: Any, head: Head) -> None:
+def check(model: Any) -> None:
     """Refuse, before anything is changed, a model for which no texts can be made up."""
-    if head.decodes or model.main_input_name != "input_ids":
+    if model.main_input_name != "input_ids":
         raise Unsupported(
             f"exact='bits' is tried on texts, one a document, and {type(model).__name__} takes something else; leave "
             f"exact out"
@@ -328,22 +224,11 @@ def check(model: Any, head: Head) -> None:
 
 def _try(model: Any, head: Head, bits: Bits) -> None:
     """Run a few documents together and alone, which tries the products and attention on the way; then other parts."""
-    device = bits.setting.device
-    draw = torch.Generator().manual_seed(0)
-    vocabulary = model.get_input_embeddings().num_embeddings
-    texts = [torch.randint(vocabulary, (length,), generator=draw).to(device) for length in TEXTS]
-
-    def outputs(indices: Sequence[int]) -> list[list[Tensor]]:
-        batch = PackedBatch.from_sequences([texts[i] for i in indices], ids=list(indices))
-        output = model(batch, seed=0, return_dict=True)
-        tokens = [batch.unpack(output[name]) for name in head.token_outputs if output.get(name) is not None]
-        documents = [output[name].split(1) for name in head.document_outputs if output.get(name) is not None]
-        return [list(own) for own in zip(*tokens, *documents, strict=True)]
-
+    outputs = _outputs_of_texts(model, head, bits.setting.device)
     with torch.no_grad():
-        together = outputs(range(len(texts)))
+        together = outputs(range(len(TEXTS)))
         with _heard(model) as rowwise:
-            outputs(range(len(texts)))
+            outputs(range(len(TEXTS)))
         for (name, _), (module, rows) in rowwise.items():
             bits.rowwise(name, module, rows)
         for i, expected in enumerate(together):
@@ -351,10 +236,37 @@ def _try(model: Any, head: Head, bits: Bits) -> None:
             if not all(same_bits(a, b) for a, b in zip(alone, expected, strict=True)):
                 raise Unsupported(
                     f"exact='bits': the parts of {type(model).__name__} keep their bits in {bits.setting}, but the "
-                    f"whole gives a document of {TEXTS[i]} tokens other bits alone than among {len(texts)}; "
+                    f"whole gives a document of {TEXTS[i]} tokens other bits alone than among {len(TEXTS)}; "
                     f"leave exact out"
                 )
-    bits.num_texts = len(texts)
+    bits.num_texts = len(TEXTS)
+
+
+def _outputs_of_texts(
+    model: Any, head: Head, device: torch.device
+) -> Callable[[Sequence[int]], list[list[Tensor]]]:
+    """What gives the outputs of some of the texts, by number; each has a target of another length where one is due."""
+    draw = torch.Generator().manual_seed(0)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    texts, targets = (
+        [torch.randint(vocabulary, (n,), generator=draw).to(device) for n in lengths]
+        for lengths in (TEXTS, TEXTS[::-1])
+    )
+    if head.pools_at == "eos":
+        for text in texts:
+            text[-1] = model.config.eos_token_id
+    writes = head.decodes and not (head.document_outputs or head.loss == "span")
+
+    def outputs(indices: Sequence[int]) -> list[list[Tensor]]:
+        batch = PackedBatch.from_sequences([texts[i] for i in indices], ids=list(indices))
+        written = PackedBatch.from_sequences([targets[i] for i in indices]) if writes else batch
+        output = model(batch, **({"decoder_input_ids": written} if writes else {}), seed=0, return_dict=True)
+        tokens = [written.unpack(output[name]) for name in head.token_outputs if output.get(name) is not None]
+        documents = [output[name].split(1) for name in head.document_outputs if output.get(name) is not None]
+        read = [batch.unpack(output.encoder_last_hidden_state)] if head.decodes else []
+        return [list(own) for own in zip(*tokens, *documents, *read, strict=True)]
+
+    return outputs
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def attend(
     if layout.bits is not None:
         attend_any = partial(attended, None) if table is None else on_stretched(attended, table)
         way = added, width, cap, scaling, dropout, table is None
-        layout.bits.attention(way, attend_any, q, k, layout)
+        layout.bits.attention(way, attend_any, q, k, layout, crosses)
     return attended(table, q, k, v, layout)[None], None
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
+from . import bits
 from .families import Family, Head
 from .inputs import Call, Origin, document_labels, layout_of, packed_input, position_ids, refuse, seed_of
 from .rows import Rows, check_hidden_slots, packed_rows, padded_rows
@@ -38,7 +39,10 @@ def prepare_pairs(
     seed = seed_of(model, kwargs)
     order = sorted(range(len(source.lengths)), key=lambda i: (target.lengths[i], source.lengths[i]))
     read, written = (Origin(rows, rows.index(order)) for rows in (source, target))
-    encoder, decoder = (layout_of(rows, order, seed, rows is target) for rows in (source, target))
+    known = bits.of(model, head)
+    encoder, decoder = (
+        replace(layout_of(rows, order, seed, rows is target), bits=known) for rows in (source, target)
+    )
     encoder = replace(encoder, positions=position_ids(config, family, read, encoder))
     positions = position_ids(config, family, written, decoder)
     decoder = replace(decoder, ids=encoder.ids, positions=positions, source=encoder)

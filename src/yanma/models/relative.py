@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from ..attention.biased import Bias, attend_biased
 from ..attention.kernel import rows_times
 from ..keyed import derived
-from .bits import Attention
 from .layout import Layout, running
 from .linear import linear
+from .trials import Attention
 
 
 class DistanceBias(nn.Module):
@@ -223,12 +223,12 @@ class DisentangledAttention(nn.Module):
 
     def _positions(self, rel_embeddings: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Keys that contents are compared with, and queries, (P, H, D) each; None for what the model does not do."""
-        table = self.pos_dropout(rel_embeddings[None, None])[0, 0, : 2 * self.pos_ebd_size]
+        table = self.pos_dropout(rel_embeddings[None, None])[:, :, : 2 * self.pos_ebd_size]
         as_keys = "c2p" in self.pos_att_type, "key_proj"
         as_queries = "p2c" in self.pos_att_type, "query_proj"
         prefix = "" if self.share_att_key else "pos_"
         keys, queries = (
-            self._heads(getattr(self, prefix + name)(table)) if wanted else None
+            self._heads(getattr(self, prefix + name)(table)[0, 0]) if wanted else None
             for wanted, name in (as_keys, as_queries)
         )
         return keys, queries

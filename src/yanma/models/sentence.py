@@ -143,10 +143,17 @@ class Text:
         return len(self.fields["input_ids"])
 
 
+def _work(device: str, model: nn.Module, *queues: Any) -> None:
+    """What a process of a pool runs. It is found by its name, which a class that `unpad` made is not."""
+    kind: Any = type(model)
+    kind._yanma_stock._multi_process_worker(device, model, *queues)
+
+
 class Packs(nn.Module):
     """A SentenceTransformer or CrossEncoder that computes many texts together, under a budget of tokens."""
 
     max_seq_length: int | None
+    _multi_process_worker = staticmethod(_work)
 
     def _can_flatten_inputs(self) -> bool:
         return False  # long and short texts would be mixed; packs are of like lengths

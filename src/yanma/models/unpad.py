@@ -48,7 +48,7 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
         return
     check(model, family, head)
     if exact is not None:
-        bits.check(model, head)
+        bits.check(model)
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
     if family.by_interface:
@@ -232,6 +232,17 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
         mix(module, modules.Checkpointed)
 
 
+_LATER = 2**24
+"""What dropout of modules that came after `unpad` is known by begins here: no other site has such a number."""
+
+
+def _adopt(model: nn.Module, family: Family) -> None:
+    """Give the linear layers and dropouts of adapters that peft put in after `unpad` the classes of all others."""
+    for place, module in enumerate(model.modules()):
+        if type(module) in (nn.Linear, nn.Dropout):
+            _swap(module, _LATER + place, family)
+
+
 _BY_CLASS = {
     "Conv1D": modules.TransposedLinear,
     "SiLU": activations.SteadySilu,
@@ -320,6 +331,8 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
             batch = taken(kwargs, head)
         kwargs = {name: value for name, value in kwargs.items() if value is not None}  # None = not given
         _check_still_ours(self, family)
+        if hasattr(self, "peft_config"):
+            _adopt(self, family)
         if batch is None and _is_generation(self, kwargs):
             return stock(self, **kwargs)
         max_logits_mib = kwargs.pop("max_logits_mib", None)
@@ -368,8 +381,3 @@ def _check_still_ours(model: nn.Module, family: Family) -> None:
             f"the model's attention was set to {chosen!r} after unpad (perhaps through a config that it shares with "
             f"another model); call yanma.restore(model), or set_attn_implementation({interface.NAME!r})"
         )
-    if model.training and getattr(model.config, "is_encoder_decoder", False):
-        if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-            raise Unsupported(
-                "gradient checkpointing of an unpadded encoder-decoder is not supported; restore it, or disable that"
-            )
