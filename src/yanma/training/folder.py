@@ -25,8 +25,9 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConfigError
-from .config import Config, load, to_toml
+from .config import Config, load
 from .pretrained import at_home, quiet
+from .settings import to_toml
 
 _OURS = ("config.toml", "metrics.json", "model", "tensorboard")
 
