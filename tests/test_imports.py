@@ -27,6 +27,7 @@ LIBRARY: dict[str, set[str]] = {
     "corruption": {"errors", "keyed"},
     "tasks": {"errors", "batch", "corruption", "packing"},
     "training": {"errors", "memory", "masks", "batch", "models", "tasks", "packing"},
+    "pretraining": {"errors", "memory", "batch", "models", "corruption", "tasks", "training", "packing"},
     "serving": {"errors", "batch", "models", "tasks", "packing"},
     "apps": {"errors", "tasks", "training", "serving"},
 }
