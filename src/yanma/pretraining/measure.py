@@ -15,7 +15,6 @@ from ..errors import ConfigError
 from .blocks import Block, Blocks
 from .evaluate import masked_accuracy, perplexity
 from .objectives import CausalLm, Mlm, Objective
-from .texts import Texts
 
 FIXED_SEED = 0x6669786564
 """Of the corruption of validation texts, whatever the run's own seed is."""
@@ -103,7 +102,7 @@ def _terms(objective: Objective, blocks: Blocks, max_batch_tokens: int) -> Valid
     fixed: Objective = replace(cast(Any, objective), seed=FIXED_SEED)
     sums, counts = [0.0] * len(fixed.weights), [0] * len(fixed.weights)
     for some in _portions(blocks):
-        prepared = fixed.prepare(Texts.of(some), epoch=0, progress=1.0)
+        prepared = fixed.prepare(some, epoch=0, progress=1.0)
         counts = [a + b for a, b in zip(counts, prepared.counts, strict=True)]
         for pack in prepared.packs(max_batch_tokens):
             terms = fixed.terms(pack, epoch=0, dropout_seed=0)

@@ -26,7 +26,7 @@ from ..models.pairs import shifted
 from ..models.scored import scored_loss
 from ..models.unpad import recognise
 from ..packing import plan as plan_packs
-from .texts import Texts
+from .blocks import Block, pack_blocks
 
 # T tokens of a pack, O of its targets, N blocks, K of T scored
 
@@ -81,7 +81,7 @@ class Objective(Protocol):
     """Of the terms."""
 
     def prepare(
-        self, texts: Texts, *, epoch: int, progress: float, losses: RunningLoss | None = None
+        self, blocks: Sequence[Block], *, epoch: int, progress: float, losses: RunningLoss | None = None
     ) -> Prepared:
         """Hide tokens, by (seed, epoch, number of the block) and `progress`, the share of training that is done."""
 
@@ -100,10 +100,11 @@ class Mlm:
     names: tuple[str, ...] = ("masked",)
 
     def prepare(
-        self, texts: Texts, *, epoch: int, progress: float, losses: RunningLoss | None = None
+        self, blocks: Sequence[Block], *, epoch: int, progress: float, losses: RunningLoss | None = None
     ) -> Prepared:
-        made = hidden(self.plan, texts, self.seed, epoch, progress, losses)
-        return Prepared(_examples(texts, made), texts.lengths, (_num_scored(made.labels),))
+        batch, words = pack_blocks(blocks)
+        made = _hidden(self.plan, batch, words, self.seed, epoch, progress, losses)
+        return Prepared(_examples(batch, made), batch.lengths, (_num_scored(made.labels),))
 
     def terms(self, pack: Sequence[Example], *, epoch: int, dropout_seed: int) -> Terms:
         return _vocabulary_terms(self.model, pack, dropout_seed)
@@ -118,10 +119,11 @@ class CausalLm:
     names: tuple[str, ...] = ("next token",)
 
     def prepare(
-        self, texts: Texts, *, epoch: int, progress: float, losses: RunningLoss | None = None
+        self, blocks: Sequence[Block], *, epoch: int, progress: float, losses: RunningLoss | None = None
     ) -> Prepared:
-        made = Corrupted(texts.ids, texts.ids)
-        return Prepared(_examples(texts, made), texts.lengths, (len(texts.ids) - len(texts.lengths),))
+        batch, _ = pack_blocks(blocks)
+        made = Corrupted(batch.input_ids, batch.input_ids)
+        return Prepared(_examples(batch, made), batch.lengths, (len(batch.input_ids) - len(batch),))
 
     def terms(self, pack: Sequence[Example], *, epoch: int, dropout_seed: int) -> Terms:
         return _vocabulary_terms(self.model, pack, dropout_seed)
@@ -139,16 +141,17 @@ class SpanCorruption:
     names: tuple[str, ...] = ("target",)
 
     def prepare(
-        self, texts: Texts, *, epoch: int, progress: float, losses: RunningLoss | None = None
+        self, blocks: Sequence[Block], *, epoch: int, progress: float, losses: RunningLoss | None = None
     ) -> Prepared:
+        batch, _ = pack_blocks(blocks)
         made = self.denoise(
-            texts.ids,
-            texts.lengths,
+            batch.input_ids,
+            batch.lengths,
             seed=self.seed,
             epoch=copy_of(self.resampling, epoch),
-            examples=texts.numbers,
+            examples=batch.ids or (),
         )
-        pairs = zip(texts.numbers, made.pairs(), strict=True)
+        pairs = zip(batch.ids or (), made.pairs(), strict=True)
         examples = tuple(Example(number, inputs, labels) for number, (inputs, labels) in pairs)
         sizes = tuple(len(example.input_ids) + len(example.labels) for example in examples)
         return Prepared(examples, sizes, (len(made.labels),))
@@ -198,11 +201,12 @@ class Rtd:
     names: tuple[str, ...] = ("generator", "discriminator")
 
     def prepare(
-        self, texts: Texts, *, epoch: int, progress: float, losses: RunningLoss | None = None
+        self, blocks: Sequence[Block], *, epoch: int, progress: float, losses: RunningLoss | None = None
     ) -> Prepared:
-        made = hidden(self.plan, texts, self.seed, epoch, progress, losses)
-        judged = int(self.plan.vocabulary.hideable(texts.ids).sum())
-        return Prepared(_examples(texts, made), texts.lengths, (_num_scored(made.labels), judged))
+        batch, words = pack_blocks(blocks)
+        made = _hidden(self.plan, batch, words, self.seed, epoch, progress, losses)
+        judged = int(self.plan.vocabulary.hideable(batch.input_ids).sum())
+        return Prepared(_examples(batch, made), batch.lengths, (_num_scored(made.labels), judged))
 
     def terms(self, pack: Sequence[Example], *, epoch: int, dropout_seed: int) -> Terms:
         batch, labels = packed(pack), torch.cat([example.labels for example in pack])
@@ -237,17 +241,22 @@ class Rtd:
         )
 
 
-def hidden(
-    plan: Plan, texts: Texts, seed: int, epoch: int, progress: float, losses: RunningLoss | None
+def _hidden(
+    plan: Plan,
+    batch: PackedBatch,
+    words: Tensor | None,
+    seed: int,
+    epoch: int,
+    progress: float,
+    losses: RunningLoss | None,
 ) -> Corrupted:
-    """The blocks as a plan hides them."""
     return plan.flat(
-        texts.ids,
-        texts.lengths,
+        batch.input_ids,
+        batch.lengths,
         seed=seed,
         epoch=epoch,
-        examples=texts.numbers,
-        words=texts.words,
+        examples=batch.ids or (),
+        words=words,
         progress=progress,
         losses=losses,
     )
@@ -260,10 +269,8 @@ def packed(pack: Sequence[Example]) -> PackedBatch:
     )
 
 
-def _examples(texts: Texts, made: Corrupted) -> tuple[Example, ...]:
-    parts = zip(
-        texts.numbers, made.input_ids.split(texts.lengths), made.labels.split(texts.lengths), strict=True
-    )
+def _examples(batch: PackedBatch, made: Corrupted) -> tuple[Example, ...]:
+    parts = zip(batch.ids or (), batch.unpack(made.input_ids), batch.unpack(made.labels), strict=True)
     return tuple(Example(*part) for part in parts)
 
 

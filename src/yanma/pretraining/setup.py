@@ -18,6 +18,7 @@ from ..corruption.phrases import Phrases
 from ..corruption.pmi import load as load_phrases
 from ..errors import ConfigError, DataError
 from ..training import pretrained
+from ..training.tokenizer import learn_tokenizer
 from . import objectives
 from .blocks import Blocks, cut_blocks, stream_blocks
 from .config import Config
@@ -26,7 +27,6 @@ from .measure import Held, fixed_plans
 from .models import Made, make
 from .objectives import Objective
 from .order import Order, Shuffled, Streamed
-from .tokenizer import learn_tokenizer
 
 Note = Callable[[str], None]
 

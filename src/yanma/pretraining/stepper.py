@@ -16,7 +16,6 @@ from ..training.stepper import Moved, refuse_nonsense
 from ..training.steps import dropout_seed, share
 from .objectives import Objective, Prepared, Terms
 from .order import Step
-from .texts import Texts
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,10 @@ class Stepper:
             rank=self._accelerator.process_index,
             num_ranks=self._accelerator.num_processes,
         )
-        texts = Texts.of([step[index] for index in mine])
-        return self._objective.prepare(texts, epoch=place.epoch, progress=place.progress, losses=self.losses)
+        if not mine:
+            return Prepared((), (), (0,) * len(self._objective.weights))
+        blocks = [step[index] for index in mine]
+        return self._objective.prepare(blocks, epoch=place.epoch, progress=place.progress, losses=self.losses)
 
     def _summed(self, numbers: Tensor) -> Tensor:
         """Over all ranks."""
