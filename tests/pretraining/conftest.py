@@ -51,7 +51,7 @@ def settings(corpus, tmp_path) -> Callable[..., dict[str, Any]]:
         return {
             "objective": objective,
             "train": str(corpus),
-            "from_scratch": SHAPES[objective],
+            "from_scratch": SHAPES.get(objective),
             "learning_rate": 2e-3,
             "out": str(tmp_path / "run"),
             **short,

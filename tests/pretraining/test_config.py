@@ -10,7 +10,7 @@ from yanma.training.settings import to_toml
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"objective": "mlmm"}, "--objective: must be 'mlm', 'rtd', 'span-corruption' or 'causal-lm'"),
+        ({"objective": "mlmm", "from_scratch": "bert-tiny"}, "--objective: must be 'mlm', 'rtd', 'span-corruption' or 'causal-lm'"),
         ({"rate": "a lot"}, "--rate: 'a lot' is no rate; give a share as 0.15"),
         ({"rate": "0.3->0.15"}, "--rate: '0.3->0.15' is no rate"),
         ({"unit": "wrd"}, "--unit: must be 'token', 'word'"),

@@ -28,7 +28,7 @@ def ready(config):
 
 def a_step(ready):
     step = next(iter(ready.order.steps(0)))
-    assert len({len(block.ids) for block in step}) > 2, "blocks of several lengths"
+    assert len({len(block.ids) for block in step}) >= 2, "blocks of several lengths"
     return step
 
 
@@ -118,7 +118,7 @@ def test_a_step_has_the_gradient_of_stock_models_one_block_at_a_time(ready, tmp_
     weights = (1.0, 50.0) if goal == "rtd" else (1.0,)
     expected = sum(w * s / n for w, s, n in zip(weights, sums, counts, strict=True))
     expected.backward()
-    assert loss == pytest.approx(float(expected), rel=1e-5)
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
     theirs = {name: parameter.grad for name, parameter in oracle.named_parameters()}
     assert theirs.keys() == ours.keys(), "the same parameters, shared ones once"
     difference = sum(float((ours[name].double() - grad).square().sum()) for name, grad in theirs.items())

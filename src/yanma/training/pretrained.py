@@ -228,7 +228,11 @@ def set_dropout(config: PreTrainedConfig, dropout: float) -> None:
     (0.0, 0.0, 0.0)
     """
     numbers = (int, float, type(None))  # and not bool
-    rates = [key for key, value in config.to_dict().items() if "dropout" in key and type(value) in numbers]
+    rates = [
+        key
+        for key, value in config.to_dict().items()
+        if ("dropout" in key or key.endswith("_pdrop")) and type(value) in numbers
+    ]
     if not rates:
         raise ConfigError(f"[model] dropout: {config.model_type} has no dropout to set")
     for key in rates:
