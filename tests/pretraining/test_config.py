@@ -3,14 +3,17 @@
 import pytest
 
 from yanma.errors import ConfigError
-from yanma.pretraining.config import check_unchanged, load
+from yanma.pretraining.config import load, resumed
 from yanma.training.settings import to_toml
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"objective": "mlmm", "from_scratch": "bert-tiny"}, "--objective: must be 'mlm', 'rtd', 'span-corruption' or 'causal-lm'"),
+        (
+            {"objective": "mlmm", "from_scratch": "bert-tiny"},
+            "--objective: must be 'mlm', 'rtd', 'span-corruption' or 'causal-lm'",
+        ),
         ({"rate": "a lot"}, "--rate: 'a lot' is no rate; give a share as 0.15"),
         ({"rate": "0.3->0.15"}, "--rate: '0.3->0.15' is no rate"),
         ({"unit": "wrd"}, "--unit: must be 'token', 'word'"),
@@ -60,10 +63,11 @@ def test_a_config_comes_back_from_toml_as_it_was(settings, tmp_path):
 
 def test_a_setting_that_changed_is_named(settings):
     before = load(flags=settings())
-    check_unchanged(before, load(flags=settings(out="elsewhere", save_every=7)))
+    assert resumed(before, load(flags=settings(out="elsewhere", save_every=7))).saving.save_every == 7
+    assert resumed(before, load(flags=settings(max_length=None))) == before
     for changed in ({"seed": 1}, {"rate": 0.3}, {"batch_tokens": 400}, {"steps": 4}):
         ((name, value),) = changed.items()
         with pytest.raises(
             ConfigError, match=rf"--{name.replace('_', '-')} is '?{value}'?, but the run was begun"
         ):
-            check_unchanged(before, load(flags=settings(**changed)))
+            resumed(before, load(flags=settings(**changed)))

@@ -295,11 +295,14 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
     return read(Config, path, flags)
 
 
-def check_unchanged(before: Config, now: Config) -> None:
-    """Refuse to go on with a run under settings that would lead elsewhere.
+def resumed(before: Config, now: Config) -> Config:
+    """The config of a run that goes on: `now`, with the `max_length` that the run resolved where it does not say one.
 
-    Raises ConfigError, which names the first that differs.
+    Raises ConfigError, which names the first setting that differs and would lead the run elsewhere.
     """
+    if now.model.max_length is None:
+        model = now.model.model_copy(update={"max_length": before.model.max_length})
+        now = now.model_copy(update={"model": model})
     for setting in settings():
         if setting.section in _MAY_CHANGE or setting.flag == "out":
             continue
@@ -312,3 +315,4 @@ def check_unchanged(before: Config, now: Config) -> None:
             raise ConfigError(
                 f"--{flag} is {is_now!r}, but the run was begun with {was!r}; a run is resumed with its own settings"
             )
+    return now

@@ -19,7 +19,7 @@ from ..training.progress import Speed, Teller
 from ..training.records import Curves, versions
 from ..training.stepper import Moved
 from .checkpoint import restore
-from .config import Config, check_unchanged
+from .config import Config, resumed
 from .evaluate import pseudo_perplexity
 from .folder import PretrainingFolder
 from .measure import FIXED_SEED, Validation, validate
@@ -98,18 +98,18 @@ def pretrain(config: Config, *, overwrite: bool = False, resume: bool = False) -
     keep_buffers()
     bound_kernel_caches()
     folder = PretrainingFolder(config.out)
-    before = folder.begun() if resume else None
-    if before is None:
+    if resume:
+        config = resumed(folder.begun(), config)
+    else:
         folder.check_free(overwrite=overwrite)
     accelerator = started(bf16=config.optim.bf16)
     teller = Teller(enabled=accelerator.is_main_process)
-    begun = folder.checkpoints.tokenizer if resume else None
+    newest = folder.checkpoints.newest() if resume else None
+    begun = None if newest is None else folder.checkpoints.tokenizer
     ready = set_up(config, accelerator.device, teller.note, begun)
-    if before is not None:
-        check_unchanged(before, ready.config)
     accelerator.wait_for_everyone()
     run = _Run(ready, folder, accelerator, teller)
-    if before is not None and (newest := folder.checkpoints.newest()) is not None:
+    if newest is not None:
         run.restore(newest)
     elif accelerator.is_main_process:
         folder.begin(ready.config)
@@ -241,7 +241,7 @@ class _Run:
         with torch.inference_mode():
             found = pseudo_perplexity(
                 model,
-                ready.held.blocks,
+                ready.held.units["word"],
                 vocabulary=ready.vocabulary,
                 max_tokens=most,
                 seed=FIXED_SEED,

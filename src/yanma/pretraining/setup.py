@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..errors import ConfigError, DataError
 from ..training import pretrained
 from ..training.tokenizer import learn_tokenizer
 from . import objectives
-from .blocks import Blocks, cut_blocks, stream_blocks
+from .blocks import Block, Blocks, cut_blocks, stream_blocks
 from .config import Config
 from .corpus import Document, hold_out, read_documents
 from .measure import Held, fixed_plans
@@ -95,7 +95,7 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
 
 
 def _tokenizer(config: Config, note: Note, begun: Path | None) -> PreTrainedTokenizerBase:
-    if begun is not None and begun.is_dir():
+    if begun is not None:
         return pretrained.load_tokenizer(str(begun))
     given = config.model.path or config.model.tokenizer
     if given is not None:
@@ -177,11 +177,11 @@ class _Cutter:
         if config.objective.phrases is not None:
             self._phrases = load_phrases(Path(config.objective.phrases))
 
-    def cut(self, documents: Sequence[Document], unit: str | None = None) -> Blocks:
+    def cut(self, documents: Iterable[Document], unit: str | None = None) -> Blocks:
         """All at once."""
         return cut_blocks(documents, self._tokenizer, **self._how(unit))
 
-    def stream(self, documents: Iterator[Document]) -> Iterator[Any]:
+    def stream(self, documents: Iterable[Document]) -> Iterator[Block]:
         """One by one."""
         return stream_blocks(documents, self._tokenizer, **self._how(None))
 
@@ -197,13 +197,11 @@ class _Cutter:
 def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> tuple[Blocks | None, Held]:
     """Train, None where it is streamed, and validation."""
     named = config.data
+    train: Iterable[Document] = _documents(config, named.train)
     if isinstance(named.validation, float):
-        train, validation = hold_out(
-            list(_documents(config, named.train)), named.validation, seed=config.seed
-        )
+        train, validation = hold_out(list(train), named.validation, seed=config.seed)
         note(f"{len(validation):,} of {len(train) + len(validation):,} texts are kept for validation")
     else:
-        train = [] if named.streaming else list(_documents(config, named.train))
         validation = list(_documents(config, (named.validation,)))
     blocks = None if named.streaming else _some(cut.cut(train), "train", ", ".join(named.train))
     held = _some(cut.cut(validation), "validation", str(named.validation))
@@ -214,6 +212,10 @@ def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> t
         words = cut.cut(validation, "word")
         own = ("phrase", "sentence")  # have a numbering of their own
         units = {unit: cut.cut(validation, unit) if unit in own else words for unit in wanted}
+    if blocks is not None:
+        note(
+            f"train: {len(blocks):,} blocks, {len(blocks.flat):,} tokens; validation: {len(held.flat):,} tokens"
+        )
     return blocks, Held(held, units)
 
 
