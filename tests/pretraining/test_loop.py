@@ -120,11 +120,13 @@ def test_a_run_killed_at_a_random_step_and_resumed_ends_with_the_same_bits(setti
     command = [sys.executable, "-c", RUN, json.dumps(flags)]
     checkpoints = PretrainingFolder(tmp_path / "cut").checkpoints
     target = random.SystemRandom().randrange(1, 50)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    log = tmp_path / "log"
+    with log.open("w") as told:
+        process = subprocess.Popen(command, env=environment, stdout=told, stderr=subprocess.STDOUT)
     try:
         begin = time.monotonic()
         while (newest := checkpoints.newest()) is None or newest.name < f"step-{target:08}":
-            assert process.poll() is None and time.monotonic() - begin < 200, process.stdout.read()
+            assert process.poll() is None and time.monotonic() - begin < 200, log.read_text()
             time.sleep(0.002)
         time.sleep(random.SystemRandom().random() * 0.05)
     finally:
