@@ -200,14 +200,13 @@ def pretrain(
 
     Example: yanma pretrain --objective mlm --train a.txt --from-scratch bert-mini --unit word --steps 1000 --out runs/x
     """
-    from .pretraining.config import load
+    from .pretraining.config import begun, load
 
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other: begin anew, or go on")
     out = flags.get("out")
     if resume and config is None and isinstance(out, str):
-        kept = Path(out).expanduser() / "config.toml"
-        config = kept if kept.is_file() else None
+        config = begun(Path(out).expanduser())
     wanted = load(config, {name: value for name, value in flags.items() if value != []})
     try:
         from .pretraining.folder import PretrainingFolder

@@ -295,6 +295,16 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
     return read(Config, path, flags)
 
 
+def begun(folder: Path) -> Path:
+    """The config file of the run in a folder. Raises ConfigError where there is none."""
+    path = folder / "config.toml"
+    if not path.is_file():
+        raise ConfigError(
+            f"--resume: {folder} holds no run (no config.toml in it); begin one without --resume"
+        )
+    return path
+
+
 def resumed(before: Config, now: Config) -> Config:
     """The config of a run that goes on: `now`, with the `max_length` that the run resolved where it does not say one.
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
-from ..errors import ConfigError
 from ..training.folder import RunFolder, remove, write
 from ..training.settings import to_toml
 from .checkpoint import Checkpoints
-from .config import Config, load
+from .config import Config, begun, load
 
 
 class PretrainingFolder(RunFolder):
@@ -32,12 +31,7 @@ class PretrainingFolder(RunFolder):
 
     def begun(self) -> Config:
         """The config of the run that is to go on. Raises ConfigError where the folder holds none."""
-        config = self.path / "config.toml"
-        if not config.is_file():
-            raise ConfigError(
-                f"--resume: {self.path} holds no run (no config.toml in it); begin one without --resume"
-            )
-        return load(config)
+        return load(begun(self.path))
 
     def begin(self, config: Config) -> None:
         """Make the folder, remove what a run before left in it, and save the config."""
