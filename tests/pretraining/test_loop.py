@@ -19,15 +19,18 @@ from yanma.pretraining import loop
 from yanma.pretraining.config import load
 from yanma.pretraining.folder import PretrainingFolder
 from yanma.pretraining.loop import pretrain
+from yanma.pretraining.models import make
 from yanma.pretraining.stepper import Stepper
 from yanma.training.config import load as load_fine_tuning
 from yanma.training.loop import train
+from yanma.training.pretrained import load_tokenizer
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 RUN = """
 import json, sys
 from yanma.pretraining.config import load
 from yanma.pretraining.loop import pretrain
+from yanma.pretraining.models import make
 pretrain(load(flags=json.loads(sys.argv[1])), resume="--resume" in sys.argv)
 """
 
@@ -79,6 +82,34 @@ def test_a_pretrained_model_is_fine_tuned_and_loaded_by_transformers(config, tmp
         config(from_scratch=None, model=str(done.folder / "model"), vocab_size=8192, out=str(tmp_path / "on"))
     )
     assert again.validation.loss < done.validation.loss, "it goes on from what was learned"
+
+
+def test_electra_goes_on_with_its_generator(config, tmp_path):
+    done = pretrain(config("rtd"))
+    more = {"from_scratch": None, "model": str(done.folder / "model"), "vocab_size": None}
+    tokenizer = load_tokenizer(more["model"])
+    made = make(config("rtd", **more), tokenizer, torch.device("cpu"), 48)
+    saved = load_file(done.folder / "model" / "generator" / "model.safetensors")
+    for name, parameter in made.trained.generator.named_parameters():
+        assert torch.equal(parameter, saved[name]), f"{name} of the generator was learned"
+    table = made.trained.discriminator.electra.embeddings.word_embeddings.weight
+    assert made.trained.generator.generator_lm_head.weight is table, "and shares its embeddings"
+    width = made.trained.generator.config.hidden_size
+    assert width < made.saved.config.hidden_size, f"the generator is narrower: {width}"
+
+
+def test_a_decoder_reads_no_more_than_it_has_positions_for(config, tmp_path):
+    done = pretrain(config("causal-lm"))
+    more = {"from_scratch": None, "model": str(done.folder / "model"), "vocab_size": None}
+    long = {"max_length": 600, "batch_tokens": 700, "max_batch_tokens": 700, "out": str(tmp_path / "on")}
+    with pytest.raises(ConfigError, match=r"--max-length: the model reads at most 512 tokens; got 600"):
+        pretrain(config("causal-lm", **more, **long))
+
+
+def test_bfloat16_computes_nearly_the_same(config, tmp_path):
+    runs = [pretrain(config(bf16=bf16, dropout=0, out=str(tmp_path / str(bf16)))) for bf16 in (False, True)]
+    exact, rounded = (figures(run.folder)["loss_per_step"] for run in runs)
+    assert exact != rounded and rounded == pytest.approx(exact, rel=1e-2)
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_same_bits(config, monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..corruption import Plan, RunningLoss, SpanCorruption, Vocabulary, jieba_words, numbering, sentinels_of
 from ..corruption.by_name import REPLACEMENTS, UNITS, Numbering, rate_of
@@ -77,7 +77,7 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
     made = make(config, tokenizer, device, config.model.max_length or _USUAL_LENGTH)
     if made.fresh and made.fresh != ("all",):
         note(f"{config.model.path}: weights that start at random: {', '.join(made.fresh)}")
-    config = _with_max_length(config, pretrained.longest_text(made.saved, tokenizer))
+    config = _with_max_length(config, _longest(made.saved, tokenizer))
     vocabulary = Vocabulary.of(tokenizer)
     objective = _objective(config, made, vocabulary, tokenizer)
     cut = _Cutter(config, tokenizer)
@@ -110,6 +110,15 @@ def _tokenizer(config: Config, note: Note, begun: Path | None) -> PreTrainedToke
     tokenizer.model_max_length = max(_USUAL_LENGTH, wish.max_length or 0)
     note(f"a {wish.tokenizer_kind} tokenizer of {len(tokenizer):,} tokens was learned from train")
     return tokenizer
+
+
+def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Tokens of the longest block that the model can read; None where nothing limits it."""
+    limits = (
+        pretrained.longest_text(model, tokenizer),
+        getattr(model.config, "max_position_embeddings", None),
+    )
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _with_max_length(config: Config, limit: int | None) -> Config:
