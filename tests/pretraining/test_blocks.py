@@ -97,7 +97,9 @@ def test_every_token_stands_in_one_block_and_in_order(learned, rule, max_length)
     kept = [token for block in blocks for token in block.ids.tolist()[before : len(block.ids) - after]]
     assert [t for t in kept if t != separator] == [token for ids in plain for token in ids]
     if rule == "split":
-        assert separator not in kept and len(blocks) == sum(-(-len(ids) // (max_length - before - after)) for ids in plain)
+        assert separator not in kept and len(blocks) == sum(
+            -(-len(ids) // (max_length - before - after)) for ids in plain
+        )
     else:
         assert min(blocks.lengths[:-1], default=max_length) >= max_length - 1, "only the last block is short"
     for block in blocks:
@@ -122,7 +124,9 @@ def test_a_stream_gives_the_same_blocks(learned, rule):
     assert torch.cat([block.words for block in stream]).equal(blocks.flat_words)
     assert all(a.ids.equal(b.ids) and a.words.equal(b.words) for a, b in zip(stream, blocks, strict=True))
     assert len(told) == 2 and told[-1][0] == len(many) == blocks.num_documents
-    assert told[-1][1] == sum(len(ids) for ids in learned([d.text for d in many], add_special_tokens=False)["input_ids"])
+    assert told[-1][1] == sum(
+        len(ids) for ids in learned([d.text for d in many], add_special_tokens=False)["input_ids"]
+    )
 
 
 def test_words_are_the_same_as_of_the_whole_text(learned):

@@ -267,6 +267,16 @@ def test_what_cannot_start_is_refused_before_the_folder_is_touched(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_texts_that_are_empty_are_refused(config, corpus, tmp_path, streaming):
+    given = pretrain(config(steps=1, out=str(tmp_path / "given")))
+    (tmp_path / "empty.txt").write_text("\n \n")
+    more = {"tokenizer": str(given.folder / "model"), "vocab_size": None, "validation": str(corpus)}
+    with pytest.raises(DataError, match=r"empty\.txt: no text in it"):
+        pretrain(config(train=str(tmp_path / "empty.txt"), streaming=streaming, **more))
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluating_and_saving_move_no_weight(config, tmp_path):
     plain = pretrain(config(out=str(tmp_path / "plain")))
     busy = pretrain(config(out=str(tmp_path / "busy"), evaluate_every=1, save_every=1))

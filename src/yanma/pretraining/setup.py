@@ -82,12 +82,7 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
     objective = _objective(config, made, vocabulary, tokenizer)
     cut = _Cutter(config, tokenizer)
     train, held = _data(config, cut, vocabulary, note)
-    if train is None:
-        order: Order = Streamed(
-            lambda: cut.stream(_documents(config, config.data.train)), config.optim.batch_tokens
-        )
-    else:
-        order = Shuffled(train, config.seed, config.optim.batch_tokens)
+    order = _order(config, cut, train)
     num_steps = config.optim.steps or cast(Shuffled, order).count(cast(int, config.optim.epochs))
     sizes = {"validation": _size(held.blocks)} | ({} if train is None else {"train": _size(train)})
     fingerprint = "" if train is None else _fingerprint(train)
@@ -212,8 +207,8 @@ def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> t
         note(f"{len(validation):,} of {len(train) + len(validation):,} texts are kept for validation")
     else:
         validation = list(_documents(config, (named.validation,)))
-    blocks = None if named.streaming else _some(cut.cut(train), "train", ", ".join(named.train))
-    held = _some(cut.cut(validation), "validation", str(named.validation))
+    blocks = None if named.streaming else _some(cut.cut(train), named.train)
+    held = _some(cut.cut(validation), (str(named.validation),))
     units: dict[str, Blocks] = {}
     if config.objective.name == "mlm":
         wanted = dict.fromkeys((*_VALIDATED_UNITS, config.objective.unit))
@@ -228,14 +223,28 @@ def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> t
     return blocks, Held(held, units)
 
 
+def _order(config: Config, cut: _Cutter, train: Blocks | None) -> Order:
+    named, batch_tokens = config.data.train, config.optim.batch_tokens
+    if train is not None:
+        return Shuffled(train, config.seed, batch_tokens)
+    streamed = Streamed(lambda: cut.stream(_documents(config, named)), batch_tokens)
+    if next(streamed.steps(0), None) is None:
+        raise _no_text(named)
+    return streamed
+
+
 def _documents(config: Config, sources: Sequence[str]) -> Iterator[Document]:
     return read_documents(sources, column=config.data.column, rule=config.data.documents)
 
 
-def _some(blocks: Blocks, part: str, source: str) -> Blocks:
+def _some(blocks: Blocks, sources: Sequence[str]) -> Blocks:
     if not len(blocks):
-        raise DataError(f"{source}: no text in it to make {part} of")
+        raise _no_text(sources)
     return blocks
+
+
+def _no_text(sources: Sequence[str]) -> DataError:
+    return DataError(f"{', '.join(sources)}: no text in it")
 
 
 def _size(blocks: Blocks) -> dict[str, int]:
