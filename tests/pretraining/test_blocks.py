@@ -167,7 +167,7 @@ def test_a_pack_of_blocks_knows_their_numbers_and_words(tokenizer):
 def test_what_cannot_be_cut_is_refused(tokenizer, learned):
     with pytest.raises(ConfigError, match=r"max_length is 2; 2 of a block's tokens .* give 3 or more"):
         cut_blocks(documents("a"), tokenizer, max_length=2)
-    with pytest.raises(ConfigError, match="rule is 'joined'; did you mean 'join'?"):
+    with pytest.raises(ConfigError, match=r"rule is 'joined'; did you mean 'join'\?"):
         cut_blocks(documents("a"), tokenizer, max_length=9, rule="joined")
     bare = PreTrainedTokenizerFast(tokenizer_object=learned.backend_tokenizer)
     with pytest.raises(ConfigError, match="neither sep_token nor eos_token"):
