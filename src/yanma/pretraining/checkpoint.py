@@ -125,7 +125,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     moments: dict[str, Tensor] = {}
     for parameter, state in optimizer.state.items():
         moments |= _named(f"optimizer/{names[parameter]}", state)

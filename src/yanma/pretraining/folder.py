@@ -21,7 +21,7 @@ from .config import Config, begun, load
 class PretrainingFolder(RunFolder):
     """Reads and writes one run's folder."""
 
-    _OURS: ClassVar = (*RunFolder._OURS, "checkpoints")
+    _OURS: ClassVar[tuple[str, ...]] = (*RunFolder._OURS, "checkpoints")
     _IF_FULL: ClassVar = "name another --out, or say --resume (to go on with the run in it) or --overwrite"
 
     @property
