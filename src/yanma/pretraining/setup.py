@@ -12,7 +12,16 @@ from typing import Any, Literal, cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..corruption import Plan, RunningLoss, SpanCorruption, Vocabulary, jieba_words, numbering, sentinels_of
+from ..corruption import (
+    ALL_MASK,
+    Plan,
+    RunningLoss,
+    SpanCorruption,
+    Vocabulary,
+    jieba_words,
+    numbering,
+    sentinels_of,
+)
 from ..corruption.by_name import REPLACEMENTS, UNITS, Numbering, rate_of
 from ..corruption.phrases import Phrases
 from ..corruption.pmi import load as load_phrases
@@ -139,13 +148,9 @@ def _objective(
             return objectives.CausalLm(model)
         if wish.name == "span-corruption":
             return _span_corruption(config, model, vocabulary, tokenizer)
-        plan = Plan(
-            vocabulary,
-            UNITS[wish.unit],
-            rate_of(wish.rate),
-            REPLACEMENTS[wish.replacement],
-            wish.resampling,
-        )
+        # ELECTRA's generator reads the mask for every hidden token (Clark et al. 2020, 3.1)
+        replacement = ALL_MASK if wish.name == "rtd" else REPLACEMENTS[wish.replacement]
+        plan = Plan(vocabulary, UNITS[wish.unit], rate_of(wish.rate), replacement, wish.resampling)
     except ValueError as error:
         raise ConfigError(f"--objective {wish.name}: {error}") from None
     if wish.name == "mlm":
