@@ -157,6 +157,8 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(config, monkeypatch, 
     folder = PretrainingFolder(tmp_path / "cut")
     assert folder.checkpoints.newest().name == "step-00000004"
     assert "no model yet; --resume goes on from" in folder.describe()
+    for left in (".new/model", "checkpoints/step-00000003.new"):  # as by SIGKILL while something is saved
+        (tmp_path / "cut" / left).mkdir(parents=True)
     resumed = pretrain(config(out=str(tmp_path / "cut"), **how), resume=True)
     assert figures(resumed.folder)["loss_per_step"] == figures(whole.folder)["loss_per_step"]
     for name, tensor in weights(whole.folder).items():

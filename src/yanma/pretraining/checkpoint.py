@@ -51,7 +51,8 @@ class Checkpoints:
         """Write what a run is after `step` steps; `tensors` are kept beside the optimiser's state."""
         place = self.folder / f"step-{step:08}"
         fresh = place.with_name(place.name + _NEW)
-        remove(fresh)
+        for left in self.folder.glob(f"*{_NEW}"):  # by a process that was killed
+            remove(left)
         fresh.mkdir(parents=True)
         try:
             with full_disk_is_an_os_error():
