@@ -111,11 +111,12 @@ def pretrain(config: Config, *, overwrite: bool = False, resume: bool = False) -
     run = _Run(ready, folder, accelerator, teller)
     if newest is not None:
         run.restore(newest)
-    if accelerator.is_main_process and newest is not None:
-        folder.go_on()
-    elif accelerator.is_main_process:
-        folder.begin(ready.config)
-        folder.checkpoints.save_tokenizer(ready.tokenizer)
+    if accelerator.is_main_process:
+        if newest is not None:
+            folder.go_on()
+        else:
+            folder.begin(ready.config)
+            folder.checkpoints.save_tokenizer(ready.tokenizer)
     accelerator.wait_for_everyone()
     return run.to_the_end()
 
