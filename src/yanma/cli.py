@@ -10,9 +10,9 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 import typer
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from .training.evaluate import Evaluation
+    from .training.settings import Setting
 
 _AUDITED_TEXTS = 5
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 app = typer.Typer(
     name="yanma",
@@ -51,30 +54,40 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 # -- train, evaluate, predict ------------------------------------------------------------------------------------------
 
 
-def _one_flag_a_setting(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command a flag for every setting of a training run, so that flags and settings never differ."""
+def _one_flag_a_setting(settings: Callable[[], Iterable[Setting]]) -> Callable[[Command], Command]:
+    """Give a command a flag for every setting of a run, so that flags and settings never differ."""
+
+    def with_flags(command: Command) -> Command:
+        named = inspect.signature(command).parameters.values()
+        parameters = [p for p in named if p.kind is not p.VAR_KEYWORD]
+        hints = get_type_hints(command, include_extras=True)
+        for setting in settings():
+            switch = setting.field.annotation is bool
+            dashed = setting.flag.replace("_", "-")
+            about = typer.Option(
+                f"--{dashed}/--no-{dashed}" if switch else f"--{dashed}",
+                help=setting.help,
+                metavar=None if switch else setting.metavar,
+                rich_help_panel=setting.section or "run",
+            )
+            kind: Any = bool if switch else list[str] if setting.is_repeated else str
+            hints[setting.flag] = Annotated[kind | None, about]
+            parameters.append(inspect.Parameter(setting.flag, inspect.Parameter.KEYWORD_ONLY, default=None))
+        command.__signature__ = inspect.Signature([p.replace(annotation=hints[p.name]) for p in parameters])  # type: ignore[attr-defined]
+        command.__annotations__ = hints
+        return command
+
+    return with_flags
+
+
+def _train_settings() -> Iterable[Setting]:
     from .training.config import settings
 
-    parameters = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    hints = get_type_hints(command, include_extras=True)
-    for setting in settings():
-        switch = setting.field.annotation is bool
-        dashed = setting.flag.replace("_", "-")
-        about = typer.Option(
-            f"--{dashed}/--no-{dashed}" if switch else f"--{dashed}",
-            help=setting.help,
-            metavar=None if switch else setting.metavar,
-            rich_help_panel=setting.section or "run",
-        )
-        hints[setting.flag] = Annotated[bool | None if switch else str | None, about]
-        parameters.append(inspect.Parameter(setting.flag, inspect.Parameter.KEYWORD_ONLY, default=None))
-    command.__signature__ = inspect.Signature([p.replace(annotation=hints[p.name]) for p in parameters])  # type: ignore[attr-defined]
-    command.__annotations__ = hints
-    return command
+    return settings()
 
 
 @app.command()
-@_one_flag_a_setting
+@_one_flag_a_setting(_train_settings)
 def train(
     config: Annotated[Path | None, typer.Option(help="TOML file; flags override what it says")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run that is in --out")] = False,
@@ -158,6 +171,60 @@ def _print_report(evaluation: Evaluation, title: str) -> None:
 
     if _is_first_rank():
         Console().print(table(evaluation.report, title))
+
+
+# -- pretrain ----------------------------------------------------------------------------------------------------------
+
+
+def _pretrain_settings() -> Iterable[Setting]:
+    from .pretraining.config import settings
+
+    return settings()
+
+
+@app.command()
+@_one_flag_a_setting(_pretrain_settings)
+def pretrain(
+    config: Annotated[Path | None, typer.Option(help="TOML file; flags override what it says")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run that is in --out")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="go on with the run in --out from its newest checkpoint, with its own settings"
+        ),
+    ] = False,
+    as_json: Json = False,
+    **flags: str | bool | list[str] | None,
+) -> None:
+    """Pre-train a model on texts: find hidden tokens, replaced tokens, hidden spans, or the next token.
+
+    Example: yanma pretrain --objective mlm --train a.txt --from-scratch bert-mini --unit word --steps 1000 --out runs/x
+    """
+    from .pretraining.config import begun, load
+
+    if overwrite and resume:
+        raise ConfigError("--overwrite and --resume exclude each other: begin anew, or go on")
+    out = flags.get("out")
+    if resume and config is None and isinstance(out, str):
+        config = begun(Path(out).expanduser())
+    wanted = load(config, {name: value for name, value in flags.items() if value != []})
+    try:
+        from .pretraining.folder import PretrainingFolder
+        from .pretraining.loop import pretrain as run
+    except KeyboardInterrupt:
+        _say("interrupted before anything was begun")
+        raise typer.Exit(130) from None
+    folder = PretrainingFolder(wanted.out)
+    try:
+        done = run(wanted, overwrite=overwrite, resume=resume)
+    except KeyboardInterrupt:
+        _say(f"interrupted; {folder.describe()}")
+        raise typer.Exit(130) from None
+    except OSError as error:
+        _fail(f"{_told(error)}; {folder.describe()}", code=1)
+    _say(folder.describe())
+    if as_json:
+        _print(json.dumps(done.as_dict(), ensure_ascii=False))
 
 
 # -- bench -------------------------------------------------------------------------------------------------------------

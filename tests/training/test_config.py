@@ -3,7 +3,8 @@
 import pytest
 
 from yanma.errors import ConfigError
-from yanma.training.config import Config, load, settings, to_toml
+from yanma.training.config import Config, load, settings
+from yanma.training.settings import to_toml
 
 COMPLETE = """
 out = "runs/x"

@@ -1,10 +1,14 @@
-"""Units by the names that settings and the command line give them."""
+"""Units, rates and replacements by the names that settings and the command line give them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any, cast
 
 from .phrases import Phrases
+from .rates import Between, Decay, Rate
+from .replacement import ALL_MASK, ALL_RANDOM, BERT, Replacement
 from .units import Spans, Unit, needs_words
 from .words import Offsets, Segmenter, sentences, whole_words
 
@@ -17,6 +21,18 @@ UNITS: dict[str, Unit] = {
     "ngram": Spans.ngrams(),
 }
 """What each is to a plan."""
+
+REPLACEMENTS: dict[str, Replacement] = {
+    "bert": BERT,
+    "spanbert": Replacement(per="unit"),
+    "mask": ALL_MASK,
+    "random": ALL_RANDOM,
+}
+"""What stands in the place of hidden tokens."""
+
+_NUMBER = r"(\d*\.?\d+(?:e-?\d+)?)"
+_DECAY = re.compile(rf"{_NUMBER}\s*->\s*{_NUMBER}\s+(linear|cosine|step)(?:\s+(\d+))?")
+_BETWEEN = re.compile(rf"{_NUMBER}\s*\.\.\s*{_NUMBER}")
 
 Numbering = Callable[[str, Offsets], list[int]]
 """Which unit each token of a text is of."""
@@ -41,3 +57,26 @@ def numbering(
     if needs_words(UNITS[unit]):
         return lambda text, offsets: whole_words(text, offsets, segmenter)
     return None
+
+
+def rate_of(text: str) -> Rate:
+    """A rate as it is written: a share, one drawn for each example, or one that decays over training.
+
+    >>> rate_of("0.15"), rate_of("0.1..0.5"), rate_of("0.3->0.15 linear")
+    (0.15, Between(low=0.1, high=0.5), Decay(start=0.3, end=0.15, kind='linear', num_steps=4))
+    >>> rate_of("0.3 -> 0.1 step 2").num_steps
+    2
+
+    Raises ValueError for what is no rate.
+    """
+    if found := _BETWEEN.fullmatch(text.strip()):
+        return Between(float(found[1]), float(found[2]))
+    if (found := _DECAY.fullmatch(text.strip())) and (found[3] == "step" or found[4] is None):
+        return Decay(float(found[1]), float(found[2]), cast(Any, found[3]), int(found[4] or 4))
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no rate; give a share as 0.15, one that decays as '0.3->0.15 linear' (or cosine, or step 4), "
+            f"or 0.1..0.5, drawn for each text"
+        ) from None

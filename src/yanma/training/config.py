@@ -1,45 +1,22 @@
-"""What a training run can be told: a TOML file, flags that override it, and errors that name the key.
-
-The models below are the whole list of settings: the command line makes its flags from them, `write_toml` saves them
-beside the run, and a key that is not here is refused with the nearest one that is.
-"""
+"""What a training run can be told: the models below are the whole list of settings, made usable by settings.py."""
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticUndefined
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from ..errors import ConfigError, did_you_mean
 from ..masks import ParseError, parse
+from .settings import Names, Section, Setting, read, settings_of
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: _listed(given))]
 Columns = Annotated[dict[str, str], BeforeValidator(lambda given: _paired(given))]
 PathOrShare = Annotated[str | float, BeforeValidator(lambda given: _share_if_number(given))]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TaskConfig(_Section):
+class TaskConfig(Section):
     """What is learned, and where it stands in a row."""
 
     name: Literal["sequence-classification", "token-classification"] = Field(
@@ -51,7 +28,7 @@ class TaskConfig(_Section):
     )
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where the rows come from: files, or names of datasets with their split."""
 
     train: str = Field(description="rows to learn from: a file, or NAME:SPLIT of `datasets`")
@@ -69,7 +46,7 @@ class DataConfig(_Section):
         return given
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Which model is trained, and how much of it."""
 
     path: str | None = Field(default=None, description="a model: a folder, or a name on the hub")
@@ -113,7 +90,7 @@ class ModelConfig(_Section):
         return self
 
 
-class OptimConfig(_Section):
+class OptimConfig(Section):
     """How the weights move. A step is one move of the weights, however many packs its examples fill."""
 
     learning_rate: float = Field(default=5e-5, gt=0, description="highest learning rate of the schedule")
@@ -152,8 +129,10 @@ class OptimConfig(_Section):
         return given
 
 
-class Config(_Section):
+class Config(Section):
     """One training run."""
+
+    flags: ClassVar = {("task", "name"): "task", ("model", "path"): "model"}
 
     out: str = Field(description="folder of the run")
     seed: int = Field(
@@ -178,53 +157,13 @@ class Config(_Section):
         return self
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One key of the config, as a flag."""
-
-    section: str | None
-    key: str
-    field: FieldInfo
-
-    @property
-    def help(self) -> str:
-        """What it does, and what it is if it is not said."""
-        about, usual = self.field.description or "", self.field.default
-        shown = "" if usual in (PydanticUndefined, None, False, (), {}) else f" (default: {usual})"
-        return about + shown
-
-    @property
-    def metavar(self) -> str:
-        """What kind of value it takes: its choices, or a word."""
-        kinds = [
-            kind
-            for kind in get_args(self.field.annotation) or (self.field.annotation,)
-            if kind is not NoneType
-        ]
-        choices = [choice for kind in kinds for choice in get_args(kind)] or [
-            k for k in kinds if isinstance(k, str)
-        ]
-        return "|".join(choices) or {int: "N", float: "X"}.get(kinds[0], "TEXT")
-
-    @property
-    def flag(self) -> str:
-        """The flag without dashes: the key's own name, but for the two that are always said."""
-        return {("task", "name"): "task", ("model", "path"): "model"}.get(
-            (self.section or "", self.key), self.key
-        )
-
-
 def settings() -> Iterator[Setting]:
-    """Every setting there is.
+    """Every setting of a training run.
 
     >>> [setting.flag for setting in settings()][:5]
     ['out', 'seed', 'masking', 'task', 'columns']
     """
-    for name, field in Config.model_fields.items():
-        if name in _SECTIONS:
-            yield from (Setting(name, key, inner) for key, inner in _SECTIONS[name].model_fields.items())
-        else:
-            yield Setting(None, name, field)
+    return settings_of(Config)
 
 
 def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> Config:
@@ -236,125 +175,7 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
 
     Raises ConfigError, which names file and key, or the flag.
     """
-    given: dict[str, Any] = {} if path is None else _read_toml(path)
-    said = {}
-    for setting in settings():
-        value = (flags or {}).get(setting.flag)
-        if value is not None:
-            said[setting.section, setting.key] = setting.flag
-            _place(given, setting, value)
-    for name in ("task", "data", "model"):
-        given.setdefault(name, {})
-    try:
-        return Config.model_validate(given)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, path, said)) from None
-
-
-def to_toml(config: Config) -> str:
-    """The config as TOML, with every default spelled out; `load` reads it back to an equal one."""
-    tables = config.model_dump(exclude_none=True)
-    lines = [f"{key} = {_toml(value)}" for key, value in tables.items() if key not in _SECTIONS]
-    for name in _SECTIONS:
-        lines += ["", f"[{name}]"]
-        lines += [f"{key} = {_toml(value)}" for key, value in tables[name].items()]
-    return "\n".join(lines) + "\n"
-
-
-_SECTIONS: dict[str, type[_Section]] = {
-    "task": TaskConfig,
-    "data": DataConfig,
-    "model": ModelConfig,
-    "optim": OptimConfig,
-}
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
-
-
-def _place(given: dict[str, Any], setting: Setting, value: object) -> None:
-    section = given if setting.section is None else given.setdefault(setting.section, {})
-    if isinstance(section, dict):  # anything else is refused by the model, which names it
-        section[setting.key] = value
-
-
-def _explain(error: ValidationError, path: Path | None, said: Mapping[tuple[str | None, str], str]) -> str:
-    """The first thing that is wrong, as one line; a misspelt key first, for it is what makes the right one missing."""
-    errors = error.errors(include_url=False)
-    wrong = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    section, key = _where(wrong["loc"])
-    source = f"{path}: " if path is not None else ""
-    if wrong["type"] == "extra_forbidden":
-        return source + _unknown(section, key)
-    flag = next((s.flag for s in settings() if (s.section, s.key) == (section, key)), key).replace("_", "-")
-    if (section, key) in said:
-        return f"--{flag}: {_plainly(wrong)}"
-    place = " ".join(filter(None, (section and f"[{section}]", key)))
-    if not place:  # settings of several sections do not go together
-        return f"{source}{_plainly(wrong)}"
-    if wrong["type"] == "missing":
-        return f"{source}{place} is missing: set it in a config file, or say --{flag}"
-    return f"{source}{place}: {_plainly(wrong)}"
-
-
-def _where(loc: tuple[int | str, ...]) -> tuple[str | None, str]:
-    """Section and key of pydantic's place; no key where the section as a whole is wrong."""
-    first, second = [*map(str, loc), "", ""][:2]
-    return (first, second) if first in _SECTIONS else (None, first)
-
-
-_KINDS = {
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "must be a whole number"),
-    "int_parsing_size": "must be a smaller number",
-    **dict.fromkeys(("float_parsing", "float_type"), "must be a number"),
-    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false"),
-    "string_type": "must be a text in quotes",
-}
-"""What pydantic says of values of another kind, in plain words."""
-
-
-def _plainly(wrong: ErrorDetails) -> str:
-    if wrong["type"] == "value_error":
-        return str(wrong["ctx"]["error"])
-    if wrong["type"] == "model_type":
-        return f"must be a section with keys of its own; got {wrong['input']!r}"
-    message = _KINDS.get(wrong["type"]) or wrong["msg"].replace("Input should be", "must be")
-    return f"{message}; got {wrong['input']!r}"
-
-
-def _unknown(section: str | None, key: str) -> str:
-    elsewhere = [s.section for s in settings() if s.key == key]
-    if elsewhere:
-        home = f"[{elsewhere[0]}]" if elsewhere[0] else "the top, before the first section"
-        return f"{f'[{section}]' if section else 'the top'} has no key {key!r}; it belongs in {home}"
-    known = [s.key for s in settings() if s.section == section] + (list(_SECTIONS) if section is None else [])
-    hint = did_you_mean(key, known) or f"it has: {', '.join(known)}"
-    return f"{f'[{section}]' if section else 'the top'} has no key {key!r}; {hint}"
-
-
-def _toml(value: object) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case str():
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        case dict():
-            pairs = (f"{_toml(key)} = {_toml(inner)}" for key, inner in value.items())
-            return "{" + ", ".join(pairs) + "}"
-        case tuple() | list():
-            return "[" + ", ".join(_toml(inner) for inner in value) + "]"
-        case _:
-            return repr(value)
-
-
-def _listed(given: object) -> object:
-    return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
+    return read(Config, path, flags)
 
 
 def _paired(given: object) -> object:

@@ -19,20 +19,22 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConfigError
-from .config import Config, load, to_toml
+from .config import Config, load
 from .pretrained import at_home, quiet
-
-_OURS = ("config.toml", "metrics.json", "model", "tensorboard")
+from .settings import to_toml
 
 
 class RunFolder:
     """Reads and writes one run's folder."""
+
+    _OURS: ClassVar[tuple[str, ...]] = ("config.toml", "metrics.json", "model", "tensorboard")
+    _IF_FULL: ClassVar = "name another --out, or say --overwrite"
 
     def __init__(self, path: str | Path) -> None:
         self.path = at_home(path)
@@ -49,7 +51,7 @@ class RunFolder:
             raise ConfigError(f"{self.path} is a file, not a folder")
         there = [path.name for path in self.path.iterdir()]
         if there and not overwrite:
-            raise ConfigError(f"{self.path} is not empty; name another --out, or say --overwrite")
+            raise ConfigError(f"{self.path} is not empty; {self._IF_FULL}")
         if there and "config.toml" not in there:
             raise ConfigError(
                 f"{self.path} holds no run, so --overwrite does not touch it; name another --out"
@@ -62,12 +64,12 @@ class RunFolder:
         shutil.rmtree(self._new, ignore_errors=True)
         if self.model.is_dir():
             self._new.mkdir()
-            _write(self._new / "config.toml", to_toml(config))
+            write(self._new / "config.toml", to_toml(config))
             self._curves_before = list(self.tensorboard.glob("*"))
             return
-        for name in _OURS:
-            _remove(self.path / name)
-        _write(self.path / "config.toml", to_toml(config))
+        for name in self._OURS:
+            remove(self.path / name)
+        write(self.path / "config.toml", to_toml(config))
 
     def finished_config(self) -> Config:
         """The config of a run that has a model. Raises ConfigError where the folder is no run, or has no model yet."""
@@ -95,31 +97,39 @@ class RunFolder:
 
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Replace metrics.json."""
-        _write(self.path / "metrics.json", _as_json(metrics))
+        write(self.path / "metrics.json", _as_json(metrics))
 
     def save(
-        self, metrics: Mapping[str, Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+        self,
+        metrics: Mapping[str, Any],
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        within: Mapping[str, PreTrainedModel] | None = None,
     ) -> None:
-        """Replace metrics.json and model/, both or neither; with the first call, also what a run before left here."""
+        """Replace metrics.json and model/, both or neither; with the first call, also what a run before left here.
+
+        `within` are further models by the name of their folder in model/.
+        """
         fresh = self._new / "model"
         try:
             fresh.mkdir(parents=True)
-            with quiet(), _full_disk_is_an_os_error():
-                model.save_pretrained(fresh, max_shard_size="1TB")
+            with quiet(), full_disk_is_an_os_error():
+                for name, saved in {"": model, **(within or {})}.items():
+                    saved.save_pretrained(fresh / name, max_shard_size="1TB")
                 tokenizer.save_pretrained(fresh)
             # safetensors' own files are for their owner alone
             readers = (fresh / "config.json").stat().st_mode
             for path in filter(Path.is_file, fresh.rglob("*")):
                 path.chmod(readers)
-                _flush_to_disk(path)
-            _flush_to_disk(fresh)
-            _write(self._new / "metrics.json", _as_json(metrics))
+                flush_to_disk(path)
+            flush_to_disk(fresh)
+            write(self._new / "metrics.json", _as_json(metrics))
             self._new.replace(self._ready)
             self._settle()
         finally:
             self._settle()  # once more where Ctrl-C fell into it
             for name in ("model", "metrics.json"):
-                _remove(self._new / name)
+                remove(self._new / name)
             with suppress(OSError):  # it stays where it holds the config of a run that has no model yet
                 self._new.rmdir()
         for path in self._curves_before:
@@ -137,12 +147,12 @@ class RunFolder:
             for path in filter(Path.is_file, fresh.rglob("*")):
                 path.replace(self.model / path.relative_to(fresh))
         elif fresh.is_dir():
-            _remove(self.model)
+            remove(self.model)
             fresh.replace(self.model)
         for path in (self._ready / "metrics.json", config):  # the config last: it says that a run begins
             if path.exists():
                 path.replace(self.path / path.name)
-        _flush_to_disk(self.path)
+        flush_to_disk(self.path)
         shutil.rmtree(self._ready)
 
 
@@ -150,11 +160,13 @@ def _as_json(metrics: Mapping[str, Any]) -> str:
     return json.dumps(metrics, indent=2, ensure_ascii=False) + "\n"
 
 
-def _remove(place: Path) -> None:
+def remove(place: Path) -> None:
+    """Remove a file or a folder, if it is there."""
     shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Make or replace a file, in one instant."""
     fresh = path.with_name(f".{path.name}.new")
     try:
         with fresh.open("w", encoding="utf-8") as file:
@@ -162,12 +174,13 @@ def _write(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-        _flush_to_disk(path.parent)
+        flush_to_disk(path.parent)
     finally:
         fresh.unlink(missing_ok=True)
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
     if os.name == "nt" and path.is_dir():  # Windows cannot open folders
         return
     handle = os.open(path, os.O_RDONLY)
@@ -178,7 +191,7 @@ def _flush_to_disk(path: Path) -> None:
 
 
 @contextmanager
-def _full_disk_is_an_os_error() -> Iterator[None]:
+def full_disk_is_an_os_error() -> Iterator[None]:
     """safetensors tells of the system's errors in a class of its own."""
     try:
         yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from .records import Curves, Records
 from .reports import table
 from .setup import open_run, set_up
 from .stepper import Stepper
-from .steps import Step, cut_epoch
+from .steps import Step, cut_epoch, dropout_seed
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def train(config: Config, *, overwrite: bool = False) -> Trained:
     bound_kernel_caches()
     folder = RunFolder(config.out)
     folder.check_free(overwrite=overwrite)
-    accelerator = _accelerator(config)
+    accelerator = started(bf16=config.optim.bf16)
     first = accelerator.is_main_process  # the one that tells and writes
     teller = Teller(enabled=first)
     ready, data = set_up(config, accelerator.device, teller.note)
@@ -79,7 +78,7 @@ def train(config: Config, *, overwrite: bool = False) -> Trained:
                 rate = optim.learning_rate * scale(
                     done, num_steps, warmup=optim.warmup, schedule=optim.schedule
                 )
-                moved = stepper.move(step, learning_rate=rate, seed=_dropout_seed(config.seed, epoch))
+                moved = stepper.move(step, learning_rate=rate, seed=dropout_seed(config.seed, epoch))
                 done += 1
                 losses.append(moved.loss)
                 speed.add(moved.lengths, moved.slots, moved.seconds)
@@ -105,10 +104,14 @@ def train(config: Config, *, overwrite: bool = False) -> Trained:
     return Trained(folder.path, records.best_epoch, records.best, records.test)
 
 
-def _accelerator(config: Config) -> Accelerator:
-    """bfloat16 is entered where the model is called, not by the accelerator: evaluation must compute the same way."""
+def started(*, bf16: bool) -> Accelerator:
+    """The accelerator of this process, one of those that a launcher started or the only one.
+
+    bfloat16 is entered where the model is called, not by the accelerator: evaluation must compute the same way.
+    Raises ConfigError where the launcher asks for another precision.
+    """
     wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if wanted not in ("no", "bf16") or (wanted == "bf16" and not config.optim.bf16):
+    if wanted not in ("no", "bf16") or (wanted == "bf16" and not bf16):
         raise ConfigError(f"the launcher asks for mixed precision {wanted}; tell yanma instead, with --bf16")
     return Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
 
@@ -126,11 +129,6 @@ def _epochs(config: Config, data: Data) -> list[list[Step]]:
         )
         for epoch in range(optim.epochs)
     ]
-
-
-def _dropout_seed(seed: int, epoch: int) -> int:
-    """63 bits that follow from the run's seed and the epoch: with the example's id they key its dropout."""
-    return int.from_bytes(blake2b(f"dropout/{seed}/{epoch}".encode(), digest_size=8).digest()) >> 1
 
 
 def _epoch_line(epoch: int, epochs: int, losses: list[float], speed: Speed, validation: Evaluation) -> str:

@@ -42,7 +42,7 @@ class Records:
                 "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
                 "device": str(ready.model.device),
                 "processes": num_processes,
-                "versions": _versions(),
+                "versions": versions(),
             }
         )
 
@@ -97,25 +97,22 @@ class Curves:
 
     def step(self, number: int, moved: Moved, learning_rate: float) -> None:
         """Points of one step."""
-        self._add(
-            number,
-            {
-                "train/loss": moved.loss,
-                "train/learning_rate": learning_rate,
-                "train/gradient_norm": moved.gradient_norm,
-                "train/tokens_per_s": sum(moved.lengths) / moved.seconds,
-            },
-        )
+        points = {
+            "train/loss": moved.loss,
+            "train/learning_rate": learning_rate,
+            "train/gradient_norm": moved.gradient_norm,
+            "train/tokens_per_s": sum(moved.lengths) / moved.seconds,
+        }
+        self.add(number, points, flush=False)
 
     def epoch(self, number: int, validation: Evaluation) -> None:
         """Points of one validation."""
         report = validation.report
         points = {"validation/loss": validation.loss, f"validation/{report.headline_name}": report.headline}
-        self._add(number, points)
-        if self._file is not None:
-            self._file.flush()
+        self.add(number, points)
 
-    def _add(self, number: int, points: dict[str, float]) -> None:
+    def add(self, number: int, points: dict[str, float], *, flush: bool = True) -> None:
+        """Points by name after so many steps."""
         if self._file is not None:
             from tensorboard.compat.proto.event_pb2 import Event
             from tensorboard.compat.proto.summary_pb2 import Summary
@@ -123,6 +120,8 @@ class Curves:
             values = [Summary.Value(tag=name, simple_value=value) for name, value in points.items()]
             event = Event(wall_time=time.time(), step=number, summary=Summary(value=values))
             self._records.write(event.SerializeToString())
+            if flush:
+                self._file.flush()
 
 
 def _size(examples: Sequence[Example]) -> dict[str, int]:
@@ -130,11 +129,12 @@ def _size(examples: Sequence[Example]) -> dict[str, int]:
     return {"examples": len(lengths), "tokens": sum(lengths), "longest": max(lengths, default=0)}
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Of Python and of what computes."""
+    found = {"python": platform.python_version()}
     for name in ("yanma", "torch", "transformers", "accelerate"):
         try:
-            versions[name] = version(name)
+            found[name] = version(name)
         except PackageNotFoundError:  # run from a checkout that is not installed
-            versions[name] = "not installed"
-    return versions
+            found[name] = "not installed"
+    return found

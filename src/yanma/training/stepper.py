@@ -57,7 +57,7 @@ class Stepper:
         loss = self._gradient(step, seed)
         parameters = [p for p in self._model.parameters() if p.requires_grad]
         norm = self._accelerator.clip_grad_norm_(parameters, self._ready.config.optim.clip_norm)
-        _refuse_nonsense(float(loss), float(norm))
+        refuse_nonsense(float(loss), float(norm))
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.step()
@@ -93,7 +93,8 @@ class Stepper:
         return loss_of_all
 
 
-def _refuse_nonsense(loss: float, gradient_norm: float) -> None:
+def refuse_nonsense(loss: float, gradient_norm: float) -> None:
+    """Raise ConfigError where a loss or a gradient is no number."""
     if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
         raise ConfigError(
             f"the loss became {loss} and its gradient {gradient_norm} long; "

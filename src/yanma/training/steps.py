@@ -7,6 +7,7 @@ that fit the memory; neither cut changes the gradient, because the loss is a sum
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 
 from ..packing import shuffled
 
@@ -45,3 +46,8 @@ def share(step: Step, lengths: Sequence[int], *, rank: int, num_ranks: int) -> S
     """
     longest_first = sorted(step, key=lambda index: (-lengths[index], index))
     return tuple(longest_first[rank::num_ranks])
+
+
+def dropout_seed(seed: int, epoch: int) -> int:
+    """63 bits that follow from the run's seed and the epoch: with the example's id they key its dropout."""
+    return int.from_bytes(blake2b(f"dropout/{seed}/{epoch}".encode(), digest_size=8).digest()) >> 1
