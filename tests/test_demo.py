@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel
 
 from yanma import ConfigError, DataError, Unsupported, demo, samples
 from yanma.training.pretrained import quiet
-from yanma.training.scratch import learn_tokenizer
+from yanma.training.tokenizer import learn_tokenizer
 
 TOPICS = {"Food": "bread soup apple eat cook".split(), "Sports": "ball run goal team win".split()}
 
@@ -36,7 +36,8 @@ def corpus(tmp_path):
 def weights(tmp_path):
     """A BERT of one layer and its tokenizer."""
     folder = tmp_path / "weights"
-    tokenizer = learn_tokenizer([" ".join(word for words in TOPICS.values() for word in words)] * 5)
+    texts = [" ".join(word for words in TOPICS.values() for word in words)] * 5
+    tokenizer = learn_tokenizer(lambda: iter(texts))
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tokenizer),

@@ -27,6 +27,18 @@ LIBRARY: dict[str, set[str]] = {
     "corruption": {"errors", "keyed"},
     "tasks": {"errors", "batch", "corruption", "packing"},
     "training": {"errors", "memory", "masks", "batch", "models", "tasks", "packing"},
+    "pretraining": {
+        "errors",
+        "keyed",
+        "memory",
+        "masks",
+        "batch",
+        "packing",
+        "models",
+        "corruption",
+        "tasks",
+        "training",
+    },
     "serving": {"errors", "batch", "models", "tasks", "packing"},
     "apps": {"errors", "tasks", "training", "serving"},
 }
@@ -44,7 +56,7 @@ MAY_IMPORT_PUBLIC_NAMES = {"bench", "demo", "cli"}
 # What the extras bring: nobody who only wants masks and attention should wait for it.
 HEAVY = (
     "accelerate datasets huggingface_hub jieba matplotlib pandas peft pyarrow pydantic rich safetensors scipy "
-    "sentence_transformers seqeval sklearn tensorboard tokenizers transformers typer"
+    "sentence_transformers sentencepiece seqeval sklearn tensorboard tokenizers transformers typer"
 ).split()
 
 

@@ -4,18 +4,20 @@ from .attention import attention
 from .audit import audit
 from .batch import PackedBatch
 from .errors import ConfigError, DataError, Unsupported, YanmaError
-from .models import PackedCollator, explain, restore, unpad
+from .models import PackedCollator, Scored, explain, restore, scored_loss, unpad
 
 __all__ = [
     "ConfigError",
     "DataError",
     "PackedBatch",
     "PackedCollator",
+    "Scored",
     "Unsupported",
     "YanmaError",
     "attention",
     "audit",
     "explain",
     "restore",
+    "scored_loss",
     "unpad",
 ]

@@ -270,6 +270,31 @@ def bench_masks(
         write.write_text(written(write.read_text(encoding="utf-8"), report, str(write)), encoding="utf-8")
 
 
+@benches.command("pretraining")
+def bench_pretraining(
+    rounds: Annotated[int, typer.Option(min=1, help="turns of each that are counted")] = 3,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="tiny models: to see that it runs, not for numbers")
+    ] = False,
+    as_json: Json = False,
+    write: Annotated[
+        Path | None, typer.Option(help="a page whose part between two markers is rewritten")
+    ] = None,
+) -> None:
+    """Measure steps of masked pre-training, padded and packed. Losses and gradients are compared with float64 first."""
+    from .bench import ParityError
+    from .bench.pretraining import bench_pretraining as run
+    from .bench.pretraining import written
+
+    try:
+        report = run(rounds, quick=quick)
+    except ParityError as error:
+        _fail(str(error), code=1)
+    _print(json.dumps(report.as_dict()) if as_json else "\n".join(report.lines()))
+    if write is not None:
+        write.write_text(written(write.read_text(encoding="utf-8"), report, str(write)), encoding="utf-8")
+
+
 # -- mask --------------------------------------------------------------------------------------------------------------
 
 

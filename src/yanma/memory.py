@@ -1,10 +1,11 @@
-"""Settings of the process for long runs: what the allocator gives back, and how many kernels oneDNN keeps."""
+"""Memory of the process: what the allocator gives back, how many kernels oneDNN keeps, and the most that was held."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # numbers of glibc's malloc.h
 _KEEP_BYTES = 2**30
@@ -34,3 +35,15 @@ def bound_kernel_caches() -> None:
     """
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(name, "64")
+
+
+def peak_mib() -> float | None:
+    """The most memory that this process has held so far, in MiB; None where the system does not tell (not Linux).
+
+    `resource.getrusage` would count what the parent held before it started this process.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+    return int(lines["VmHWM"].split()[0]) / 1024

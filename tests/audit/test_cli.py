@@ -10,7 +10,7 @@ import torch
 from audit.subjects import build
 from yanma import cli
 from yanma.training.pretrained import quiet
-from yanma.training.scratch import learn_tokenizer
+from yanma.training.tokenizer import learn_tokenizer
 
 TEXTS = ["a lost card", "where is my money", "the bank", "soon", "Ann paid twice in Paris and got a refund"]
 
@@ -24,7 +24,7 @@ def folders(tmp_path_factory):
         with quiet():
             build(name).save_pretrained(made[name[0]])
     with quiet():
-        learn_tokenizer(TEXTS).save_pretrained(made["B"])
+        learn_tokenizer(lambda: iter(TEXTS)).save_pretrained(made["B"])
     return made
 
 

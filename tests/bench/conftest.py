@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel
 from yanma.bench import Settings, measure
 from yanma.bench.model import Models, load
 from yanma.training.pretrained import quiet
-from yanma.training.scratch import learn_tokenizer
+from yanma.training.tokenizer import learn_tokenizer
 
 WORDS = "the a lost card my app paid twice refund where is bank red blue money soon".split()
 MAX_LENGTH = 24
@@ -25,7 +25,7 @@ def no_pauses(monkeypatch) -> None:
 def model_folder(tmp_path_factory) -> Path:
     """A BERT of two layers with random weights, without a head, and its tokenizer."""
     folder = tmp_path_factory.mktemp("tiny-bert")
-    tokenizer = learn_tokenizer([" ".join(WORDS)] * 5)
+    tokenizer = learn_tokenizer(lambda: iter([" ".join(WORDS)] * 5))
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tokenizer),

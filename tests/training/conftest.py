@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerBase
 
 from yanma.training.config import Config, load
 from yanma.training.pretrained import quiet
-from yanma.training.scratch import learn_tokenizer
+from yanma.training.tokenizer import learn_tokenizer
 
 WORDS = (
     "the a lost card my app paid twice refund where is Ann Bob Paris London bank red blue money soon".split()
@@ -24,7 +24,7 @@ TASKS = ("sequence-classification", "token-classification")
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
-    return learn_tokenizer([" ".join(WORDS)] * 5)
+    return learn_tokenizer(lambda: iter([" ".join(WORDS)] * 5))
 
 
 @pytest.fixture(scope="session")

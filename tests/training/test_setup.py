@@ -9,8 +9,8 @@ import torch
 
 from yanma.errors import DataError
 from yanma.tasks import Example
-from yanma.training.scratch import learn_tokenizer
 from yanma.training.setup import hold_out, set_up
+from yanma.training.tokenizer import learn_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -94,7 +94,7 @@ TEXTS = ["where is my card", "我的卡在哪里", "don't lose it: café №5", 
 
 
 def test_a_learned_tokenizer_spells_words_and_takes_chinese_character_by_character():
-    tokenizer = learn_tokenizer(TEXTS)
+    tokenizer = learn_tokenizer(lambda: iter(TEXTS))
     assert tokenizer.tokenize("我的卡 card") == ["我", "的", "卡", "card"]
     for text in TEXTS:
         assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"], f"{text} is made of known pieces"
@@ -105,10 +105,10 @@ def test_a_learned_tokenizer_spells_words_and_takes_chinese_character_by_charact
 def test_a_learned_tokenizer_is_the_same_in_every_process():
     code = (
         "import hashlib, random\n"
-        "from yanma.training.scratch import learn_tokenizer\n"
+        "from yanma.training.tokenizer import learn_tokenizer\n"
         "draw = random.Random(0)\n"
         "words = [''.join(draw.choices('abcdefgh', k=draw.randint(2, 9))) for _ in range(3000)]\n"
-        "pieces = sorted(learn_tokenizer(words).get_vocab().items())\n"
+        "pieces = sorted(learn_tokenizer(lambda: iter(words)).get_vocab().items())\n"
         "print(len(pieces), hashlib.sha256(repr(pieces).encode()).hexdigest())\n"
     )
     source = str(Path(__file__).resolve().parents[2] / "src")

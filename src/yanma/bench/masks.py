@@ -15,9 +15,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ..attention import attention
 from ..attention.plans import make, make_whole
-from ..errors import ConfigError
 from ..masks import Mask, causal, documents, global_tokens, window
 from .machine import Machine, here
+from .markers import Markers
 from .measure import Timing, in_turns, timed
 from .parity import ParityError
 
@@ -201,15 +201,10 @@ def _fixed_cost(rounds: int) -> tuple[float, float, float]:
     return times["plan"].median, times["first plan"].median, times["model"].median
 
 
-BEGIN = "<!-- yanma bench masks: begin; what stands between these markers is written by `yanma bench masks --write` -->"
-END = "<!-- yanma bench masks: end -->"
+MARKERS = Markers("yanma bench masks")
+BEGIN, END = MARKERS.begin, MARKERS.end
 
 
 def written(page: str, report: MasksReport, where: str) -> str:
     """The page with the part between this bench's markers replaced; ConfigError where they are not there."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise ConfigError(
-            f"{where}: it must have these two lines, between which the results go:\n{BEGIN}\n{END}"
-        )
-    head, rest = page.split(BEGIN)
-    return f"{head}{BEGIN}\n\n" + "\n".join(report.lines()) + f"\n\n{END}{rest.split(END)[1]}"
+    return MARKERS.replaced(page, "\n".join(report.lines()) + "\n", where)

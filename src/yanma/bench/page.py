@@ -6,17 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ConfigError
+from .markers import Markers
 from .report import Report, Section
 
-BEGIN = "<!-- yanma bench: begin; what stands between these markers is written by `yanma bench --write` -->"
-END = "<!-- yanma bench: end -->"
-
-_NEW_PAGE = f"""\
-# Benchmarks
-
-{BEGIN}
-{END}
-"""
+MARKERS = Markers("yanma bench")
+BEGIN, END = MARKERS.begin, MARKERS.end
+_NEW_PAGE = f"# Benchmarks\n\n{MARKERS.empty}"
 
 _METHOD = """\
 - Every contestant computes the same texts on the same number of threads under one setting of the allocator, in turns
@@ -53,30 +48,16 @@ def check(path: Path) -> None:
     """Raise ConfigError, before anything is measured, where `write` could not write."""
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"{path}: there is no folder {path.parent}")
-    replaced(_now(path), "", str(path))
+    MARKERS.replaced(_now(path), "", str(path))
 
 
 def write(path: Path, report: Report) -> None:
     """Rewrite the part between the markers; a page that is missing is made."""
-    path.write_text(replaced(_now(path), render(report), str(path)), encoding="utf-8")
+    path.write_text(MARKERS.replaced(_now(path), render(report), str(path)), encoding="utf-8")
 
 
 def _now(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else _NEW_PAGE
-
-
-def replaced(page: str, measured: str, where: str = "the page") -> str:
-    """The page with the part between the markers replaced.
-
-    Raises ConfigError where the markers are not there, once each and in their order.
-    """
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise ConfigError(
-            f"{where}: it must have these two lines, between which the results go:\n{BEGIN}\n{END}"
-        )
-    head, rest = page.split(BEGIN)
-    _, tail = rest.split(END)
-    return f"{head}{BEGIN}\n\n{measured}\n{END}{tail}"
 
 
 def render(report: Report) -> str:

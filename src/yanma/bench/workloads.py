@@ -69,15 +69,22 @@ def drawn(tokenizer: PreTrainedTokenizerBase, count: int, max_length: int) -> Wo
     """Random words of the tokenizer's vocabulary; lengths lognormal, seeded, special tokens counted."""
     import numpy as np
 
-    lengths = np.exp(np.random.default_rng(SEED).normal(MU, SIGMA, count)).round()
-    lengths = lengths.clip(SHORTEST, min(LONGEST, max_length)).astype(int)
     words = np.array(_words(tokenizer))
     pick = np.random.default_rng(SEED + 1)
     num_special = tokenizer.num_special_tokens_to_add()
-    texts = [" ".join(pick.choice(words, length - num_special)) for length in lengths]
+    texts = [" ".join(pick.choice(words, length - num_special)) for length in lengths(count, max_length)]
     clip = f"{SHORTEST}..{min(LONGEST, max_length)}"
     about = f"random words, lengths lognormal (mu {MU}, sigma {SIGMA}, clipped to {clip})"
     return _encoded("drawn lengths", about, texts, tokenizer, max_length)
+
+
+def lengths(count: int, max_length: int) -> list[int]:
+    """Tokens of `count` drawn texts, special ones among them: lognormal, seeded."""
+    import numpy as np
+
+    drawn = np.exp(np.random.default_rng(SEED).normal(MU, SIGMA, count)).round()
+    found: list[int] = drawn.clip(SHORTEST, min(LONGEST, max_length)).astype(int).tolist()
+    return found
 
 
 def from_file(

@@ -26,6 +26,8 @@ class Head:
     """`stock`, or the rule of losses.py that takes the place of a stock loss which would mix documents."""
     scores_padding: bool = True
     """Whether the stock loss also scores hidden slots, unless their label is -100."""
+    scores_vocabulary: bool = False
+    """Whether its logits are of the tokens of a vocabulary, and its labels token ids."""
     pools_at: str = ""
     """By which token documents are judged, in last_token.py and not in the stock forward: `last`, `eos` or `end`."""
     decodes: bool = False
@@ -103,9 +105,10 @@ def after_padding_id(input_ids: Tensor | None, slots: Tensor, pad_token_id: int)
 
 
 _TOKENS = Head(token_outputs=("logits",), token_labels=("labels",))
+_WORDS = replace(_TOKENS, scores_vocabulary=True)
 _DOCUMENTS = Head(document_outputs=("logits",), document_labels=("labels",))
 _BASE = Head(token_outputs=("last_hidden_state",), document_outputs=("pooler_output",))
-_NEXT_TOKEN = Head(token_outputs=("logits",), token_labels=("labels",), loss="next_token")
+_NEXT_TOKEN = replace(_WORDS, loss="next_token")
 _CHOICES = Head(document_outputs=("logits",), document_labels=("labels",), loss="choice")
 _SPANS = Head(
     token_outputs=("start_logits", "end_logits"),
@@ -116,7 +119,7 @@ _SPANS = Head(
 
 _COMMON = {
     "Model": _BASE,
-    "ForMaskedLM": _TOKENS,
+    "ForMaskedLM": _WORDS,
     "ForTokenClassification": _TOKENS,
     "ForSequenceClassification": _DOCUMENTS,
     "ForQuestionAnswering": _SPANS,
@@ -192,7 +195,7 @@ _DECODER_HEADS = {
 
 _PAIRS = {
     "Model": Head(("last_hidden_state",), decodes=True),
-    "ForConditionalGeneration": Head(("logits",), (), ("labels",), decodes=True),
+    "ForConditionalGeneration": replace(_WORDS, decodes=True),
     "ForSequenceClassification": Head(
         (), ("logits",), (), ("labels",), pools_at="eos", decodes=True, copies_source=True
     ),
@@ -409,26 +412,26 @@ FAMILIES: Sequence[Family] = (
     _translator(
         "bart",
         "Bart",
-        _copying(_PAIRS) | {"ForCausalLM": _TOKENS},
+        _copying(_PAIRS) | {"ForCausalLM": _WORDS},
         mixins={"BartLearnedPositionalEmbedding": modules.PlacedPositions},
     ),
     _translator(
         "mbart",
         "MBart",
-        _copying(_PAIRS) | {"ForCausalLM": _TOKENS},
+        _copying(_PAIRS) | {"ForCausalLM": _WORDS},
         mixins={"MBartLearnedPositionalEmbedding": modules.PlacedPositions},
         starts_with_last=True,
     ),
     _translator(
         "marian",
         "Marian",
-        {"Model": _PAIRS["Model"], "MTModel": _PAIRS["ForConditionalGeneration"], "ForCausalLM": _TOKENS},
+        {"Model": _PAIRS["Model"], "MTModel": _PAIRS["ForConditionalGeneration"], "ForCausalLM": _WORDS},
         mixins={"MarianSinusoidalPositionalEmbedding": modules.PlacedPositions},
     ),
     _translator(
         "pegasus",
         "Pegasus",
-        {name: _PAIRS[name] for name in ("Model", "ForConditionalGeneration")} | {"ForCausalLM": _TOKENS},
+        {name: _PAIRS[name] for name in ("Model", "ForConditionalGeneration")} | {"ForCausalLM": _WORDS},
         mixins={"PegasusSinusoidalPositionalEmbedding": modules.PlacedPositions},
     ),
     _translator(

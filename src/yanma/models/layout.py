@@ -27,6 +27,33 @@ def own_mask(lengths: Sequence[int], is_causal: bool) -> Mask:
     return documents(lengths) & causal() if is_causal else documents(lengths)
 
 
+@dataclass(eq=False)
+class Scoring:
+    """Of a forward whose logits are wanted of some tokens alone: they are not computed in it, but what they come of."""
+
+    index: Tensor
+    """(K,) int64: which tokens of the pack, ascending."""
+    rows: Tensor | None = None
+    """(K, D): what the model's last layer, whose outputs are the vocabulary, was given of them."""
+    weight: Tensor | None = None
+    """(V, D): of that layer."""
+    bias: Tensor | None = None
+    """(V,), or None."""
+
+    def keep(self, hidden_states: Tensor) -> Tensor:
+        """(1, T, D), or (1, K, D) that was kept before, as (1, K, D)."""
+        if hidden_states.shape[1] == len(
+            self.index
+        ):  # where K is T, the index is that of every token in its place
+            return hidden_states
+        return hidden_states.index_select(1, self.index)
+
+    def leave(self, hidden_states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Keep what the last layer was given, (1, T, D) or (1, K, D), and let its forward end: no logits, (1, 0, V)."""
+        self.rows, self.weight, self.bias = self.keep(hidden_states)[0], weight, bias
+        return hidden_states.new_empty(1, 0, len(weight))
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """Documents in a row, shortest first, so that equal lengths are neighbours."""
@@ -46,6 +73,8 @@ class Layout:
     """Of a decoder that reads what an encoder gives: the encoder's layout, its documents in the same order."""
     bits: Bits | None = None
     """What is known of the bits of a model that was unpadded with exact="bits"."""
+    scoring: Scoring | None = None
+    """Where logits are wanted of some tokens alone."""
     handed: list[Tensor] = field(default_factory=list)
     """What one module leaves for the next."""
     _visits: Counter[int] = field(default_factory=Counter)
@@ -116,7 +145,9 @@ class Layout:
         return derived(derived(self.document_keys, 0)[self.documents] + self.places, 1)
 
     def row_keys(self, shape: torch.Size) -> Tensor | None:
-        """Keys of the rows of an activation: (1, T, ...) or first tokens (1, N, ...) by token, (N, ...) by document.
+        """Keys of the rows of an activation: (1, T, ...) or some tokens (1, K, ...) by token, (N, ...) by document.
+
+        Some tokens are those that are scored, or else each document's first; then K is N.
 
         Those of a table that all documents share, (1, 1, R, ...), are known by their number. None for anything else.
         """
@@ -124,8 +155,9 @@ class Layout:
             return document_keys(self.seed, range(shape[2])).to(self.device)[None, None]
         if len(shape) == 3 and shape[:2] == (1, len(self.token_keys)):
             return self.token_keys[None]
-        if len(shape) == 3 and shape[:2] == (1, len(self.lengths)):
-            return self.token_keys[self.first_tokens][None]
+        some = self.first_tokens if self.scoring is None else self.scoring.index
+        if len(shape) == 3 and shape[:2] == (1, len(some)):
+            return self.token_keys[some][None]
         return self.document_keys if len(shape) == 2 and shape[0] == len(self.lengths) else None
 
     def first(self, hidden_states: Tensor) -> Tensor:

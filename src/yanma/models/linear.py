@@ -51,6 +51,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None = No
     return out[:num_rows].view(*x.shape[:-1], len(weight))
 
 
+def product(rows: Tensor, weight: Tensor) -> Tensor:
+    """rows (R, I) times weight (O, I) transposed: (R, O), where no gradient is asked for."""
+    return _product(rows, weight, None, None, fastest(rows.dtype, rows.device).forward)
+
+
 def needs_gradient(x: Tensor, weight: Tensor) -> bool:
     """Whether autograd will ask for this product's gradient."""
     return torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
@@ -103,11 +108,11 @@ class _OneDnnLinear(torch.autograd.Function):
         wants_rows, wants_weight, wants_bias = ctx.needs_input_grad
         grad = grad.contiguous()
         grad_rows = onednn(grad, weight.t(), None) if wants_rows else None
-        grad_weight = _weight_gradient(grad, rows) if wants_weight else None
+        grad_weight = weight_gradient(grad, rows) if wants_weight else None
         return grad_rows, grad_weight, grad.sum(0) if wants_bias else None
 
 
-def _weight_gradient(grad: Tensor, rows: Tensor) -> Tensor:
+def weight_gradient(grad: Tensor, rows: Tensor) -> Tensor:
     """grad (R, O) transposed times rows (R, I)."""
     if fastest(rows.dtype, rows.device).weight_gradient == "torch":
         return grad.t() @ rows

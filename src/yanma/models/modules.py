@@ -201,6 +201,27 @@ class MeanLinear(Linear):
         return out if layout is None else layout.mean(out).transpose(0, 1)
 
 
+class ScoredOutput(nn.Module):
+    """A base model of which a head makes logits of a vocabulary: where few are wanted, their tokens are handed on."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        layout = running()
+        if layout is not None and layout.scoring is not None:
+            output.last_hidden_state = layout.scoring.keep(output.last_hidden_state)
+        return output
+
+
+class VocabularyLinear(Linear):
+    """The last layer of a model of language: where few logits are wanted, it leaves them to the loss."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        layout = running()
+        if layout is None or layout.scoring is None:
+            return super().forward(input)
+        return layout.scoring.leave(input, self.weight, self.bias)
+
+
 class HandsFirstTokens(nn.Module):
     """An encoder that leaves the documents' first tokens to the pooler of its model, which is given `[:, 0]`."""
 
@@ -220,8 +241,10 @@ class Pooler(Linear):
         return super().forward(input if layout is None else layout.handed.pop())
 
 
-class FirstTokenOnly(nn.Module):
-    """The last layer's BERT `*SelfOutput`: where only first tokens will be read, the rest of the layer is for them.
+class SomeTokensOnly(nn.Module):
+    """The last layer's BERT `*SelfOutput`: where only some tokens will be read, the rest of the layer is for them.
+
+    They are each document's first, or those that are scored.
 
     Three quarters of the last layer's work would otherwise be thrown away.
     """
@@ -230,6 +253,8 @@ class FirstTokenOnly(nn.Module):
         layout = running()
         if layout is not None and layout.first_only:
             hidden_states, input_tensor = layout.first(hidden_states), layout.first(input_tensor)
+        elif layout is not None and layout.scoring is not None:
+            hidden_states, input_tensor = (layout.scoring.keep(x) for x in (hidden_states, input_tensor))
         return super().forward(hidden_states, input_tensor)
 
 

@@ -300,9 +300,12 @@ class TiedPrediction(nn.Module):
     bias: Tensor
 
     def forward(self, hidden_states: Tensor, word_embeddings: nn.Embedding) -> Any:
-        if running() is None:
+        layout = running()
+        if layout is None:
             return super().forward(hidden_states, word_embeddings)
         transformed = self.LayerNorm(self.transform_act_fn(self.dense(hidden_states)))
+        if layout.scoring is not None:
+            return layout.scoring.leave(transformed, word_embeddings.weight, self.bias)
         return linear(transformed, word_embeddings.weight, self.bias)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
-from . import activations, bits, interface, modules
+from . import activations, bits, interface, modules, relative
 from .by_keyword import BOUNDS, DERIVED, taken
 from .classes import mix, mixed_class, reduced_to, subclass, unmix
 from .families import FAMILIES, Family, Head
@@ -25,6 +25,7 @@ from .linear import Linear
 from .outputs import arrange
 from .pairs import prepare_pairs
 from .reasons import REASONS
+from .scoring import scored_forward
 
 
 def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] | None = None) -> None:
@@ -59,7 +60,9 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
         module._yanma_mask = own  # type: ignore[assignment]
     last = [module for module in model.modules() if type(module).__name__ == family.attention_output][-1:]
     for module in last:
-        mix(module, modules.FirstTokenOnly)
+        mix(module, modules.SomeTokensOnly)
+    if head.scores_vocabulary:
+        _prepare_scoring(model)
     if type(model).__name__ in family.pools_base:
         _pool(model, family.pools_base[type(model).__name__])
     for module in model.modules():
@@ -74,6 +77,16 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
     model._yanma_previous = previous
     if exact is not None:
         _try_bits(model, head, exact)
+
+
+def _prepare_scoring(model: Any) -> None:
+    """Tell both ends of a vocabulary's head that in some forwards the logits of few tokens are wanted."""
+    last = model.get_output_embeddings()
+    makes_its_own = any(isinstance(module, relative.TiedPrediction) for module in model.modules())
+    if type(last) is Linear and not makes_its_own:
+        last.__class__ = modules.VocabularyLinear
+    if model.base_model is not model:
+        mix(model.base_model, modules.ScoredOutput)
 
 
 def _try_bits(model: Any, head: Head, exact: str) -> None:
@@ -305,8 +318,11 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         _check_still_ours(self, family)
         if batch is None and _is_generation(self, kwargs):
             return stock(self, **kwargs)
+        max_logits_mib = kwargs.pop("max_logits_mib", None)
         wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
         call = make_call(self, family, head, batch, kwargs)
+        if max_logits_mib is not None:
+            return scored_forward(self, head, run, call, max_logits_mib)
         with run_with(call.layout):
             output = run(self, return_dict=True, **call.kwargs)
         output = arrange(output, head, call)

@@ -40,7 +40,7 @@ def format_of(path: Path) -> Callable[[Path, Sequence[str]], Iterator[Record]] |
 
 def read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     """One JSON object a line; empty lines are passed over."""
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         if line.strip():
             yield json_fields(line, f"{path}:{number}", columns), f"{path}:{number}"
 
@@ -77,7 +77,9 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 def read_tsv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     """Tab-separated values without quoting."""
     records = (
-        (number, line.rstrip("\r\n").split("\t")) for number, line in _lines(path) if line.strip("\r\n")
+        (number, line.rstrip("\r\n").split("\t"))
+        for number, line in numbered_lines(path)
+        if line.strip("\r\n")
     )
     yield from _table(path, records, columns, "a field cannot hold a tab or a newline")
 
@@ -90,7 +92,7 @@ def read_conll(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     _check_columns(("tokens", "tags"), columns, f"{path}:1")
     words: list[list[str]] = []
     first, width = 0, 0  # line of the sentence's first token; columns of every line
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         cells = _cells(line)
         if cells and cells[0] != _DOCUMENT_START:
             width = width or len(cells)
@@ -125,8 +127,13 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
         raise DataError(f"{path}: cannot be read as parquet: {_first_line(error)}") from None
 
 
-def read_dataset(source: str, columns: Sequence[str], split: str | None) -> Iterator[Record]:
-    """Rows of a set that `datasets` loads; source is NAME or NAME:CONFIG, with :SPLIT after it where split is None."""
+def read_dataset(
+    source: str, columns: Sequence[str], split: str | None, *, streaming: bool = False
+) -> Iterator[Record]:
+    """Rows of a set that `datasets` loads; source is NAME or NAME:CONFIG, with :SPLIT after it where split is None.
+
+    With `streaming` rows come as they are read, and the set is not stored here first.
+    """
     import datasets
 
     name, *rest = source.split(":")
@@ -136,7 +143,8 @@ def read_dataset(source: str, columns: Sequence[str], split: str | None) -> Iter
     usual = hub.level
     hub.setLevel(logging.ERROR)  # it would tell of each of its attempts; the error below says it once
     try:
-        loaded: Any = datasets.load_dataset(name, *rest[:1], split=split)
+        stream = {"streaming": True} if streaming else {}
+        loaded: Any = datasets.load_dataset(name, *rest[:1], split=split, **stream)
     except Exception as error:  # datasets raises nearly everything: no network, unknown name, a script, ...
         said = _first_line(error)
         raise DataError(
@@ -148,6 +156,10 @@ def read_dataset(source: str, columns: Sequence[str], split: str | None) -> Iter
         there = ", ".join(loaded)
         raise DataError(f"{source}: say which split, as in {source}:{next(iter(loaded))}; it has: {there}")
     where = f"{name}[{split}]"
+    if (
+        streaming and loaded.features is None
+    ):  # a stream that does not say what its columns are: it is looked at
+        loaded = loaded._resolve_features()
     _check_columns(loaded.column_names, columns, where)
     names = _names_of_classes(loaded.features.to_dict(), columns)
     for index, fields in enumerate(loaded.select_columns(list(columns))):
@@ -164,7 +176,7 @@ _READERS: dict[str, Callable[[Path, Sequence[str]], Iterator[Record]]] = {
 SUFFIXES = tuple(_READERS)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(number from 1, line) of UTF-8 text, with or without a byte order mark. Only a newline ends a line."""
     number = 0
     try:
@@ -192,7 +204,7 @@ def _decoded(line: bytes, path: Path, number: int) -> str:
 
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line of its beginning, fields) of each record that is not an empty line."""
-    reader = csv.reader((line for _, line in _lines(path)), strict=True)
+    reader = csv.reader((line for _, line in numbered_lines(path)), strict=True)
     begin = 1
     try:
         for record in reader:

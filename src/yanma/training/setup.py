@@ -19,6 +19,7 @@ from .folder import RunFolder
 from .freeze import freeze
 from .masking import Dynamic, Masking, Static
 from .ready import Data, Ready
+from .tokenizer import learn_tokenizer
 
 Note = Callable[[str], None]
 """Takes a line that the user should read."""
@@ -82,7 +83,8 @@ def _tokenizer(config: Config, task: Task, rows: Sequence[Row]) -> PreTrainedTok
     if given is not None:
         return pretrained.load_tokenizer(given)
     words = (row.words(column) for row in rows for column in task.columns.inputs)
-    return scratch.learn_tokenizer([" ".join(some) for some in words])
+    texts = [" ".join(some) for some in words]
+    return learn_tokenizer(lambda: iter(texts))
 
 
 def _load(config: Config, task: Task, tokenizer: PreTrainedTokenizerBase) -> pretrained.Loaded:
@@ -169,17 +171,23 @@ def hold_out(
 
     An example's lot is a hash of (seed, id), so rows that are added later move none.
     """
-    if len(examples) < 2:
+    held = held_out([example.id for example in examples], share, seed=seed)
+    return tuple(e for e in examples if e.id not in held), tuple(e for e in examples if e.id in held)
+
+
+def held_out(numbers: Sequence[int], share: float, *, seed: int) -> set[int]:
+    """About `share` of the numbers: those whose lot, a hash of (seed, number), is below it; at least one, and not all.
+
+    Raises DataError where there are fewer than two.
+    """
+    if len(numbers) < 2:
         raise DataError("one row alone cannot be both learned from and held out; name rows with --validation")
 
-    def lot(example: Example) -> float:
-        return (
-            int.from_bytes(blake2b(f"held out/{seed}/{example.id}".encode(), digest_size=8).digest()) / 2**64
-        )
+    def lot(number: int) -> float:
+        return int.from_bytes(blake2b(f"held out/{seed}/{number}".encode(), digest_size=8).digest()) / 2**64
 
-    count = min(max(1, sum(lot(example) < share for example in examples)), len(examples) - 1)
-    held = {example.id for example in sorted(examples, key=lot)[:count]}
-    return tuple(e for e in examples if e.id not in held), tuple(e for e in examples if e.id in held)
+    count = min(max(1, sum(lot(number) < share for number in numbers)), len(numbers) - 1)
+    return set(sorted(numbers, key=lot)[:count])
 
 
 def _on(device: torch.device, model: PreTrainedModel) -> PreTrainedModel:

@@ -1,0 +1,48 @@
+"""The parts of a page that are written by a command: each stands between two markers, the rest is written by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Markers:
+    """Those of one command.
+
+    >>> page = Markers("yanma bench masks").replaced(Markers("yanma bench masks").empty, "a table\\n")
+    >>> page.splitlines()[1:-1]
+    ['', 'a table', '']
+    """
+
+    command: str
+
+    @property
+    def begin(self) -> str:
+        """The line before the part."""
+        words = f"what stands between these markers is written by `{self.command} --write`"
+        return f"<!-- {self.command}: begin; {words} -->"
+
+    @property
+    def end(self) -> str:
+        """The line after it."""
+        return f"<!-- {self.command}: end -->"
+
+    @property
+    def empty(self) -> str:
+        """Both, with nothing between them."""
+        return f"{self.begin}\n{self.end}\n"
+
+    def replaced(self, page: str, measured: str, where: str = "the page") -> str:
+        """The page with the part between the markers replaced.
+
+        Raises ConfigError where the markers are not there, once each and in their order.
+        """
+        begin, end = self.begin, self.end
+        if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+            raise ConfigError(
+                f"{where}: it must have these two lines, between which the results go:\n{begin}\n{end}"
+            )
+        head, rest = page.split(begin)
+        return f"{head}{begin}\n\n{measured}\n{end}{rest.split(end)[1]}"

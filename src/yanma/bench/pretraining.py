@@ -1,0 +1,291 @@
+"""Steps of masked pre-training, padded and packed: the same loss and gradient first, then time, then memory."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..corruption import Plan, Vocabulary
+from ..memory import bound_kernel_caches, keep_buffers, peak_mib
+from ..models import unpad
+from .contestants_hf import LONGEST as TO_LONGEST
+from .contestants_pretraining import ALL_LOGITS, YANMA, Example, Packed, Pretraining, contestants
+from .machine import Machine, here
+from .markers import Markers
+from .measure import Timing, in_turns, timed
+from .parity import FLOOR, ParityError, without_dropout
+from .workloads import LONGEST as WIDTH
+from .workloads import SEED, lengths
+
+TEXTS, STEP_TEXTS, SAMPLE = 64, 32, 8
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+PAD, CLS, SEP, MASK = 0, 2, 3, 4
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is pre-trained."""
+
+    name: str
+    head: str
+    """Its class, with the `Config` of the same prefix."""
+    vocab_size: int
+    layers: int = 6
+    width: int = 384
+
+    def model(self) -> nn.Module:
+        """Random weights, the same each time; the config's own dropout."""
+        import transformers
+
+        config = getattr(transformers, self.head.removesuffix("ForMaskedLM") + "Config")(
+            vocab_size=self.vocab_size,
+            hidden_size=self.width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=max(1, self.width // 32),
+            intermediate_size=4 * self.width,
+            max_position_embeddings=WIDTH + PAD + 2,
+            pad_token_id=PAD,
+        )
+        torch.manual_seed(SEED)
+        model: nn.Module = getattr(transformers, self.head)(config)
+        return model
+
+    def tokenizer(self) -> Any:
+        """Numbers as words: what HF's collator asks a tokenizer is its special tokens, its size and padding."""
+        from tokenizers import Tokenizer, models
+        from transformers import PreTrainedTokenizerFast
+
+        words = [*SPECIAL, *map(str, range(len(SPECIAL), self.vocab_size))]
+        made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, "[UNK]"))
+        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+        return PreTrainedTokenizerFast(tokenizer_object=made, **dict(zip(names, SPECIAL, strict=True)))
+
+    def texts(self, count: int) -> list[list[int]]:
+        """Random tokens between a first and a last special one; lengths as of the other benchmarks' drawn texts."""
+        draw = torch.Generator().manual_seed(SEED)
+        sizes = lengths(count, WIDTH)
+        words = (torch.randint(len(SPECIAL), self.vocab_size, (size - 2,), generator=draw) for size in sizes)
+        return [[CLS, *each.tolist(), SEP] for each in words]
+
+    def contestants(self, stock: nn.Module, unpadded: nn.Module, size: int) -> list[Pretraining]:
+        """Everyone, on models of this shape."""
+        vocabulary = Vocabulary(self.vocab_size, special_ids=tuple(range(len(SPECIAL))), mask_id=MASK)
+        return contestants(stock, unpadded, self.tokenizer(), Plan(vocabulary), WIDTH, size)
+
+
+SHAPES = (
+    Shape("BERT with 30,522 words", "BertForMaskedLM", 30_522),
+    Shape("XLM-R with 250,002 words", "XLMRobertaForMaskedLM", 250_002),
+)
+QUICK_SHAPES = (
+    Shape("BERT with 500 words", "BertForMaskedLM", 500, layers=2, width=32),
+    Shape("XLM-R with 5,000 words", "XLMRobertaForMaskedLM", 5000, layers=2, width=32),
+)
+COLUMNS = ("", "texts at once", "a step", "x yanma", "peak memory", "loss off float64 by", "gradient off by")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contestant."""
+
+    name: str
+    size: int
+    """Texts at once, the fastest of those that were tried."""
+    step: Timing
+    """Of one step."""
+    times_yanma: float
+    peak_mib: float | None
+    """The most memory that a process of its own held; None where the system does not tell."""
+    loss: float
+    """Relative difference, dropout off, from the stock model in float64 on one text at a time."""
+    gradient: float
+    """The same of the whole gradient."""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As text."""
+        return (
+            self.name,
+            str(self.size),
+            f"{1000 * self.step.median:,.0f} ms",
+            f"{self.times_yanma:.2f}",
+            "not known" if self.peak_mib is None else f"{self.peak_mib:,.0f} MiB",
+            f"{self.loss:.1e}",
+            f"{self.gradient:.1e}",
+        )
+
+
+@dataclass(frozen=True)
+class Section:
+    """One shape."""
+
+    shape: Shape
+    num_parameters: int
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class PretrainingReport:
+    """One run."""
+
+    machine: Machine
+    texts: str
+    """How many of which lengths."""
+    step_texts: int
+    rounds: int
+    sections: tuple[Section, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Markdown."""
+        machine = self.machine
+        yield (
+            f"{self.texts}, {self.step_texts} of them a step, fp32, {self.rounds} rounds in turns, medians; "
+            f"{machine.device}, {machine.threads} threads, {machine.date}; torch {machine.versions['torch']}, "
+            f"transformers {machine.versions['transformers']}."
+        )
+        for section in self.sections:
+            shape = section.shape
+            yield ""
+            yield (
+                f"### {shape.name}, {shape.layers} layers of {shape.width}, "
+                f"{section.num_parameters / 1e6:.0f} million parameters"
+            )
+            yield ""
+            yield f"| {' | '.join(COLUMNS)} |"
+            yield f"|---|{'---:|' * (len(COLUMNS) - 1)}"
+            yield from (f"| {' | '.join(row.cells)} |" for row in section.rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+def bench_pretraining(rounds: int = 3, *, quick: bool = False) -> PretrainingReport:
+    """Measure; raises ParityError where a loss or gradient is further than 1e-5 from float64, one text at a time."""
+    keep_buffers()
+    bound_kernel_caches()
+    shapes = QUICK_SHAPES if quick else SHAPES
+    sections = tuple(_section(shape, TEXTS, STEP_TEXTS, rounds) for shape in shapes)
+    sizes = lengths(TEXTS, WIDTH)
+    mean = f"mean {sum(sizes) / TEXTS:.1f}, longest {max(sizes)}"
+    texts = f"{TEXTS} texts of random tokens, {sum(sizes):,} in all, {mean}, 15 % of them scored"
+    return PretrainingReport(here(), texts, STEP_TEXTS, rounds, sections)
+
+
+def _section(shape: Shape, num_texts: int, step_texts: int, rounds: int) -> Section:
+    texts, everyone = (
+        shape.texts(num_texts),
+        shape.contestants(shape.model(), unpad(shape.model()), step_texts),
+    )
+    sizes = {each.name: _best_size(each, texts[:step_texts]) for each in everyone}
+    off = _parity(everyone, texts[:SAMPLE], sizes)
+    turns = {each.name: timed(_steps(each, texts, step_texts, sizes[each.name])) for each in everyone}
+    in_turns(turns, 1)  # the warm-up
+    num_steps = len(texts) // step_texts
+    times = {
+        name: Timing(tuple(seconds / num_steps for seconds in timing.seconds))
+        for name, timing in in_turns(turns, rounds).items()
+    }
+    num_parameters = sum(p.numel() for p in everyone[0].model.parameters())
+    rows = []
+    del turns, everyone
+    for name, time in times.items():
+        peak = _peak_mib(shape, name, texts, step_texts, sizes[name])
+        rows.append(Row(name, sizes[name], time, time.over(times[YANMA]), peak, *off[name]))
+    return Section(shape, num_parameters, tuple(rows))
+
+
+def _steps(contestant: Pretraining, texts: list[list[int]], step_texts: int, size: int) -> Callable[[], None]:
+    """Work: step after step over all texts; who sorts by length does it before the steps are cut."""
+    ordered = sorted(texts, key=len) if contestant.batching.by_length else texts
+
+    def run() -> None:
+        for start in range(0, len(ordered), step_texts):
+            contestant.step(ordered[start : start + step_texts], size)
+
+    return run
+
+
+def _best_size(contestant: Pretraining, texts: list[list[int]]) -> int:
+    """The number of texts at once with which one step is the fastest, the second time."""
+    if len(contestant.sizes) == 1:
+        return contestant.sizes[0]
+    turns = {str(size): timed(_steps(contestant, texts, len(texts), size)) for size in contestant.sizes}
+    in_turns(turns, 1)
+    times = in_turns(turns, 1)
+    return min(contestant.sizes, key=lambda size: times[str(size)].best)
+
+
+def _parity(
+    everyone: Sequence[Pretraining], texts: list[list[int]], sizes: Mapping[str, int]
+) -> dict[str, tuple[float, float]]:
+    """How far loss and gradient of each are from float64, dropout off, on texts that are corrupted the same for all."""
+    examples = _examples(everyone, texts)
+    padded = next(each for each in everyone if each.name == TO_LONGEST)
+    exact = replace(padded, model=copy.deepcopy(padded.model).double())
+    with without_dropout(exact.model):
+        loss = exact.step_on(examples, 1)
+    wanted = list(_gradients(exact.model))
+    norm = sum(float(grad.square().sum()) for grad in wanted) ** 0.5
+    found = {}
+    for each in everyone:
+        with without_dropout(each.model):
+            off = abs(each.step_on(examples, sizes[each.name]) - loss) / loss
+        pairs = zip(_gradients(each.model), wanted, strict=True)
+        gradient = sum(float((a - b).square().sum()) for a, b in pairs) ** 0.5 / norm
+        each.model.zero_grad(set_to_none=True)
+        if not max(off, gradient) <= FLOOR:
+            raise ParityError(
+                f"{each.name}: loss is off float64, one text at a time, by {off:.1e}, the gradient by {gradient:.1e}; "
+                f"accepted is {FLOOR:.0e}; no time is reported"
+            )
+        found[each.name] = off, gradient
+    return found
+
+
+def _examples(everyone: Sequence[Pretraining], texts: list[list[int]]) -> list[Example]:
+    packed = next(each for each in everyone if isinstance(each, Packed))
+    return [packed.plan(text, seed=SEED, epoch=0, example=index) for index, text in enumerate(texts)]
+
+
+def _gradients(model: nn.Module) -> Iterator[Tensor]:
+    """Each parameter's, float64; 0 where there is none."""
+    for parameter in model.parameters():
+        yield (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).double()
+
+
+def _peak_mib(shape: Shape, name: str, texts: list[list[int]], step_texts: int, size: int) -> float | None:
+    """The most memory of a process in which one contestant alone does its steps: model and libraries are in it."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        threads = torch.get_num_threads()
+        return pool.submit(_peak_there, shape, name, texts, step_texts, size, threads).result()
+
+
+def _peak_there(
+    shape: Shape, name: str, texts: list[list[int]], step_texts: int, size: int, threads: int
+) -> float | None:
+    keep_buffers()
+    bound_kernel_caches()
+    torch.set_num_threads(threads)
+    model = shape.model()
+    if name in (YANMA, ALL_LOGITS):
+        unpad(model)
+    contestant = next(each for each in shape.contestants(model, model, step_texts) if each.name == name)
+    _steps(contestant, texts, step_texts, size)()
+    return peak_mib()
+
+
+MARKERS = Markers("yanma bench pretraining")
+
+
+def written(page: str, report: PretrainingReport, where: str) -> str:
+    """The page with the part between this bench's markers replaced; ConfigError where they are not there."""
+    return MARKERS.replaced(page, "\n".join(report.lines()) + "\n", where)
