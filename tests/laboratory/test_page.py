@@ -1,6 +1,7 @@
 """The page holds every number and nothing from elsewhere; Markdown goes between its markers."""
 
 import re
+from html import escape
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_the_page_has_every_number_of_every_arm(html):
         for cells in rows(lines):
             assert all(f"<td>{cell}</td>" in html for cell in cells), f"{lines[0].metric.name}: {cells}"
     for arm in ARMS.values():
-        assert f"<dt>{arm.name}</dt><dd>{arm.about}</dd>" in html
+        assert f"<dt>{arm.name}</dt><dd>{escape(arm.about)}</dd>" in html
     assert "--train &lt;a&amp;b&gt;.txt" in html and "9 &lt; 10" in html, "texts are escaped"
 
 

@@ -28,9 +28,9 @@ def test_the_bootstrap_is_that_of_all_samples_there_are():
 
 
 def test_students_interval_is_the_textbooks():
-    """t(0.975, 4) = 2.776445; the values' standard deviation is 0.230109 by hand."""
+    """t(0.975, 4) = 2.776445; the squares of the distances from the mean, 0.14, add up to 0.209."""
     found = estimate(FIVE)
-    half = 2.776445 * 0.230109 / 5**0.5
+    half = 2.776445 * (0.209 / 4 / 5) ** 0.5
     assert (found.student.low, found.student.high) == pytest.approx((0.14 - half, 0.14 + half), abs=1e-5)
 
 

@@ -118,7 +118,10 @@ def _about(config: LaboratoryConfig, sizes: Sizes) -> tuple[tuple[str, str], ...
         f"{', '.join(map(_short, config.corpus.train))}: {sizes.train_texts:,} texts, {sizes.train_tokens:,} tokens in "
         f"blocks of {max_length}; judged on {sizes.validation_tokens:,} tokens held back"
     )
-    model = f"{config.model.from_scratch} from scratch, {sizes.parameters / 1e6:.1f} M parameters, {sizes.vocabulary:,} pieces"
+    model = (
+        f"{config.model.from_scratch} from scratch, {sizes.parameters / 1e6:.1f} M parameters, a vocabulary of "
+        f"{sizes.vocabulary:,} pieces"
+    )
     each = (
         f"{sizes.steps:,} steps of {budget.batch_tokens:,} tokens, {sizes.epochs} epochs, highest learning rate "
         f"{budget.learning_rate:g}, one thread"

@@ -24,9 +24,9 @@ from ..pretraining.blocks import Blocks, cut_blocks
 from ..pretraining.corpus import Document, hold_out, read_documents
 from ..pretraining.order import Shuffled
 from ..pretraining.shapes import SHAPES
-from ..pretraining.tokenizer import learn_tokenizer
 from ..training.folder import write
 from ..training.pretrained import fresh_with, load_tokenizer, quiet
+from ..training.tokenizer import learn_tokenizer
 from .arms import ARMS
 from .config import LaboratoryConfig
 
