@@ -173,6 +173,60 @@ def _print_report(evaluation: Evaluation, title: str) -> None:
         Console().print(table(evaluation.report, title))
 
 
+# -- pretrain ----------------------------------------------------------------------------------------------------------
+
+
+def _pretrain_settings() -> Iterable[Setting]:
+    from .pretraining.config import settings
+
+    return settings()
+
+
+@app.command()
+@_one_flag_a_setting(_pretrain_settings)
+def pretrain(
+    config: Annotated[Path | None, typer.Option(help="TOML file; flags override what it says")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run that is in --out")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="go on with the run in --out from its newest checkpoint, with its own settings"
+        ),
+    ] = False,
+    as_json: Json = False,
+    **flags: str | bool | list[str] | None,
+) -> None:
+    """Pre-train a model on texts: find hidden tokens, replaced tokens, hidden spans, or the next token.
+
+    Example: yanma pretrain --objective mlm --train a.txt --from-scratch bert-mini --unit word --steps 1000 --out runs/x
+    """
+    from .pretraining.config import begun, load
+
+    if overwrite and resume:
+        raise ConfigError("--overwrite and --resume exclude each other: begin anew, or go on")
+    out = flags.get("out")
+    if resume and config is None and isinstance(out, str):
+        config = begun(Path(out).expanduser())
+    wanted = load(config, {name: value for name, value in flags.items() if value != []})
+    try:
+        from .pretraining.folder import PretrainingFolder
+        from .pretraining.loop import pretrain as run
+    except KeyboardInterrupt:
+        _say("interrupted before anything was begun")
+        raise typer.Exit(130) from None
+    folder = PretrainingFolder(wanted.out)
+    try:
+        done = run(wanted, overwrite=overwrite, resume=resume)
+    except KeyboardInterrupt:
+        _say(f"interrupted; {folder.describe()}")
+        raise typer.Exit(130) from None
+    except OSError as error:
+        _fail(f"{_told(error)}; {folder.describe()}", code=1)
+    _say(folder.describe())
+    if as_json:
+        _print(json.dumps(done.as_dict(), ensure_ascii=False))
+
+
 # -- bench -------------------------------------------------------------------------------------------------------------
 
 

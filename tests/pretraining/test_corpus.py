@@ -19,7 +19,9 @@ def write(path, text):
 
 
 def jsonl(*texts):
-    return "".join(json.dumps({"id": n, "text": text}, ensure_ascii=False) + "\n" for n, text in enumerate(texts))
+    return "".join(
+        json.dumps({"id": n, "text": text}, ensure_ascii=False) + "\n" for n, text in enumerate(texts)
+    )
 
 
 def texts_of(*sources, **how):
@@ -64,7 +66,9 @@ def test_shards_of_folders_and_globs_come_in_sorted_order(tmp_path):
     for name in ("b/2.txt", "b/10.txt", "a/1.jsonl.gz", "c.txt.gz"):
         write(tmp_path / name, jsonl(name) if "jsonl" in name else name)
     write(tmp_path / "README.md", "about")
-    assert texts_of(tmp_path) == ["a/1.jsonl.gz", "b/10.txt", "b/2.txt", "c.txt.gz"], "README.md is passed over"
+    assert texts_of(tmp_path) == ["a/1.jsonl.gz", "b/10.txt", "b/2.txt", "c.txt.gz"], (
+        "README.md is passed over"
+    )
     assert texts_of(tmp_path / "b/*.txt", tmp_path / "c.txt.gz") == ["b/10.txt", "b/2.txt", "c.txt.gz"]
     assert texts_of(tmp_path / "**/*.txt*") == ["b/10.txt", "b/2.txt", "c.txt.gz"]
 
@@ -138,7 +142,9 @@ def test_sources_that_are_not_there_are_refused_before_anything_is_read(tmp_path
     (tmp_path / "empty").mkdir()
     assert "a folder without a file of text" in refusal([str(tmp_path / "empty")])
     assert "did you mean 'paragraph'?" in refusal([good], rule="paragraphs", error=ConfigError)
-    assert "give a list" in refusal([], error=ConfigError) and "give a list" in refusal(good, error=ConfigError)
+    assert "give a list" in refusal([], error=ConfigError) and "give a list" in refusal(
+        good, error=ConfigError
+    )
 
 
 def test_held_out_documents_stay_the_same_when_others_are_added():

@@ -126,7 +126,7 @@ class Plan:
         layout = Layout.of(lengths, len(ids), ids.device)
         if len(examples) != len(layout.lengths):
             raise ValueError(f"{len(examples)} numbers of examples for {len(layout.lengths)} lengths")
-        keys = example_keys(seed, self._copy(epoch), examples, ids.device)
+        keys = example_keys(seed, copy_of(self.resampling, epoch), examples, ids.device)
         hideable = self.vocabulary.hideable(ids)
         units = unit_starts(self.unit, layout, hideable, as_words(words, ids), keys)
         weights = None if losses is None else losses.weights.to(ids.device)[ids]
@@ -174,13 +174,19 @@ class Plan:
         corrupted[valid], labels[valid] = flat
         return Corrupted(corrupted, labels)
 
-    def _copy(self, epoch: int) -> int:
-        match self.resampling:
-            case "every epoch":
-                return epoch
-            case "never":
-                return 0
-        return epoch % self.resampling
+
+def copy_of(resampling: Resampling, epoch: int) -> int:
+    """The epoch whose draws count in this one.
+
+    >>> [copy_of("every epoch", 7), copy_of(3, 7), copy_of("never", 7)]
+    [7, 1, 0]
+    """
+    match resampling:
+        case "every epoch":
+            return epoch
+        case "never":
+            return 0
+    return epoch % resampling
 
 
 def as_words(words: Sequence[int | None] | Tensor | None, ids: Tensor) -> Tensor | None:

@@ -34,6 +34,7 @@ class RunFolder:
     """Reads and writes one run's folder."""
 
     _OURS: ClassVar = ("config.toml", "metrics.json", "model", "tensorboard")
+    _IF_FULL: ClassVar = "name another --out, or say --overwrite"
 
     def __init__(self, path: str | Path) -> None:
         self.path = at_home(path)
@@ -50,7 +51,7 @@ class RunFolder:
             raise ConfigError(f"{self.path} is a file, not a folder")
         there = [path.name for path in self.path.iterdir()]
         if there and not overwrite:
-            raise ConfigError(f"{self.path} is not empty; name another --out, or say --overwrite")
+            raise ConfigError(f"{self.path} is not empty; {self._IF_FULL}")
         if there and "config.toml" not in there:
             raise ConfigError(
                 f"{self.path} holds no run, so --overwrite does not touch it; name another --out"

@@ -125,14 +125,25 @@ def load_model(name: str, task: str, labels: Sequence[str], *, dropout: float | 
 
     A head of another size is replaced by a fresh one; `Loaded.fresh` tells. Draws from torch's global generator.
     """
+    return load_with(_AUTO[task], name, dropout=dropout, labels=labels)
+
+
+def load_with(
+    auto: Any, name: str, *, dropout: float | None = None, labels: Sequence[str] | None = None
+) -> Loaded:
+    """The model of a folder or hub name as an `AutoModelFor...` of transformers' loads it.
+
+    Raises ConfigError or Unsupported for what cannot be loaded.
+    """
     check_place(name)
     config = _asked(name, lambda: AutoConfig.from_pretrained(_place(name), trust_remote_code=False))
-    _name_labels(config, labels)
+    if labels is not None:
+        _name_labels(config, labels)
     if dropout is not None:
         set_dropout(config, dropout)
     model, info = _asked(
         name,
-        lambda: _AUTO[task].from_pretrained(
+        lambda: auto.from_pretrained(
             _place(name),
             config=config,
             use_safetensors=True,
@@ -175,10 +186,14 @@ def fresh_model(
 ) -> Loaded:
     """A model with random weights; draws from torch's global generator."""
     _name_labels(config, labels)
+    return fresh_with(_AUTO[task], config, dropout=dropout)
+
+
+def fresh_with(auto: Any, config: PreTrainedConfig, *, dropout: float | None = None) -> Loaded:
+    """A model with random weights as an `AutoModelFor...` makes it; draws from torch's global generator."""
     if dropout is not None:
         set_dropout(config, dropout)
-    model = _AUTO[task].from_config(config)
-    return Loaded(model, ("all",))
+    return Loaded(auto.from_config(config), ("all",))
 
 
 def longest_text(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -213,7 +228,11 @@ def set_dropout(config: PreTrainedConfig, dropout: float) -> None:
     (0.0, 0.0, 0.0)
     """
     numbers = (int, float, type(None))  # and not bool
-    rates = [key for key, value in config.to_dict().items() if "dropout" in key and type(value) in numbers]
+    rates = [
+        key
+        for key, value in config.to_dict().items()
+        if ("dropout" in key or key.endswith("_pdrop")) and type(value) in numbers
+    ]
     if not rates:
         raise ConfigError(f"[model] dropout: {config.model_type} has no dropout to set")
     for key in rates:

@@ -67,7 +67,7 @@ class Teller:
         self._console = Console(stderr=True, soft_wrap=True, highlight=False, quiet=not enabled)
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._num_steps = 0
+        self._num_steps = self._done_before = 0
         self._began_s = self._told_s = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -79,9 +79,9 @@ class Teller:
         self._console.print(table)
 
     @contextmanager
-    def training(self, num_steps: int) -> Iterator[None]:
-        """While steps are counted towards `num_steps`."""
-        self._num_steps = num_steps
+    def training(self, num_steps: int, done: int = 0) -> Iterator[None]:
+        """While steps are counted towards `num_steps`; `done` were before."""
+        self._num_steps, self._done_before = num_steps, done
         self._began_s = self._told_s = time.monotonic()
         if not self._console.is_terminal:
             yield
@@ -104,7 +104,7 @@ class Teller:
         if self._bar is None and now_s - self._told_s < _PLAIN_LINE_EVERY_S:
             return
         self._told_s = now_s
-        left_s = (now_s - self._began_s) / done * (self._num_steps - done)
+        left_s = (now_s - self._began_s) / (done - self._done_before) * (self._num_steps - done)
         told = f"loss {loss:.4f}, {speed.describe()}, {_clock(left_s)} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=done, description=place, told=told)

@@ -1,0 +1,57 @@
+"""The folder of a pre-training run: that of a training run, and checkpoints to go on from.
+
+config.toml      the config with every default spelled out
+metrics.json     figures of every step and validation
+model/           the weights of the last validation and the tokenizer, loadable by plain `from_pretrained`
+tensorboard/     curves
+checkpoints/     what --resume goes on from
+"""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar
+
+from ..training.folder import RunFolder, remove, write
+from ..training.settings import to_toml
+from .checkpoint import Checkpoints
+from .config import Config, begun, load
+
+
+class PretrainingFolder(RunFolder):
+    """Reads and writes one run's folder."""
+
+    _OURS: ClassVar = (*RunFolder._OURS, "checkpoints")
+    _IF_FULL: ClassVar = "name another --out, or say --resume (to go on with the run in it) or --overwrite"
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Where the run can go on from."""
+        return Checkpoints(self.path / "checkpoints")
+
+    def begun(self) -> Config:
+        """The config of the run that is to go on. Raises ConfigError where the folder holds none."""
+        return load(begun(self.path))
+
+    def begin(self, config: Config) -> None:
+        """Make the folder, remove what a run before left in it, and save the config."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name in self._OURS:
+            remove(self.path / name)
+        write(self.path / "config.toml", to_toml(config))
+
+    def describe(self) -> str:
+        """One line: what a run has left here."""
+        self._settle()
+        newest = self.checkpoints.newest()
+        further = "" if newest is None else f"; --resume goes on from {newest}"
+        if not self.model.is_dir():
+            return f"{self.path}: no model yet{further or ', none was saved'}"
+        try:
+            metrics = json.loads((self.path / "metrics.json").read_text("utf-8"))
+            last = metrics["validations"][-1]
+            figures = f"step {last['step']} of {metrics['num_steps']}, validation loss {last['validation']['loss']:.4f}"
+            done = last["step"] == metrics["num_steps"]
+        except (OSError, ValueError, LookupError):
+            return f"{self.model}: a model whose figures were not written{further}"
+        return f"{self.model}: {figures}{'' if done else further}"

@@ -1,0 +1,93 @@
+"""The model that a run trains: fresh or loaded, without padding, under the head that its objective needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import ConfigError
+from ..models import unpad
+from ..training import pretrained
+from .config import Config
+from .objectives import Electra
+from .shapes import SHAPES
+
+GENERATOR = "generator"
+"""Folder of ELECTRA's generator in that of its model."""
+
+_AUTO: dict[str, Any] = {
+    "mlm": transformers.AutoModelForMaskedLM,
+    "rtd": transformers.AutoModelForPreTraining,
+    "span-corruption": transformers.AutoModelForSeq2SeqLM,
+    "causal-lm": transformers.AutoModelForCausalLM,
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """Unpadded, on its device."""
+
+    trained: nn.Module
+    """All that is trained."""
+    saved: PreTrainedModel
+    """What model/ holds: itself, or of ELECTRA the discriminator."""
+    within: Mapping[str, PreTrainedModel]
+    """What stands in model/ beside it."""
+    fresh: tuple[str, ...]
+    """Names of weights that start at random."""
+
+
+def make(config: Config, tokenizer: PreTrainedTokenizerBase, device: torch.device, max_length: int) -> Made:
+    """Load or make the model; fresh weights are drawn by the run's seed.
+
+    Raises ConfigError or Unsupported for what cannot be trained so.
+    """
+    torch.manual_seed(config.seed)
+    goal, dropout = config.objective.name, config.model.dropout
+    if config.model.from_scratch is not None:
+        fresh = SHAPES[config.model.from_scratch].config(tokenizer, max_length)
+        loaded = pretrained.fresh_with(_AUTO[goal], fresh, dropout=dropout)
+    else:
+        assert config.model.path is not None  # the config has checked it
+        loaded = pretrained.load_with(_AUTO[goal], config.model.path, dropout=dropout)
+    model = loaded.model.float()  # transformers takes the checkpoint's own precision
+    pretrained.check_vocabulary(model, tokenizer)
+    if goal != "rtd":
+        unpad(model)
+        model.to(device)  # type: ignore[arg-type]  # transformers types its own `to` wrongly
+        return Made(model, model, {}, loaded.fresh)
+    generator = _generator(config, model)
+    unpad(model)
+    unpad(generator.electra)  # type: ignore[arg-type]
+    both = Electra(generator, model).to(device)
+    return Made(both, model, {GENERATOR: generator}, loaded.fresh)
+
+
+def _generator(config: Config, model: PreTrainedModel) -> PreTrainedModel:
+    """ELECTRA's generator: the one beside the model that is given, or a fresh narrow one."""
+    if not isinstance(model, transformers.ElectraForPreTraining):
+        raise ConfigError(
+            f"--objective rtd needs an ELECTRA (ElectraForPreTraining); {config.model.path} is a {type(model).__name__}"
+        )
+    if config.model.path is not None:
+        beside = pretrained.at_home(config.model.path) / GENERATOR
+        if beside.is_dir():
+            return pretrained.load_with(transformers.AutoModelForMaskedLM, str(beside)).model
+    own: Any = model.config
+    heads = max(1, round(own.num_attention_heads * config.objective.generator_share))
+    width = own.hidden_size // own.num_attention_heads * heads
+    narrow = transformers.ElectraConfig(
+        **{
+            **own.to_dict(),
+            "hidden_size": width,
+            "num_attention_heads": heads,
+            "intermediate_size": max(1, own.intermediate_size * width // own.hidden_size),
+        }
+    )
+    return pretrained.fresh_with(transformers.AutoModelForMaskedLM, narrow).model

@@ -1,0 +1,246 @@
+"""From a config to what can be computed: texts are read and cut, a tokenizer and a model are loaded or made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..corruption import Plan, RunningLoss, SpanCorruption, Vocabulary, jieba_words, numbering, sentinels_of
+from ..corruption.by_name import REPLACEMENTS, UNITS, Numbering, rate_of
+from ..corruption.phrases import Phrases
+from ..corruption.pmi import load as load_phrases
+from ..errors import ConfigError, DataError
+from ..training import pretrained
+from ..training.tokenizer import learn_tokenizer
+from . import objectives
+from .blocks import Block, Blocks, cut_blocks, stream_blocks
+from .config import Config
+from .corpus import Document, hold_out, read_documents
+from .measure import Held, fixed_plans
+from .models import Made, make
+from .objectives import Objective
+from .order import Order, Shuffled, Streamed
+
+Note = Callable[[str], None]
+
+_USUAL_LENGTH = 512
+_STYLES: dict[str, Literal["bert", "t5", "gpt"]] = {
+    "mlm": "bert",
+    "rtd": "bert",
+    "span-corruption": "t5",
+    "causal-lm": "gpt",
+}
+_VALIDATED_UNITS = ("token", "word", "span")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Ready to train."""
+
+    config: Config
+    """With `max_length` set."""
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: Vocabulary
+    made: Made
+    objective: Objective
+    order: Order
+    num_steps: int
+    held: Held
+    sizes: dict[str, dict[str, int]]
+    """Blocks and tokens of train (empty where it is streamed) and validation."""
+    fingerprint: str
+    """Of the tokens of train; "" where they are streamed."""
+
+    @property
+    def losses(self) -> RunningLoss | None:
+        """What is known of tokens' losses before the first step; None where the config does not ask."""
+        return RunningLoss.start(self.vocabulary.size) if self.config.objective.hard_tokens else None
+
+
+def set_up(config: Config, device: torch.device, note: Note, begun: Path | None = None) -> Ready:
+    """Read the texts, load or make the model; `begun` is the tokenizer's folder of a run that goes on.
+
+    Raises ConfigError, DataError or Unsupported for whatever keeps the run from starting.
+    """
+    if config.model.path is not None:
+        pretrained.check_place(config.model.path)
+        if not pretrained.at_home(config.model.path).is_dir():
+            pretrained.check_hub(config.model.path)
+    tokenizer = _tokenizer(config, note, begun)
+    made = make(config, tokenizer, device, config.model.max_length or _USUAL_LENGTH)
+    if made.fresh and made.fresh != ("all",):
+        note(f"{config.model.path}: weights that start at random: {', '.join(made.fresh)}")
+    config = _with_max_length(config, _longest(made.saved, tokenizer))
+    vocabulary = Vocabulary.of(tokenizer)
+    objective = _objective(config, made, vocabulary, tokenizer)
+    cut = _Cutter(config, tokenizer)
+    train, held = _data(config, cut, vocabulary, note)
+    if train is None:
+        order: Order = Streamed(
+            lambda: cut.stream(_documents(config, config.data.train)), config.optim.batch_tokens
+        )
+    else:
+        order = Shuffled(train, config.seed, config.optim.batch_tokens)
+    num_steps = config.optim.steps or cast(Shuffled, order).count(cast(int, config.optim.epochs))
+    sizes = {"validation": _size(held.blocks)} | ({} if train is None else {"train": _size(train)})
+    fingerprint = "" if train is None else _fingerprint(train)
+    return Ready(config, tokenizer, vocabulary, made, objective, order, num_steps, held, sizes, fingerprint)
+
+
+def _tokenizer(config: Config, note: Note, begun: Path | None) -> PreTrainedTokenizerBase:
+    if begun is not None:
+        return pretrained.load_tokenizer(str(begun))
+    given = config.model.path or config.model.tokenizer
+    if given is not None:
+        return pretrained.load_tokenizer(given)
+    wish = config.model
+    tokenizer = learn_tokenizer(
+        lambda: (document.text for document in _documents(config, config.data.train)),
+        wish.tokenizer_kind,
+        wish.vocab_size,
+        style=_STYLES[config.objective.name],
+    )
+    tokenizer.model_max_length = max(_USUAL_LENGTH, wish.max_length or 0)
+    note(f"a {wish.tokenizer_kind} tokenizer of {len(tokenizer):,} tokens was learned from train")
+    return tokenizer
+
+
+def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Tokens of the longest block that the model can read; None where nothing limits it."""
+    limits = (
+        pretrained.longest_text(model, tokenizer),
+        getattr(model.config, "max_position_embeddings", None),
+    )
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _with_max_length(config: Config, limit: int | None) -> Config:
+    """`max_length` as the config says, else what the model allows, at most 512."""
+    max_length = config.model.max_length or min(limit or _USUAL_LENGTH, _USUAL_LENGTH)
+    if limit is not None and max_length > limit:
+        raise ConfigError(f"--max-length: the model reads at most {limit} tokens; got {max_length}")
+    for key in ("batch_tokens", "max_batch_tokens"):
+        budget = getattr(config.optim, key)
+        if max_length > budget:
+            raise ConfigError(
+                f"--{key.replace('_', '-')}: {budget} is less than one block of {max_length} tokens (--max-length)"
+            )
+    return config.model_copy(update={"model": config.model.model_copy(update={"max_length": max_length})})
+
+
+def _objective(
+    config: Config, made: Made, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase
+) -> Objective:
+    wish, model = config.objective, made.trained
+    try:
+        if wish.name == "causal-lm":
+            return objectives.CausalLm(model)
+        if wish.name == "span-corruption":
+            return _span_corruption(config, model, vocabulary, tokenizer)
+        plan = Plan(
+            vocabulary,
+            UNITS[wish.unit],
+            rate_of(wish.rate),
+            REPLACEMENTS[wish.replacement],
+            wish.resampling,
+        )
+    except ValueError as error:
+        raise ConfigError(f"--objective {wish.name}: {error}") from None
+    if wish.name == "mlm":
+        return objectives.Mlm(model, plan, config.seed)
+    weights = (1.0, wish.discriminator_weight)
+    return objectives.Rtd(cast(objectives.Electra, model), plan, config.seed, weights)
+
+
+def _span_corruption(
+    config: Config, model: torch.nn.Module, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase
+) -> Objective:
+    wish, rate = config.objective, rate_of(config.objective.rate)
+    if not isinstance(rate, float):
+        raise ValueError(f"its rate is one number; got {wish.rate}")
+    sentinels = sentinels_of(tokenizer)
+    spans = math.ceil(cast(int, config.model.max_length) * rate / wish.mean_span) + 1
+    if spans > len(sentinels):
+        raise ValueError(
+            f"blocks of {config.model.max_length} tokens may need {spans} sentinels and the tokenizer has "
+            f"{len(sentinels)}; take a lower max_length or rate, or a larger mean_span"
+        )
+    denoise = SpanCorruption(vocabulary, sentinels, rate, wish.mean_span)
+    return objectives.SpanCorruption(model, denoise, wish.resampling, config.seed)
+
+
+class _Cutter:
+    """Documents into blocks, as the config says."""
+
+    def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer, self._config = tokenizer, config
+        self._segmenter = jieba_words if config.objective.segmenter else None
+        self._phrases: Phrases | None = None
+        if config.objective.phrases is not None:
+            self._phrases = load_phrases(Path(config.objective.phrases))
+
+    def cut(self, documents: Iterable[Document], unit: str | None = None) -> Blocks:
+        """All at once."""
+        return cut_blocks(documents, self._tokenizer, **self._how(unit))
+
+    def stream(self, documents: Iterable[Document]) -> Iterator[Block]:
+        """One by one."""
+        return stream_blocks(documents, self._tokenizer, **self._how(None))
+
+    def _how(self, unit: str | None) -> dict[str, Any]:
+        """`unit` is whose words are kept; None = that of the objective."""
+        how: dict[str, Any] = {"max_length": self._config.model.max_length, "rule": self._config.data.blocks}
+        return how | {"numbering": self._numbering(unit or self._config.objective.unit)}
+
+    def _numbering(self, unit: str) -> Numbering | None:
+        return numbering(unit, segmenter=self._segmenter, phrases=self._phrases)
+
+
+def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> tuple[Blocks | None, Held]:
+    """Train, None where it is streamed, and validation."""
+    named = config.data
+    train: Iterable[Document] = _documents(config, named.train)
+    if isinstance(named.validation, float):
+        train, validation = hold_out(list(train), named.validation, seed=config.seed)
+        note(f"{len(validation):,} of {len(train) + len(validation):,} texts are kept for validation")
+    else:
+        validation = list(_documents(config, (named.validation,)))
+    blocks = None if named.streaming else _some(cut.cut(train), "train", ", ".join(named.train))
+    held = _some(cut.cut(validation), "validation", str(named.validation))
+    units: dict[str, Blocks] = {}
+    if config.objective.name == "mlm":
+        wanted = dict.fromkeys((*_VALIDATED_UNITS, config.objective.unit))
+        fixed_plans(vocabulary, list(wanted))
+        words = cut.cut(validation, "word")
+        own = ("phrase", "sentence")  # have a numbering of their own
+        units = {unit: cut.cut(validation, unit) if unit in own else words for unit in wanted}
+    if blocks is not None:
+        note(
+            f"train: {len(blocks):,} blocks, {len(blocks.flat):,} tokens; validation: {len(held.flat):,} tokens"
+        )
+    return blocks, Held(held, units)
+
+
+def _documents(config: Config, sources: Sequence[str]) -> Iterator[Document]:
+    return read_documents(sources, column=config.data.column, rule=config.data.documents)
+
+
+def _some(blocks: Blocks, part: str, source: str) -> Blocks:
+    if not len(blocks):
+        raise DataError(f"{source}: no text in it to make {part} of")
+    return blocks
+
+
+def _size(blocks: Blocks) -> dict[str, int]:
+    return {"blocks": len(blocks), "tokens": int(sum(blocks.lengths)), "longest": int(max(blocks.lengths))}
+
+
+def _fingerprint(blocks: Blocks) -> str:
+    return blake2b(blocks.flat.numpy().tobytes(), digest_size=16).hexdigest()

@@ -1,0 +1,276 @@
+"""Whole runs: the loss falls, a run goes on where it stopped with the same bits, and the folder is of use."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from yanma.errors import ConfigError, DataError
+from yanma.pretraining import loop
+from yanma.pretraining.config import load
+from yanma.pretraining.folder import PretrainingFolder
+from yanma.pretraining.loop import pretrain
+from yanma.pretraining.models import make
+from yanma.pretraining.stepper import Stepper
+from yanma.training.config import load as load_fine_tuning
+from yanma.training.loop import train
+from yanma.training.pretrained import load_tokenizer
+
+SOURCE = str(Path(__file__).resolve().parents[2] / "src")
+RUN = """
+import json, sys
+from yanma.pretraining.config import load
+from yanma.pretraining.loop import pretrain
+from yanma.pretraining.models import make
+pretrain(load(flags=json.loads(sys.argv[1])), resume="--resume" in sys.argv)
+"""
+
+
+def figures(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text("utf-8"))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("objective", "flags", "falls_by"),
+    [
+        ("mlm", {"unit": "word", "hard_tokens": True, "pseudo_perplexity_tokens": 40}, 1.0),
+        ("rtd", {}, 4.0),
+        ("span-corruption", {"vocab_size": 300}, 1.0),
+        ("causal-lm", {}, 1.0),
+    ],
+)
+def test_the_loss_falls(config, objective, flags, falls_by):
+    done = pretrain(config(objective, steps=40, evaluate_every=20, **flags))
+    told = figures(done.folder)
+    losses = told["loss_per_step"]
+    assert len(losses) == 40 == done.steps
+    assert sum(losses[-5:]) / 5 < losses[0] - falls_by, f"training loss: {losses[0]} to {losses[-5:]}"
+    validations = [entry["validation"]["loss"] for entry in told["validations"]]
+    assert len(validations) == 2 and validations[1] < validations[0]
+    assert validations[-1] == done.validation.loss
+    if objective == "mlm":
+        assert set(done.validation.figures["units"]) == {"token", "word", "span"}
+        assert done.pseudo_perplexity["tokens"] == 40 and done.pseudo_perplexity["perplexity"] > 1
+
+
+def test_a_pretrained_model_is_fine_tuned_and_loaded_by_transformers(config, tmp_path):
+    done = pretrain(config())
+    model = AutoModelForMaskedLM.from_pretrained(done.folder / "model")
+    tokenizer = AutoTokenizer.from_pretrained(done.folder / "model")
+    assert model(**tokenizer("the red fox", return_tensors="pt")).logits.shape[-1] == len(tokenizer)
+    rows = [{"text": f"the {colour} fox", "label": colour} for colour in ("red", "blue") * 6]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    wanted = {"task": "sequence-classification", "train": str(tmp_path / "rows.jsonl"), "epochs": 1}
+    trained = train(
+        load_fine_tuning(flags=wanted | {"model": str(done.folder / "model"), "out": str(tmp_path / "tuned")})
+    )
+    assert trained.best_epoch == 1
+    again = pretrain(
+        config(from_scratch=None, model=str(done.folder / "model"), vocab_size=8192, out=str(tmp_path / "on"))
+    )
+    assert again.validation.loss < done.validation.loss, "it goes on from what was learned"
+
+
+def test_electra_goes_on_with_its_generator(config, tmp_path):
+    done = pretrain(config("rtd"))
+    more = {"from_scratch": None, "model": str(done.folder / "model"), "vocab_size": None}
+    tokenizer = load_tokenizer(more["model"])
+    made = make(config("rtd", **more), tokenizer, torch.device("cpu"), 48)
+    saved = load_file(done.folder / "model" / "generator" / "model.safetensors")
+    for name, parameter in made.trained.generator.named_parameters():
+        assert torch.equal(parameter, saved[name]), f"{name} of the generator was learned"
+    table = made.trained.discriminator.electra.embeddings.word_embeddings.weight
+    assert made.trained.generator.generator_lm_head.weight is table, "and shares its embeddings"
+    width = made.trained.generator.config.hidden_size
+    assert width < made.saved.config.hidden_size, f"the generator is narrower: {width}"
+
+
+def test_a_decoder_reads_no_more_than_it_has_positions_for(config, tmp_path):
+    done = pretrain(config("causal-lm"))
+    more = {"from_scratch": None, "model": str(done.folder / "model"), "vocab_size": None}
+    long = {"max_length": 600, "batch_tokens": 700, "max_batch_tokens": 700, "out": str(tmp_path / "on")}
+    with pytest.raises(ConfigError, match=r"--max-length: the model reads at most 512 tokens; got 600"):
+        pretrain(config("causal-lm", **more, **long))
+
+
+def test_bfloat16_computes_nearly_the_same(config, tmp_path):
+    runs = [pretrain(config(bf16=bf16, dropout=0, out=str(tmp_path / str(bf16)))) for bf16 in (False, True)]
+    exact, rounded = (figures(run.folder)["loss_per_step"] for run in runs)
+    assert exact != rounded and rounded == pytest.approx(exact, rel=1e-2)
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_same_bits(config, monkeypatch, tmp_path):
+    how = {"steps": 7, "save_every": 2, "hard_tokens": True, "rate": "0.4->0.1 linear", "dropout": 0.1}
+    whole = pretrain(config(out=str(tmp_path / "whole"), **how))
+    genuine, moves = Stepper.move, []
+
+    def stopping(self, *args, **kwargs):
+        if len(moves) == 5:
+            raise KeyboardInterrupt
+        moves.append(1)
+        return genuine(self, *args, **kwargs)
+
+    monkeypatch.setattr(Stepper, "move", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config(out=str(tmp_path / "cut"), **how))
+    monkeypatch.undo()
+    folder = PretrainingFolder(tmp_path / "cut")
+    assert folder.checkpoints.newest().name == "step-00000004"
+    assert "no model yet; --resume goes on from" in folder.describe()
+    resumed = pretrain(config(out=str(tmp_path / "cut"), **how), resume=True)
+    assert figures(resumed.folder)["loss_per_step"] == figures(whole.folder)["loss_per_step"]
+    for name, tensor in weights(whole.folder).items():
+        assert torch.equal(tensor, weights(resumed.folder)[name]), f"{name} has other bits"
+    kept = sorted(path.name for path in (resumed.folder / "checkpoints").iterdir())
+    assert kept == ["step-00000006", "step-00000007", "tokenizer"]
+    again = pretrain(config(out=str(tmp_path / "cut"), **how), resume=True)
+    assert (again.steps, again.validation) == (7, resumed.validation), "nothing is left to do"
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_a_random_step_and_resumed_ends_with_the_same_bits(settings, tmp_path):
+    how = {"steps": 60, "save_every": 1, "unit": "word", "epochs": None, "pseudo_perplexity_tokens": 0}
+    flags = {
+        name: value for name, value in settings(**how, out=str(tmp_path / "cut")).items() if value is not None
+    }
+    whole = pretrain(load(flags=flags | {"out": str(tmp_path / "whole")}))
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-c", RUN, json.dumps(flags)]
+    checkpoints = PretrainingFolder(tmp_path / "cut").checkpoints
+    target = random.SystemRandom().randrange(1, 50)
+    log = tmp_path / "log"
+    with log.open("w") as told:
+        process = subprocess.Popen(command, env=environment, stdout=told, stderr=subprocess.STDOUT)
+    try:
+        begin = time.monotonic()
+        while (newest := checkpoints.newest()) is None or newest.name < f"step-{target:08}":
+            assert process.poll() is None and time.monotonic() - begin < 200, log.read_text()
+            time.sleep(0.002)
+        time.sleep(random.SystemRandom().random() * 0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "it was killed while it ran"
+    reached = checkpoints.newest().name
+    resumed = pretrain(load(flags=flags), resume=True)
+    assert resumed.steps == whole.steps == 60
+    for name, tensor in weights(whole.folder).items():
+        assert torch.equal(tensor, weights(resumed.folder)[name]), (
+            f"{name} has other bits, killed after {reached}"
+        )
+
+
+def test_what_would_lead_elsewhere_is_refused_on_resume(config, corpus, tmp_path):
+    with pytest.raises(ConfigError, match=r"--resume: .* holds no run"):
+        pretrain(config(), resume=True)
+    copy = tmp_path / "texts.txt"
+    copy.write_text(corpus.read_text())
+    pretrain(config(train=str(copy)))
+    with pytest.raises(ConfigError, match=r"--learning-rate is 0\.001, but the run was begun with 0.002"):
+        pretrain(config(train=str(copy), learning_rate=1e-3), resume=True)
+    copy.write_text(corpus.read_text() + "One more text.\n")
+    with pytest.raises(DataError, match="the texts of train are others now"):
+        pretrain(config(train=str(copy)), resume=True)
+    with pytest.raises(
+        ConfigError, match=r"is not empty; name another --out, or say --resume .* or --overwrite"
+    ):
+        pretrain(config())
+    pretrain(config(steps=2), overwrite=True)
+    assert figures(tmp_path / "run")["num_steps"] == 2
+
+
+def test_a_stream_gives_the_weights_of_texts_in_their_order(config, corpus, monkeypatch, tmp_path):
+    how = {"validation": str(corpus), "steps": 12, "batch_tokens": 600}
+    streamed = pretrain(config(out=str(tmp_path / "stream"), streaming=True, save_every=5, **how))
+    from yanma.pretraining import order
+
+    def in_order(lengths, **keys):
+        return cut_in_order(lengths, keys["batch_tokens"])
+
+    monkeypatch.setattr(order, "cut_epoch", in_order)
+    kept = pretrain(config(out=str(tmp_path / "kept"), **how))
+    assert figures(kept.folder)["loss_per_step"] == figures(streamed.folder)["loss_per_step"]
+    assert figures(kept.folder)["validations"][-1]["epoch"] > 1, "the stream was read more than once"
+    monkeypatch.undo()
+    state = json.loads((streamed.folder / "checkpoints" / "step-00000010" / "state.json").read_text())
+    assert state["begin"] > 0
+    for path in (streamed.folder / "checkpoints").glob("step-00000012"):
+        path.rename(tmp_path / "gone")
+    resumed = pretrain(config(out=str(tmp_path / "stream"), streaming=True, save_every=5, **how), resume=True)
+    for name, tensor in weights(streamed.folder).items():
+        assert torch.equal(tensor, weights(kept.folder)[name]) and torch.equal(
+            tensor, weights(resumed.folder)[name]
+        )
+
+
+def cut_in_order(lengths, batch_tokens):
+    steps, tokens = [[]], 0
+    for index, length in enumerate(lengths):
+        if steps[-1] and tokens + length > batch_tokens:
+            steps.append([])
+            tokens = 0
+        steps[-1].append(index)
+        tokens += length
+    return [tuple(step) for step in steps]
+
+
+def test_epochs_are_whole_and_each_is_shuffled_anew(config, monkeypatch):
+    seen = []
+    genuine = Stepper.move
+
+    def noting(self, step, place, **kwargs):
+        seen.append((place.epoch, place.progress, [block.number for block in step]))
+        return genuine(self, step, place, **kwargs)
+
+    monkeypatch.setattr(Stepper, "move", noting)
+    done = pretrain(config(steps=None, epochs=2))
+    orders = [[n for epoch, _, numbers in seen for n in numbers if epoch == wanted] for wanted in (0, 1)]
+    assert (
+        sorted(orders[0]) == sorted(orders[1]) == list(range(figures(done.folder)["data"]["train"]["blocks"]))
+    )
+    assert orders[0] != orders[1], "another order"
+    assert (seen[0][1], seen[-1][1]) == (0, 1), "progress goes from 0 to 1"
+    assert [entry["epoch"] for entry in figures(done.folder)["validations"]] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("objective", "flags", "message"),
+    [
+        ("mlm", {"max_length": 400}, "--batch-tokens: 300 is less than one block of 400 tokens"),
+        ("span-corruption", {"vocab_size": 300, "rate": "0.3->0.1 linear"}, "its rate is one number"),
+        (
+            "span-corruption",
+            {"vocab_size": 300, "mean_span": 1, "rate": 0.5, "max_length": 250, "max_batch_tokens": 300},
+            "may need 126 sentinels and the tokenizer has 100",
+        ),
+        ("mlm", {"train": "missing.txt"}, "missing.txt: no such file"),
+    ],
+)
+def test_what_cannot_start_is_refused_before_the_folder_is_touched(
+    config, tmp_path, objective, flags, message
+):
+    with pytest.raises((ConfigError, DataError), match=message):
+        pretrain(config(objective, **flags))
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluating_and_saving_move_no_weight(config, tmp_path):
+    plain = pretrain(config(out=str(tmp_path / "plain")))
+    busy = pretrain(config(out=str(tmp_path / "busy"), evaluate_every=1, save_every=1))
+    assert len(figures(busy.folder)["validations"]) == 3
+    for name, tensor in weights(plain.folder).items():
+        assert torch.equal(tensor, weights(busy.folder)[name])
+    assert loop.Pretrained.as_dict(busy)["steps"] == 3

@@ -1,0 +1,161 @@
+"""One step of every objective: its loss and gradient are those of stock models, one block at a time, in float64."""
+
+import pytest
+import torch
+import transformers
+from accelerate import Accelerator
+from torch.nn import functional as F
+
+from yanma.corruption import Corrupted, Plan, RunningLoss, replaced_tokens
+from yanma.pretraining.models import GENERATOR
+from yanma.pretraining.setup import set_up
+from yanma.pretraining.stepper import Place, Stepper
+
+OBJECTIVES = ("mlm", "rtd", "span-corruption", "causal-lm")
+PLACE = Place(epoch=3, progress=0.25)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def ready(config):
+    """A run that is set up; without dropout unless that is given."""
+
+    def make(objective, **flags):
+        return set_up(config(objective, **({"dropout": 0} | flags)), CPU, lambda words: None)
+
+    return make
+
+
+def a_step(ready):
+    step = next(iter(ready.order.steps(0)))
+    assert len({len(block.ids) for block in step}) >= 2, "blocks of several lengths"
+    return step
+
+
+def gradient(ready, step, **settings):
+    """Loss and the gradient of every parameter."""
+    optimizer = torch.optim.SGD(ready.made.trained.parameters())
+    accelerator = Accelerator(mixed_precision="no", cpu=True)
+    how = {"seed": 0, "max_batch_tokens": 120, "clip_norm": 1.0, "bf16": False} | settings
+    stepper = Stepper(ready.objective, ready.made.trained, optimizer, accelerator, **how)
+    ready.made.trained.zero_grad()
+    ready.made.trained.train()
+    loss = stepper.gradient(step, PLACE)
+    return float(loss), {name: p.grad.clone() for name, p in ready.made.trained.named_parameters()}, stepper
+
+
+def stock(ready, folder):
+    """The same models as transformers has them, in float64."""
+    ready.made.saved.save_pretrained(folder)
+    model = type_of(ready.made.saved).from_pretrained(folder).double()
+    if not ready.made.within:
+        return model
+    ready.made.within[GENERATOR].save_pretrained(folder / GENERATOR)
+    generator = transformers.ElectraForMaskedLM.from_pretrained(folder / GENERATOR).double()
+    generator.electra.embeddings = model.electra.embeddings
+    generator.generator_lm_head.weight = model.electra.embeddings.word_embeddings.weight
+    both = torch.nn.Module()
+    both.generator, both.discriminator = generator, model
+    return both
+
+
+def type_of(model):
+    return getattr(transformers, model.config.architectures[0])
+
+
+def one_at_a_time(objective, goal, model, block, words):
+    """(sum, count) of each term of one block."""
+    ids = block.ids.long()
+    here = {"seed": 0, "epoch": PLACE.epoch}
+    if goal == "causal-lm":
+        logits = model(ids[None]).logits[0]
+        return [(F.cross_entropy(logits[:-1], ids[1:], reduction="sum"), len(ids) - 1)]
+    if goal == "span-corruption":
+        made = objective.denoise(ids, [len(ids)], examples=[block.number], **here)
+        logits = model(input_ids=made.input_ids[None], labels=made.labels[None]).logits[0]
+        return [(F.cross_entropy(logits, made.labels, reduction="sum"), len(made.labels))]
+    hidden = objective.plan(ids, example=block.number, words=words, progress=PLACE.progress, **here)
+    scored = hidden.labels != -100
+    finder = model.generator if goal == "rtd" else model
+    logits = finder(hidden.input_ids[None]).logits[0][scored]
+    terms = [(F.cross_entropy(logits, hidden.labels[scored], reduction="sum"), int(scored.sum()))]
+    if goal == "rtd":
+        vocabulary = objective.plan.vocabulary
+        read = replaced_tokens(
+            Corrupted(*hidden), logits, [len(ids)], vocabulary, examples=[block.number], **here
+        )
+        judged = read.labels != -100
+        scores = model.discriminator(read.input_ids[None]).logits[0][judged]
+        answers = read.labels[judged].double()
+        terms.append(
+            (F.binary_cross_entropy_with_logits(scores, answers, reduction="sum"), int(judged.sum()))
+        )
+    return terms
+
+
+@pytest.mark.parametrize(
+    ("goal", "flags"),
+    [
+        ("mlm", {}),
+        ("mlm", {"unit": "word", "rate": "0.4->0.2 cosine", "replacement": "spanbert"}),
+        ("mlm", {"unit": "span", "rate": "0.1..0.5", "blocks": "join"}),
+        ("rtd", {"unit": "word"}),
+        ("span-corruption", {"rate": 0.3}),
+        ("causal-lm", {}),
+        ("causal-lm", {"from_scratch": "llama-tiny"}),
+    ],
+)
+def test_a_step_has_the_gradient_of_stock_models_one_block_at_a_time(ready, tmp_path, goal, flags):
+    made = ready(goal, **flags)
+    step = a_step(made)
+    loss, ours, _ = gradient(made, step)
+    oracle = stock(made, tmp_path / "stock")
+    oracle.train()
+    terms = [one_at_a_time(made.objective, goal, oracle, block, block.words) for block in step]
+    sums = [sum(term[0] for term in kind) for kind in zip(*terms, strict=True)]
+    counts = [sum(term[1] for term in kind) for kind in zip(*terms, strict=True)]
+    assert min(counts) > 5, "there is something to score"
+    weights = (1.0, 50.0) if goal == "rtd" else (1.0,)
+    expected = sum(w * s / n for w, s, n in zip(weights, sums, counts, strict=True))
+    expected.backward()
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    theirs = {name: parameter.grad for name, parameter in oracle.named_parameters()}
+    assert theirs.keys() == ours.keys(), "the same parameters, shared ones once"
+    difference = sum(float((ours[name].double() - grad).square().sum()) for name, grad in theirs.items())
+    size = sum(float(grad.square().sum()) for grad in theirs.values())
+    assert size > 0 and (difference / size) ** 0.5 < 1e-5, f"relative difference {(difference / size) ** 0.5}"
+
+
+@pytest.mark.parametrize("goal", OBJECTIVES)
+def test_how_a_step_is_cut_into_packs_moves_no_gradient(ready, goal):
+    made = ready(goal, dropout=0.1)
+    step = a_step(made)
+    whole, many = (gradient(made, step, max_batch_tokens=bound) for bound in (10_000, 60))
+    assert whole[0] == pytest.approx(many[0], rel=1e-6)
+    for name, one in whole[1].items():
+        torch.testing.assert_close(many[1][name], one, rtol=1e-4, atol=1e-6 * float(one.abs().max()) + 1e-9)
+    other = gradient(made, step, seed=1)
+    assert other[0] != pytest.approx(whole[0], rel=1e-6), "dropout was at work: another seed drops others"
+
+
+def test_hard_tokens_are_hidden_by_what_their_losses_were(ready):
+    made = ready("mlm", hard_tokens=True)
+    step = a_step(made)
+    start = made.losses
+    assert isinstance(start, RunningLoss)
+    *_, stepper = gradient(made, step, losses=start)
+    assert stepper.losses is not None and 0 < int(stepper.losses.seen.sum()) < made.vocabulary.size
+    hardest = RunningLoss(torch.zeros_like(start.values), torch.ones_like(start.seen))
+    common = int(torch.cat([block.ids for block in step]).long().bincount()[5:].argmax()) + 5
+    hardest.values[common] = 9.0
+    plan: Plan = made.objective.plan
+
+    def times_hidden(losses):
+        found = [
+            plan(block.ids.long(), seed=0, epoch=epoch, example=block.number, losses=losses).labels == common
+            for block in step
+            for epoch in range(40)
+        ]
+        return sum(int(hidden.sum()) for hidden in found)
+
+    assert times_hidden(hardest) > 1.5 * times_hidden(None), "a hard token is hidden more often"
