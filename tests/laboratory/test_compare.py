@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from yanma.pretraining.stepper import Stepper
 
 from yanma.errors import ConfigError, DataError
 from yanma.laboratory import compare
@@ -16,6 +15,7 @@ from yanma.laboratory.compare import compare_masking
 from yanma.laboratory.config import load
 from yanma.laboratory.progress import Teller
 from yanma.laboratory.run import Runner
+from yanma.pretraining.stepper import Stepper
 
 pytest.importorskip("matplotlib")
 SILENT = Teller(enabled=False)
