@@ -312,16 +312,18 @@ def bench_masks(
 ) -> None:
     """Measure attention under masks against torch with a dense mask. Results are compared with float64 first."""
     from .bench import ParityError
+    from .bench.masks import MARKERS
     from .bench.masks import bench_masks as run
-    from .bench.masks import written
 
+    if write is not None:
+        MARKERS.check(write)
     try:
         report = run(rounds, quick=quick)
     except ParityError as error:
         _fail(str(error), code=1)
     _print(json.dumps(report.as_dict()) if as_json else "\n".join(report.lines()))
     if write is not None:
-        write.write_text(written(write.read_text(encoding="utf-8"), report, str(write)), encoding="utf-8")
+        MARKERS.write(write, report.lines())
 
 
 @benches.command("pretraining")
@@ -337,16 +339,18 @@ def bench_pretraining(
 ) -> None:
     """Measure steps of masked pre-training, padded and packed. Losses and gradients are compared with float64 first."""
     from .bench import ParityError
+    from .bench.pretraining import MARKERS
     from .bench.pretraining import bench_pretraining as run
-    from .bench.pretraining import written
 
+    if write is not None:
+        MARKERS.check(write)
     try:
         report = run(rounds, quick=quick)
     except ParityError as error:
         _fail(str(error), code=1)
     _print(json.dumps(report.as_dict()) if as_json else "\n".join(report.lines()))
     if write is not None:
-        write.write_text(written(write.read_text(encoding="utf-8"), report, str(write)), encoding="utf-8")
+        MARKERS.write(write, report.lines())
 
 
 # -- mask --------------------------------------------------------------------------------------------------------------

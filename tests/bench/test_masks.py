@@ -10,7 +10,6 @@ import pytest
 from yanma import cli
 from yanma.bench import ParityError
 from yanma.bench.masks import BEGIN, END
-from yanma.errors import ConfigError
 
 
 def test_a_quick_run_writes_its_part_of_the_page_and_nothing_else(tmp_path, capsys):
@@ -26,11 +25,14 @@ def test_a_quick_run_writes_its_part_of_the_page_and_nothing_else(tmp_path, caps
     assert "| window(64, 64), forward |" in text and "to the power" in text
 
 
-def test_a_page_without_markers_is_refused():
-    from yanma.bench.masks import written
-
-    with pytest.raises(ConfigError, match=r"page\.md: it must have these two lines"):
-        written("nothing", None, "page.md")
+def test_a_page_without_markers_is_refused_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["yanma.bench.masks"], "bench_masks", None)
+    page = tmp_path / "page.md"
+    page.write_text("nothing", encoding="utf-8")
+    with pytest.raises(SystemExit) as done:
+        cli.main(["bench", "masks", "--write", str(page)])
+    assert done.value.code == 2 and "page.md: it must have these two lines" in capsys.readouterr().err
+    assert page.read_text(encoding="utf-8") == "nothing"
 
 
 def test_no_time_without_parity(monkeypatch):

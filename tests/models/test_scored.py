@@ -83,7 +83,7 @@ class Case:
 
 
 def relative(got: Tensor, expected: Tensor) -> float:
-    return float((got - expected).norm() / expected.norm())
+    return float((got - expected).detach().norm() / expected.detach().norm())
 
 
 @pytest.mark.parametrize(("family", "name"), HEADS)
@@ -169,6 +169,34 @@ def test_ties_caps_and_other_heads_are_honoured(name, settings):
     found = case.scored(model)
     found.loss.backward()
     assert relative(found.loss.detach(), expected.detach()) < 1e-6
+    assert relative(gradient(model), gradient(stock)) < 1e-6
+
+
+def test_a_tied_tables_gradient_comes_whole_to_its_hooks_and_is_added_to_what_was_there():
+    case = Case.of(BY_NAME["BertForMaskedLM"], "BertForMaskedLM")
+    stock = doubled(build(case.family, case.name))
+    model, arrived = unpad(copy.deepcopy(stock)), []
+    model.get_input_embeddings().weight.register_hook(arrived.append)
+    for _ in range(2):
+        F.cross_entropy(case.alone(stock), case.targets(), reduction="sum").backward()
+        loss = case.scored(model).loss
+        loss.backward(retain_graph=True)
+    loss.backward()
+    once = stock.get_input_embeddings().weight.grad / 2
+    assert [relative(grad, once) < 1e-9 for grad in arrived] == [True] * 3
+    assert relative(gradient(model), 1.5 * gradient(stock)) < 1e-9
+    (alone,) = torch.autograd.grad(case.scored(model).loss, [model.get_input_embeddings().weight])
+    assert relative(alone, once) < 1e-9
+    assert not model.get_input_embeddings().weight.grad.is_sparse
+
+
+def test_padding_ids_among_the_tokens_get_no_gradient_as_embeddings():
+    case = Case.of(BY_NAME["BertForMaskedLM"], "BertForMaskedLM")
+    case.texts[0] = case.texts[0].index_fill(0, torch.tensor([2, 5]), 0)
+    stock = doubled(build(case.family, case.name))
+    model = unpad(copy.deepcopy(stock))
+    F.cross_entropy(case.alone(stock), case.targets(), reduction="sum").backward()
+    case.scored(model).loss.backward()
     assert relative(gradient(model), gradient(stock)) < 1e-6
 
 
@@ -321,17 +349,19 @@ def test_words_that_are_ruled_out_and_extreme_logits_give_no_nan():
 def test_logits_and_their_gradient_stay_within_the_bound(mib):
     """All tensors with as many numbers a row as a chunk has columns, or more, that are alive at one time."""
     x, weight, _, labels = inputs(300, 40_000, torch.float32)
-    peak = _peak_bytes(lambda: vocabulary_loss.cross_entropy(x, weight, None, labels, max_logits_mib=mib))
+    peak = _peak_bytes(
+        lambda: vocabulary_loss.cross_entropy(x, weight, None, labels, max_logits_mib=mib), weight
+    )
     assert 2**20 < peak <= mib * 2**20, f"{peak / 2**20:.1f} MiB of {mib}; whole they are 46 MiB, and twice"
 
 
-def _peak_bytes(run) -> int:
-    """The most bytes of tensors two sizes wide (R, C) with C over 1,000 that lived at once, forward and backward."""
+def _peak_bytes(run, weight: Tensor) -> int:
+    """The most bytes of new tensors (R, C) with C over 1,000 that lived at once, forward and backward."""
     from weakref import finalize
 
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    alive, peak = {}, [0]
+    alive, peak, given = {}, [0], weight.untyped_storage().data_ptr()
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -339,7 +369,7 @@ def _peak_bytes(run) -> int:
             for tensor in out if isinstance(out, tuple | list) else (out,):
                 if isinstance(tensor, Tensor) and tensor.dim() == 2 and tensor.shape[1] > 1000:
                     storage = tensor.untyped_storage()
-                    if storage.data_ptr() not in alive:
+                    if storage.data_ptr() not in {given, *alive}:
                         alive[storage.data_ptr()] = storage.nbytes()
                         finalize(storage, alive.pop, storage.data_ptr(), None)
                         peak[0] = max(peak[0], sum(alive.values()))

@@ -97,7 +97,9 @@ def test_every_token_stands_in_one_block_and_in_order(learned, rule, max_length)
     kept = [token for block in blocks for token in block.ids.tolist()[before : len(block.ids) - after]]
     assert [t for t in kept if t != separator] == [token for ids in plain for token in ids]
     if rule == "split":
-        assert separator not in kept and len(blocks) == sum(-(-len(ids) // (max_length - before - after)) for ids in plain)
+        assert separator not in kept and len(blocks) == sum(
+            -(-len(ids) // (max_length - before - after)) for ids in plain
+        )
     else:
         assert min(blocks.lengths[:-1], default=max_length) >= max_length - 1, "only the last block is short"
     for block in blocks:
@@ -122,7 +124,9 @@ def test_a_stream_gives_the_same_blocks(learned, rule):
     assert torch.cat([block.words for block in stream]).equal(blocks.flat_words)
     assert all(a.ids.equal(b.ids) and a.words.equal(b.words) for a, b in zip(stream, blocks, strict=True))
     assert len(told) == 2 and told[-1][0] == len(many) == blocks.num_documents
-    assert told[-1][1] == sum(len(ids) for ids in learned([d.text for d in many], add_special_tokens=False)["input_ids"])
+    assert told[-1][1] == sum(
+        len(ids) for ids in learned([d.text for d in many], add_special_tokens=False)["input_ids"]
+    )
 
 
 def test_words_are_the_same_as_of_the_whole_text(learned):
@@ -163,7 +167,7 @@ def test_a_pack_of_blocks_knows_their_numbers_and_words(tokenizer):
 def test_what_cannot_be_cut_is_refused(tokenizer, learned):
     with pytest.raises(ConfigError, match=r"max_length is 2; 2 of a block's tokens .* give 3 or more"):
         cut_blocks(documents("a"), tokenizer, max_length=2)
-    with pytest.raises(ConfigError, match="rule is 'joined'; did you mean 'join'?"):
+    with pytest.raises(ConfigError, match=r"rule is 'joined'; did you mean 'join'\?"):
         cut_blocks(documents("a"), tokenizer, max_length=9, rule="joined")
     bare = PreTrainedTokenizerFast(tokenizer_object=learned.backend_tokenizer)
     with pytest.raises(ConfigError, match="neither sep_token nor eos_token"):

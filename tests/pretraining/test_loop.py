@@ -14,12 +14,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from yanma.corruption.pmi import collocations, save
 from yanma.errors import ConfigError, DataError
 from yanma.pretraining import loop
 from yanma.pretraining.config import load
 from yanma.pretraining.folder import PretrainingFolder
 from yanma.pretraining.loop import pretrain
 from yanma.pretraining.models import make
+from yanma.pretraining.setup import set_up
 from yanma.pretraining.stepper import Stepper
 from yanma.training.config import load as load_fine_tuning
 from yanma.training.loop import train
@@ -31,6 +33,7 @@ import json, sys
 from yanma.pretraining.config import load
 from yanma.pretraining.loop import pretrain
 from yanma.pretraining.models import make
+from yanma.pretraining.setup import set_up
 pretrain(load(flags=json.loads(sys.argv[1])), resume="--resume" in sys.argv)
 """
 
@@ -84,6 +87,30 @@ def test_a_pretrained_model_is_fine_tuned_and_loaded_by_transformers(config, tmp
     assert again.validation.loss < done.validation.loss, "it goes on from what was learned"
 
 
+@pytest.mark.parametrize("unit", ["phrase", "sentence", "ngram"])
+def test_every_unit_is_hidden_and_measured(config, corpus, tmp_path, unit):
+    flags = {}
+    if unit == "phrase":
+        found = collocations(lambda: corpus.read_text().splitlines(), 50, min_count=5)
+        save(found, tmp_path / "phrases.tsv")
+        flags = {"phrases": str(tmp_path / "phrases.tsv")}
+    done = pretrain(config(unit=unit, steps=1, **flags))
+    units = done.validation.figures["units"]
+    assert set(units) == {"token", "word", "span", unit}
+    assert units[unit]["loss"] != units["word"]["loss"], "other tokens are hidden"
+
+
+def test_chinese_words_are_hidden_whole_by_jieba(config, tmp_path):
+    texts = ["我来到北京清华大学。", "他在南京市长江大桥上看见了一只鸟。", "今天天气很好，我们去公园。"] * 8
+    (tmp_path / "chinese.txt").write_text("\n".join(texts), encoding="utf-8")
+    wanted = config(train=str(tmp_path / "chinese.txt"), unit="word", segmenter="jieba", steps=1)
+    ready = set_up(wanted, torch.device("cpu"), lambda words: None)
+    words = {len(block.words.unique()) - 1 for block in ready.order.blocks}
+    characters = {len(block.ids) - 2 for block in ready.order.blocks}
+    assert max(words) < max(characters), f"words of several characters: {words}, {characters}"
+    assert pretrain(wanted).steps == 1
+
+
 def test_electra_goes_on_with_its_generator(config, tmp_path):
     done = pretrain(config("rtd"))
     more = {"from_scratch": None, "model": str(done.folder / "model"), "vocab_size": None}
@@ -130,6 +157,8 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(config, monkeypatch, 
     folder = PretrainingFolder(tmp_path / "cut")
     assert folder.checkpoints.newest().name == "step-00000004"
     assert "no model yet; --resume goes on from" in folder.describe()
+    for left in (".new/model", "checkpoints/step-00000003.new"):  # as by SIGKILL while something is saved
+        (tmp_path / "cut" / left).mkdir(parents=True)
     resumed = pretrain(config(out=str(tmp_path / "cut"), **how), resume=True)
     assert figures(resumed.folder)["loss_per_step"] == figures(whole.folder)["loss_per_step"]
     for name, tensor in weights(whole.folder).items():
@@ -264,6 +293,16 @@ def test_what_cannot_start_is_refused_before_the_folder_is_touched(
 ):
     with pytest.raises((ConfigError, DataError), match=message):
         pretrain(config(objective, **flags))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_texts_that_are_empty_are_refused(config, corpus, tmp_path, streaming):
+    given = pretrain(config(steps=1, out=str(tmp_path / "given")))
+    (tmp_path / "empty.txt").write_text("\n \n")
+    more = {"tokenizer": str(given.folder / "model"), "vocab_size": None, "validation": str(corpus)}
+    with pytest.raises(DataError, match=r"empty\.txt: no text in it"):
+        pretrain(config(train=str(tmp_path / "empty.txt"), streaming=streaming, **more))
     assert not (tmp_path / "run").exists()
 
 

@@ -1,8 +1,4 @@
-"""What is made ready before the first step: what is held out, vocabularies, what the user is told."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""What is made ready before the first step: what is held out, what the user is told."""
 
 import pytest
 import torch
@@ -10,7 +6,6 @@ import torch
 from yanma.errors import DataError
 from yanma.tasks import Example
 from yanma.training.setup import hold_out, set_up
-from yanma.training.tokenizer import learn_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -88,31 +83,3 @@ def test_static_masking_says_how_wide_its_rows_are(config):
     said = []
     set_up(config(masking="static", max_length=9), CPU, said.append)
     assert any(line.startswith("masking: static, rows of 9 slots") for line in said)
-
-
-TEXTS = ["where is my card", "我的卡在哪里", "don't lose it: café №5", "where is the cardboard"] * 3
-
-
-def test_a_learned_tokenizer_spells_words_and_takes_chinese_character_by_character():
-    tokenizer = learn_tokenizer(lambda: iter(TEXTS))
-    assert tokenizer.tokenize("我的卡 card") == ["我", "的", "卡", "card"]
-    for text in TEXTS:
-        assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"], f"{text} is made of known pieces"
-    ids = tokenizer("card")["input_ids"]
-    assert (ids[0], ids[-1], tokenizer.pad_token_id) == (tokenizer.cls_token_id, tokenizer.sep_token_id, 0)
-
-
-def test_a_learned_tokenizer_is_the_same_in_every_process():
-    code = (
-        "import hashlib, random\n"
-        "from yanma.training.tokenizer import learn_tokenizer\n"
-        "draw = random.Random(0)\n"
-        "words = [''.join(draw.choices('abcdefgh', k=draw.randint(2, 9))) for _ in range(3000)]\n"
-        "pieces = sorted(learn_tokenizer(lambda: iter(words)).get_vocab().items())\n"
-        "print(len(pieces), hashlib.sha256(repr(pieces).encode()).hexdigest())\n"
-    )
-    source = str(Path(__file__).resolve().parents[2] / "src")
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{code}"]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    first, second = (process.communicate(timeout=120)[0] for process in started)
-    assert first == second and int(first.split()[0]) > 500, f"{first} and {second}"

@@ -55,7 +55,7 @@ class Pretraining(ABC):
         total = 0.0
         for batch, labels in batches:
             loss = self.summed_loss(batch, labels) / count
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.item()
         return total
 

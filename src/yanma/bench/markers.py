@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import ConfigError
 
@@ -33,6 +35,17 @@ class Markers:
     def empty(self) -> str:
         """Both, with nothing between them."""
         return f"{self.begin}\n{self.end}\n"
+
+    def check(self, path: Path) -> None:
+        """Raise ConfigError, before anything is measured, where `write` could not write."""
+        self.replaced(path.read_text(encoding="utf-8"), "", str(path))
+
+    def write(self, path: Path, lines: Iterable[str]) -> None:
+        """Rewrite the part of a page that is between the markers."""
+        measured = "\n".join(lines) + "\n"
+        path.write_text(
+            self.replaced(path.read_text(encoding="utf-8"), measured, str(path)), encoding="utf-8"
+        )
 
     def replaced(self, page: str, measured: str, where: str = "the page") -> str:
         """The page with the part between the markers replaced.

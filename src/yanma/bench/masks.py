@@ -203,8 +203,3 @@ def _fixed_cost(rounds: int) -> tuple[float, float, float]:
 
 MARKERS = Markers("yanma bench masks")
 BEGIN, END = MARKERS.begin, MARKERS.end
-
-
-def written(page: str, report: MasksReport, where: str) -> str:
-    """The page with the part between this bench's markers replaced; ConfigError where they are not there."""
-    return MARKERS.replaced(page, "\n".join(report.lines()) + "\n", where)

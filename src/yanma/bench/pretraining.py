@@ -184,10 +184,12 @@ def _section(shape: Shape, num_texts: int, step_texts: int, rounds: int) -> Sect
         shape.texts(num_texts),
         shape.contestants(shape.model(), unpad(shape.model()), step_texts),
     )
+    in_turns(
+        {each.name: timed(_steps(each, texts[:SAMPLE], SAMPLE, SAMPLE)) for each in everyone}, 1
+    )  # the warm-up
     sizes = {each.name: _best_size(each, texts[:step_texts]) for each in everyone}
     off = _parity(everyone, texts[:SAMPLE], sizes)
     turns = {each.name: timed(_steps(each, texts, step_texts, sizes[each.name])) for each in everyone}
-    in_turns(turns, 1)  # the warm-up
     num_steps = len(texts) // step_texts
     times = {
         name: Timing(tuple(seconds / num_steps for seconds in timing.seconds))
@@ -214,11 +216,10 @@ def _steps(contestant: Pretraining, texts: list[list[int]], step_texts: int, siz
 
 
 def _best_size(contestant: Pretraining, texts: list[list[int]]) -> int:
-    """The number of texts at once with which one step is the fastest, the second time."""
+    """The number of texts at once with which one step is the fastest."""
     if len(contestant.sizes) == 1:
         return contestant.sizes[0]
     turns = {str(size): timed(_steps(contestant, texts, len(texts), size)) for size in contestant.sizes}
-    in_turns(turns, 1)
     times = in_turns(turns, 1)
     return min(contestant.sizes, key=lambda size: times[str(size)].best)
 
@@ -261,9 +262,17 @@ def _gradients(model: nn.Module) -> Iterator[Tensor]:
         yield (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).double()
 
 
+_LIBRARIES = (
+    "transformers.data.data_collator",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.xlm_roberta.modeling_xlm_roberta",
+)
+
+
 def _peak_mib(shape: Shape, name: str, texts: list[list[int]], step_texts: int, size: int) -> float | None:
     """The most memory of a process in which one contestant alone does its steps: model and libraries are in it."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *_LIBRARIES])  # read once for all, before anything is computed
     with ProcessPoolExecutor(1, context) as pool:
         threads = torch.get_num_threads()
         return pool.submit(_peak_there, shape, name, texts, step_texts, size, threads).result()
@@ -284,8 +293,3 @@ def _peak_there(
 
 
 MARKERS = Markers("yanma bench pretraining")
-
-
-def written(page: str, report: PretrainingReport, where: str) -> str:
-    """The page with the part between this bench's markers replaced; ConfigError where they are not there."""
-    return MARKERS.replaced(page, "\n".join(report.lines()) + "\n", where)

@@ -33,6 +33,12 @@ class Scoring:
 
     index: Tensor
     """(K,) int64: which tokens of the pack, ascending."""
+    table: Tensor | None = None
+    """(V, D): the last layer's weight, by which embeddings that are tied to it know that they are."""
+    hands_gradient: bool = False
+    """Whether the loss leaves that table's gradient here, for the embeddings to add theirs to it."""
+    table_gradient: Tensor | None = None
+    """(V, D): that gradient, from the loss's backward to the embeddings'."""
     rows: Tensor | None = None
     """(K, D): what the model's last layer, whose outputs are the vocabulary, was given of them."""
     weight: Tensor | None = None

@@ -45,7 +45,8 @@ def scored_forward(
         targets = targets.roll(
             -1
         )  # no document's first token is scored, so none predicts the next document's
-    scoring = Scoring((targets != _UNSCORED).nonzero()[:, 0])
+    table = getattr(model.get_output_embeddings(), "weight", None)
+    scoring = Scoring((targets != _UNSCORED).nonzero()[:, 0], table)
     labels = targets[scoring.index]
     layout = replace(call.layout, scoring=scoring)
     with run_with(layout):
@@ -53,7 +54,13 @@ def scored_forward(
         rows, weight, bias = _left(model, scoring)
         _check_labels(labels, len(weight))
         losses, predicted = cross_entropy(
-            rows, weight, bias, labels, cap=_cap(model), max_logits_mib=max_logits_mib
+            rows,
+            weight,
+            bias,
+            labels,
+            cap=_cap(model),
+            max_logits_mib=max_logits_mib,
+            leaves_to=scoring if scoring.hands_gradient else None,
         )
     places, order = call.origin.index[scoring.index].sort()
     return Scored(losses.sum(), losses.detach()[order], predicted[order], places)

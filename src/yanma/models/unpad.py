@@ -26,6 +26,7 @@ from .outputs import arrange
 from .pairs import prepare_pairs
 from .reasons import REASONS
 from .scoring import scored_forward
+from .tied import TiedEmbedding
 
 
 def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] | None = None) -> None:
@@ -85,6 +86,9 @@ def _prepare_scoring(model: Any) -> None:
     makes_its_own = any(isinstance(module, relative.TiedPrediction) for module in model.modules())
     if type(last) is Linear and not makes_its_own:
         last.__class__ = modules.VocabularyLinear
+    for module in model.modules():
+        if type(module) is nn.Embedding:
+            module.__class__ = TiedEmbedding
     if model.base_model is not model:
         mix(model.base_model, modules.ScoredOutput)
 

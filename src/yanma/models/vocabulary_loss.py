@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .layout import Scoring
 from .linear import MIN_ROWS, linear, product, weight_gradient
 
 # K scored tokens, D width, V vocabulary; R rows of a block, C columns of a chunk
@@ -36,11 +37,14 @@ def cross_entropy(
     *,
     cap: float | None = None,
     max_logits_mib: int = 64,
+    leaves_to: Scoring | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Each row's cross-entropy (K,), in float32 at least, and its likeliest word (K,) int64, the first of equal ones.
 
     The logits are `rows @ weight.T + bias`, and where there is a `cap` then `cap * tanh(logits / cap)`. At no time
     are there more than `max_logits_mib` MiB of them and of their gradient, all told; the least is `LEAST_MIB`.
+
+    The gradient of `weight` goes into `leaves_to`, if it is given, and not to autograd.
 
     >>> rows, weight, labels = torch.eye(3), torch.eye(3), torch.tensor([0, 1, 0])
     >>> losses, likeliest = cross_entropy(rows, weight, None, labels)
@@ -51,7 +55,7 @@ def cross_entropy(
     missing = max(0, MIN_ROWS - len(rows))
     padded = F.pad(rows, (0, 0, 0, missing))
     losses, likeliest = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-        padded, weight, bias, F.pad(labels, (0, missing)), cap, max_logits_mib * 2**20
+        padded, weight, bias, F.pad(labels, (0, missing)), cap, max_logits_mib * 2**20, leaves_to
     )
     return losses[: len(rows)], likeliest[: len(rows)]
 
@@ -66,6 +70,7 @@ class _CrossEntropy(torch.autograd.Function):
         labels: Tensor,
         cap: float | None,
         max_bytes: int,
+        leaves_to: Scoring | None,
     ) -> tuple[Tensor, Tensor]:
         head = _Head(weight, bias, rows.dtype, cap)
         room = max_bytes // 2 if any(ctx.needs_input_grad) else 0
@@ -83,7 +88,7 @@ class _CrossEntropy(torch.autograd.Function):
             normalizers.append(normalizer)
             likeliest.append(online.likeliest)
         ctx.save_for_backward(rows, weight, bias, labels, torch.cat(normalizers), *kept)
-        ctx.cap, ctx.max_bytes = cap, max_bytes
+        ctx.cap, ctx.max_bytes, ctx.leaves_to = cap, max_bytes, leaves_to
         found = torch.cat(likeliest)
         ctx.mark_non_differentiable(found)
         return torch.cat(losses), found
@@ -111,14 +116,10 @@ class _CrossEntropy(torch.autograd.Function):
                     _put(grad_weight[chunk], weight_gradient(wish, rows[block]), is_first=block.start == 0)
                 if grad_bias is not None:
                     grad_bias[chunk] += wish.sum(0)
-        return (
-            grad_rows if grad_rows is None else grad_rows.to(rows.dtype),
-            grad_weight,
-            grad_bias,
-            None,
-            None,
-            None,
-        )
+        if ctx.leaves_to is not None:
+            ctx.leaves_to.table_gradient, grad_weight = grad_weight, None
+        grad_rows = None if grad_rows is None else grad_rows.to(rows.dtype)
+        return grad_rows, grad_weight, grad_bias, None, None, None, None
 
 
 @dataclass(frozen=True)

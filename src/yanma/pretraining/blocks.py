@@ -193,9 +193,8 @@ class _Cutter:
     def __post_init__(self) -> None:
         known = get_args(BlockRule)
         if self.rule not in known:
-            raise ConfigError(
-                f"rule is {self.rule!r}; {did_you_mean(self.rule, known)} there are {', '.join(known)}"
-            )
+            hint = did_you_mean(self.rule, known) or f"there are {', '.join(known)}"
+            raise ConfigError(f"rule is {self.rule!r}; {hint}")
         self._before, self._after = _special_ends(self.tokenizer)
         ends = len(self._before) + len(self._after)
         if self.max_length <= ends:

@@ -51,7 +51,8 @@ class Checkpoints:
         """Write what a run is after `step` steps; `tensors` are kept beside the optimiser's state."""
         place = self.folder / f"step-{step:08}"
         fresh = place.with_name(place.name + _NEW)
-        remove(fresh)
+        for left in self.folder.glob(f"*{_NEW}"):  # by a process that was killed
+            remove(left)
         fresh.mkdir(parents=True)
         try:
             with full_disk_is_an_os_error():
@@ -125,7 +126,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     moments: dict[str, Tensor] = {}
     for parameter, state in optimizer.state.items():
         moments |= _named(f"optimizer/{names[parameter]}", state)

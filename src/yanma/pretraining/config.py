@@ -49,7 +49,7 @@ class ObjectiveConfig(Section):
     mean_span: float = Field(default=3.0, ge=1, description="span-corruption: tokens of a span on average")
     replacement: Literal["bert", "spanbert", "mask", "random"] = Field(
         default="bert",
-        description="what stands for hidden tokens; bert: 80 % mask, 10 % random, 10 % as they are; "
+        description="mlm: what stands for hidden tokens; bert: 80 % mask, 10 % random, 10 % as they are; "
         "spanbert: the same by unit",
     )
     resampling: Literal["every epoch", "never"] | int = Field(

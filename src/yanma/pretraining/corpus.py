@@ -72,7 +72,8 @@ def read_documents(sources: Sequence[str], *, column: str = "text", rule: Docume
     """
     if rule not in get_args(DocumentRule):
         known = get_args(DocumentRule)
-        raise ConfigError(f"rule is {rule!r}; {did_you_mean(rule, known)} there are {', '.join(known)}")
+        hint = did_you_mean(rule, known) or f"there are {', '.join(known)}"
+        raise ConfigError(f"rule is {rule!r}; {hint}")
     if not sources or isinstance(sources, str):
         raise ConfigError(f"sources is {sources!r}; give a list of one file, folder, glob or set or more")
     found = [part for source in sources for part in _parts(source)]

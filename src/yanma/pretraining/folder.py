@@ -21,7 +21,7 @@ from .config import Config, begun, load
 class PretrainingFolder(RunFolder):
     """Reads and writes one run's folder."""
 
-    _OURS: ClassVar = (*RunFolder._OURS, "checkpoints")
+    _OURS: ClassVar[tuple[str, ...]] = (*RunFolder._OURS, "checkpoints")
     _IF_FULL: ClassVar = "name another --out, or say --resume (to go on with the run in it) or --overwrite"
 
     @property
@@ -36,9 +36,14 @@ class PretrainingFolder(RunFolder):
     def begin(self, config: Config) -> None:
         """Make the folder, remove what a run before left in it, and save the config."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in self._OURS:
-            remove(self.path / name)
+        for place in (self._new, self._ready, *(self.path / name for name in self._OURS)):
+            remove(place)
         write(self.path / "config.toml", to_toml(config))
+
+    def go_on(self) -> None:
+        """Clear away what a run left half written when it was killed."""
+        self._settle()
+        remove(self._new)
 
     def describe(self) -> str:
         """One line: what a run has left here."""

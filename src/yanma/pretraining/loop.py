@@ -111,9 +111,12 @@ def pretrain(config: Config, *, overwrite: bool = False, resume: bool = False) -
     run = _Run(ready, folder, accelerator, teller)
     if newest is not None:
         run.restore(newest)
-    elif accelerator.is_main_process:
-        folder.begin(ready.config)
-        folder.checkpoints.save_tokenizer(ready.tokenizer)
+    if accelerator.is_main_process:
+        if newest is not None:
+            folder.go_on()
+        else:
+            folder.begin(ready.config)
+            folder.checkpoints.save_tokenizer(ready.tokenizer)
     accelerator.wait_for_everyone()
     return run.to_the_end()
 
@@ -158,10 +161,7 @@ class _Run:
         ready, progress = self._ready, self._progress
         with self._teller.training(ready.num_steps, progress.step), self._curves() as curves:
             while progress.step < ready.num_steps:
-                at = progress.step
                 self._epoch(curves)
-                if progress.step == at and progress.begin == 0:
-                    raise DataError(f"{', '.join(ready.config.data.train)}: no text in it to make train of")
                 if progress.step < ready.num_steps:
                     progress.epoch, progress.begin = progress.epoch + 1, 0
             validation = self._validate(curves)
@@ -237,16 +237,14 @@ class _Run:
         most = ready.config.saving.pseudo_perplexity_tokens
         if ready.config.objective.name != "mlm" or most == 0:
             return None
-        model = ready.made.trained.eval()
-        with torch.inference_mode():
-            found = pseudo_perplexity(
-                model,
-                ready.held.units["word"],
-                vocabulary=ready.vocabulary,
-                max_tokens=most,
-                seed=FIXED_SEED,
-                max_batch_tokens=ready.config.optim.max_batch_tokens,
-            )
+        found = pseudo_perplexity(
+            ready.made.trained,
+            ready.held.units["word"],
+            vocabulary=ready.vocabulary,
+            max_tokens=most,
+            seed=FIXED_SEED,
+            max_batch_tokens=ready.config.optim.max_batch_tokens,
+        )
         self._teller.note(
             f"pseudo-perplexity {found.perplexity:.2f} on {found.tokens:,} tokens of validation"
         )

@@ -60,11 +60,12 @@ def make(config: Config, tokenizer: PreTrainedTokenizerBase, device: torch.devic
     pretrained.check_vocabulary(model, tokenizer)
     if goal != "rtd":
         unpad(model)
-        model.to(device)  # type: ignore[arg-type]  # transformers types its own `to` wrongly
+        model.to(device)
         return Made(model, model, {}, loaded.fresh)
     generator = _generator(config, model)
     unpad(model)
-    unpad(generator.electra)  # type: ignore[arg-type]
+    body: Any = generator.electra
+    unpad(body)
     both = Electra(generator, model).to(device)
     return Made(both, model, {GENERATOR: generator}, loaded.fresh)
 

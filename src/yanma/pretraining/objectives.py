@@ -75,10 +75,13 @@ class Terms:
 class Objective(Protocol):
     """What the loop asks of each."""
 
-    weights: tuple[float, ...]
-    """Of the terms of the loss."""
-    names: tuple[str, ...]
-    """Of the terms."""
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the terms of the loss."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the terms."""
 
     def prepare(
         self, blocks: Sequence[Block], *, epoch: int, progress: float, losses: RunningLoss | None = None
@@ -178,13 +181,13 @@ class Electra(nn.Module):
     def __init__(self, generator: nn.Module, discriminator: nn.Module) -> None:
         """Of transformers: ElectraForMaskedLM, whose `electra` is unpadded, and an unpadded ElectraForPreTraining."""
         super().__init__()
-        self.generator: Any = generator
-        self.discriminator: Any = discriminator
-        own = dict(self.discriminator.electra.embeddings.named_parameters())
-        for path, parameter in own.items():
+        self.generator, self.discriminator = generator, discriminator
+        finder: Any = generator
+        judge: Any = discriminator
+        for path, parameter in list(judge.electra.embeddings.named_parameters()):
             module, _, name = path.rpartition(".")
-            setattr(self.generator.electra.embeddings.get_submodule(module), name, parameter)
-        self.generator.generator_lm_head.weight = self.discriminator.electra.embeddings.word_embeddings.weight
+            setattr(finder.electra.embeddings.get_submodule(module), name, parameter)
+        finder.generator_lm_head.weight = judge.electra.embeddings.word_embeddings.weight
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,7 @@ class Rtd:
         batch, labels = packed(pack), torch.cat([example.labels for example in pack])
         device = _device(self.model)
         places = (labels != IGNORE).nonzero().flatten()
-        generator = self.model.generator
+        generator: Any = self.model.generator
         states = generator.electra(batch.to(device), seed=dropout_seed ^ _GENERATOR).last_hidden_state
         logits = generator.generator_lm_head(
             generator.generator_predictions(states[places.to(device)])

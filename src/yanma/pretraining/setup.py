@@ -12,7 +12,16 @@ from typing import Any, Literal, cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..corruption import Plan, RunningLoss, SpanCorruption, Vocabulary, jieba_words, numbering, sentinels_of
+from ..corruption import (
+    ALL_MASK,
+    Plan,
+    RunningLoss,
+    SpanCorruption,
+    Vocabulary,
+    jieba_words,
+    numbering,
+    sentinels_of,
+)
 from ..corruption.by_name import REPLACEMENTS, UNITS, Numbering, rate_of
 from ..corruption.phrases import Phrases
 from ..corruption.pmi import load as load_phrases
@@ -82,12 +91,7 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
     objective = _objective(config, made, vocabulary, tokenizer)
     cut = _Cutter(config, tokenizer)
     train, held = _data(config, cut, vocabulary, note)
-    if train is None:
-        order: Order = Streamed(
-            lambda: cut.stream(_documents(config, config.data.train)), config.optim.batch_tokens
-        )
-    else:
-        order = Shuffled(train, config.seed, config.optim.batch_tokens)
+    order = _order(config, cut, train)
     num_steps = config.optim.steps or cast(Shuffled, order).count(cast(int, config.optim.epochs))
     sizes = {"validation": _size(held.blocks)} | ({} if train is None else {"train": _size(train)})
     fingerprint = "" if train is None else _fingerprint(train)
@@ -144,13 +148,9 @@ def _objective(
             return objectives.CausalLm(model)
         if wish.name == "span-corruption":
             return _span_corruption(config, model, vocabulary, tokenizer)
-        plan = Plan(
-            vocabulary,
-            UNITS[wish.unit],
-            rate_of(wish.rate),
-            REPLACEMENTS[wish.replacement],
-            wish.resampling,
-        )
+        # ELECTRA's generator reads the mask for every hidden token (Clark et al. 2020, 3.1)
+        replacement = ALL_MASK if wish.name == "rtd" else REPLACEMENTS[wish.replacement]
+        plan = Plan(vocabulary, UNITS[wish.unit], rate_of(wish.rate), replacement, wish.resampling)
     except ValueError as error:
         raise ConfigError(f"--objective {wish.name}: {error}") from None
     if wish.name == "mlm":
@@ -212,8 +212,8 @@ def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> t
         note(f"{len(validation):,} of {len(train) + len(validation):,} texts are kept for validation")
     else:
         validation = list(_documents(config, (named.validation,)))
-    blocks = None if named.streaming else _some(cut.cut(train), "train", ", ".join(named.train))
-    held = _some(cut.cut(validation), "validation", str(named.validation))
+    blocks = None if named.streaming else _some(cut.cut(train), named.train)
+    held = _some(cut.cut(validation), (str(named.validation),))
     units: dict[str, Blocks] = {}
     if config.objective.name == "mlm":
         wanted = dict.fromkeys((*_VALIDATED_UNITS, config.objective.unit))
@@ -228,14 +228,28 @@ def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> t
     return blocks, Held(held, units)
 
 
+def _order(config: Config, cut: _Cutter, train: Blocks | None) -> Order:
+    named, batch_tokens = config.data.train, config.optim.batch_tokens
+    if train is not None:
+        return Shuffled(train, config.seed, batch_tokens)
+    streamed = Streamed(lambda: cut.stream(_documents(config, named)), batch_tokens)
+    if next(streamed.steps(0), None) is None:
+        raise _no_text(named)
+    return streamed
+
+
 def _documents(config: Config, sources: Sequence[str]) -> Iterator[Document]:
     return read_documents(sources, column=config.data.column, rule=config.data.documents)
 
 
-def _some(blocks: Blocks, part: str, source: str) -> Blocks:
+def _some(blocks: Blocks, sources: Sequence[str]) -> Blocks:
     if not len(blocks):
-        raise DataError(f"{source}: no text in it to make {part} of")
+        raise _no_text(sources)
     return blocks
+
+
+def _no_text(sources: Sequence[str]) -> DataError:
+    return DataError(f"{', '.join(sources)}: no text in it")
 
 
 def _size(blocks: Blocks) -> dict[str, int]:

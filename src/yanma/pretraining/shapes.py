@@ -55,7 +55,7 @@ SHAPES = {
 def _encoder(shape: Shape, sizes: dict[str, Any], ends: dict[str, Any], positions: int) -> PreTrainedConfig:
     from transformers import BertConfig, ElectraConfig
 
-    kind = {"bert": BertConfig, "electra": ElectraConfig}[shape.family]
+    kind: type[PreTrainedConfig] = {"bert": BertConfig, "electra": ElectraConfig}[shape.family]
     own = {"embedding_size": shape.width} if shape.family == "electra" else {}
     return kind(
         **sizes,
@@ -71,10 +71,11 @@ def _encoder(shape: Shape, sizes: dict[str, Any], ends: dict[str, Any], position
 def _t5(shape: Shape, sizes: dict[str, Any], ends: dict[str, Any], positions: int) -> PreTrainedConfig:
     from transformers import T5Config
 
+    starts: dict[str, Any] = {"decoder_start_token_id": sizes["pad_token_id"]}
     return T5Config(
         **sizes,
+        **starts,
         eos_token_id=ends["eos_token_id"],
-        decoder_start_token_id=sizes["pad_token_id"],
         num_layers=shape.layers,
         num_decoder_layers=shape.layers,
         d_model=shape.width,

@@ -33,7 +33,7 @@ from .settings import to_toml
 class RunFolder:
     """Reads and writes one run's folder."""
 
-    _OURS: ClassVar = ("config.toml", "metrics.json", "model", "tensorboard")
+    _OURS: ClassVar[tuple[str, ...]] = ("config.toml", "metrics.json", "model", "tensorboard")
     _IF_FULL: ClassVar = "name another --out, or say --overwrite"
 
     def __init__(self, path: str | Path) -> None:

@@ -72,7 +72,7 @@ def learn_tokenizer(
 
     kind "wordpiece"   BERT's words, each Chinese character one of them; rare characters that do not fit are unknown
     kind "bpe"         byte-level, as of GPT-2: nothing is unknown, and every text comes back as it was
-    kind "unigram"     of sentencepiece (Kudo 2018), NFKC; characters beyond 99.95 % of the corpus are unknown
+    kind "unigram"     of sentencepiece (Kudo 2018), NFKC; rare characters that do not fit are unknown
 
     style "bert"   [CLS] text [SEP], and [MASK]
     style "t5"     text </s>, and the sentinels <extra_id_0> to <extra_id_99>
@@ -89,9 +89,8 @@ def learn_tokenizer(
     """
     for name, value, known in (("kind", kind, get_args(Kind)), ("style", style, get_args(Style))):
         if value not in known:
-            raise ConfigError(
-                f"{name} is {value!r}; {did_you_mean(value, known)} there are {', '.join(known)}"
-            )
+            hint = did_you_mean(value, known) or f"there are {', '.join(known)}"
+            raise ConfigError(f"{name} is {value!r}; {hint}")
     special = [*_STYLES[style].names.values(), *_SENTINELS.get(style, [])]
     unknown = _STYLES[style].names["unk_token"]
     tokenizer = _LEARN[kind](texts, vocab_size, special, unknown)
@@ -128,7 +127,7 @@ def _learn_wordpiece(texts: Texts, vocab_size: int, special: list[str], unknown:
     counts = _counted(normalizer.normalize_str(text) for text in texts())
     room = vocab_size - len(special)
     characters, inner = [], []
-    for character in sorted(counts, key=lambda char: (-counts[char], char)):
+    for character in _by_frequency(counts):
         joins = len(pre_tokenizer.pre_tokenize_str(f"a{character}a")) == 1
         if len(characters) + len(inner) + 1 + joins > room:
             break
@@ -175,25 +174,26 @@ def _learn_unigram(texts: Texts, vocab_size: int, special: list[str], unknown: s
     import sentencepiece
 
     normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")])
-    _counted(texts())
+    room = vocab_size - len(special) - 1  # sentencepiece puts a sign before words, which needs a place
+    if room < 1:
+        raise ConfigError(f"vocab_size is {vocab_size}; {len(special)} tokens are special: give more")
+    counts = _counted(normalizer.normalize_str(text) for text in texts())
+    rare = str.maketrans(dict.fromkeys(_by_frequency(counts)[room:], " "))
     proto = BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(normalizer.normalize_str(text) for text in texts()),
-            model_writer=proto,
-            model_type="unigram",
-            vocab_size=vocab_size - len(special) + 1,  # its own unknown token is one of ours
-            hard_vocab_limit=False,
-            control_symbols=[],
-            bos_id=-1,
-            eos_id=-1,
-            normalization_rule_name="identity",
-            num_threads=_UNIGRAM_THREADS,
-            max_sentence_length=_LONGEST_TEXT_BYTES,
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        raise ConfigError(f"vocab_size is {vocab_size}; sentencepiece refuses it: {error}") from None
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(normalizer.normalize_str(text).translate(rare) for text in texts()),
+        model_writer=proto,
+        model_type="unigram",
+        vocab_size=vocab_size - len(special) + 1,  # its own unknown token is one of ours
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        bos_id=-1,
+        eos_id=-1,
+        normalization_rule_name="identity",
+        num_threads=_UNIGRAM_THREADS,
+        max_sentence_length=_LONGEST_TEXT_BYTES,
+        minloglevel=2,
+    )
     learned = sentencepiece.SentencePieceProcessor(model_proto=proto.getvalue())
     pieces = [(learned.id_to_piece(number), learned.get_score(number)) for number in range(1, len(learned))]
     vocabulary = [(name, 0.0) for name in special] + pieces
@@ -218,3 +218,8 @@ def _counted(texts: Iterable[str]) -> Counter[str]:
     if not counts:
         raise DataError("no text to learn a tokenizer from")
     return counts
+
+
+def _by_frequency(counts: Counter[str]) -> list[str]:
+    """The characters, frequent ones first."""
+    return sorted(counts, key=lambda character: (-counts[character], character))
