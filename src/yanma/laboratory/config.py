@@ -41,7 +41,9 @@ class ModelConfig(Section):
     vocab_size: int = Field(
         default=8192, ge=100, description="pieces of the WordPiece vocabulary learned from train"
     )
-    max_length: int = Field(default=128, ge=8, description="tokens of a block; texts stand end to end in blocks")
+    max_length: int = Field(
+        default=128, ge=8, description="tokens of a block; texts stand end to end in blocks"
+    )
 
 
 class BudgetConfig(Section):

@@ -66,32 +66,40 @@ def complete(
     left = [one for one in runs if one not in done]
     if done:
         teller.note(f"{len(done)} of {len(runs)} runs are there already")
-    failures: list[str] = []
+    failures: dict[Wanted, str] = {}
     with teller.counting(len(left)):
-        futures = {executor.submit(run, one.arm, one.seed): one for one in left}
+        futures = {executor.submit(_computed, run, one, folder): one for one in left}
         for future in as_completed(futures):
             one = futures[future]
             try:
-                outcome = future.result()
+                done[one] = future.result()
             except BrokenProcessPool:
-                begun = [run.name for run in left if run not in done]
+                begun = [run.name for run in left if run not in done and run not in failures]
                 raise DataError(
                     f"a process ended in the midst of a run, {begun[0]} or one soon after it; was there enough memory? "
                     f"What was finished is kept: the same command goes on"
                 ) from None
             except (YanmaError, OSError) as error:
-                failures.append(f"{one.name}: {error}")
-                teller.failed(failures[-1])
-                continue
-            _write(one.place(folder), outcome)
-            done[one] = outcome
-            teller.finished(outcome)
+                failures[one] = f"{one.name}: {error}"
+                teller.failed(failures[one])
+            else:
+                teller.finished(done[one])
     if failures:
+        first = next(failures[one] for one in runs if one in failures)
         raise DataError(
-            f"{len(failures)} of {len(runs)} runs failed, the others are kept; first {failures[0]} "
+            f"{len(failures)} of {len(runs)} runs failed, the others are kept; first {first} "
             f"(the same command again computes only what is missing)"
         )
     return [done[one] for one in runs]
+
+
+def _computed(run: Run, one: Wanted, folder: Path) -> Outcome:
+    """Where it is computed it is also kept, so that whoever waits for it may be gone."""
+    outcome = run(one.arm, one.seed)
+    place = one.place(folder)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write(place, json.dumps(outcome.as_dict(), indent=2) + "\n")
+    return outcome
 
 
 @contextmanager
@@ -141,8 +149,3 @@ def _read(path: Path, run: Wanted) -> Outcome:
     if (found.arm, found.seed) != (run.arm, run.seed):
         raise DataError(f"{path}: holds the outcome of {found.name}; delete it to have it computed anew")
     return found
-
-
-def _write(path: Path, outcome: Outcome) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, json.dumps(outcome.as_dict(), indent=2) + "\n")
