@@ -40,7 +40,7 @@ def random_model(kind, config, **sizes):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return learn_tokenizer(lambda: iter(TEXTS), "wordpiece", 120)
+    return learn_tokenizer(lambda: iter(TEXTS), "wordpiece", 80)
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ def hold_out(
 
     >>> train, held = hold_out([Document(str(number), "") for number in range(8)], 0.3, seed=0)
     >>> [document.text for document in held]
-    ['0', '4']
+    ['3', '5']
 
     Raises DataError for fewer than two documents.
     """

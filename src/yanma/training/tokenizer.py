@@ -126,7 +126,8 @@ def _learn_wordpiece(texts: Texts, vocab_size: int, special: list[str], unknown:
     normalizer, pre_tokenizer = normalizers.BertNormalizer(lowercase=False), pre_tokenizers.BertPreTokenizer()
     counts = _counted(normalizer.normalize_str(text) for text in texts())
     room = vocab_size - len(special)
-    characters, inner = [], []
+    characters: list[str] = []
+    inner: list[str] = []
     for character in _by_frequency(counts):
         joins = len(pre_tokenizer.pre_tokenize_str(f"a{character}a")) == 1
         if len(characters) + len(inner) + 1 + joins > room:
