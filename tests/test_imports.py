@@ -39,6 +39,7 @@ LIBRARY: dict[str, set[str]] = {
         "tasks",
         "training",
     },
+    "laboratory": {"errors", "memory", "corruption", "training", "pretraining"},
     "serving": {"errors", "batch", "models", "tasks", "packing"},
     "apps": {"errors", "tasks", "training", "serving"},
 }

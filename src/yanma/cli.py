@@ -403,6 +403,50 @@ def _is_coloured() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+# -- compare-masking ---------------------------------------------------------------------------------------------------
+
+
+def _laboratory_settings() -> Iterable[Setting]:
+    from .laboratory.config import settings
+
+    return settings()
+
+
+@app.command("compare-masking")
+@_one_flag_a_setting(_laboratory_settings)
+def compare_masking(
+    config: Annotated[Path | None, typer.Option(help="TOML file; flags override what it says")] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="a page whose part between two markers is rewritten")
+    ] = None,
+    as_json: Json = False,
+    **flags: str | bool | list[str] | None,
+) -> None:
+    """Compare ways to mask: static, dynamic, scheduled, by units; the same budget, paired by seed, with intervals.
+
+    What is finished is kept: the same command again computes what is missing. --out then has page.html.
+
+    Example: yanma compare-masking --train corpus.txt --epochs 40 --seeds 5 --jobs 2 --out runs/masking
+    """
+    from .laboratory.config import load
+
+    wanted = load(config, {name: value for name, value in flags.items() if value != []})
+    try:
+        from .laboratory import markdown
+        from .laboratory.compare import compare_masking as run
+
+        if write is not None:
+            markdown.check(write)
+        report = run(wanted)
+    except KeyboardInterrupt:
+        _say(f"interrupted; what was finished is in {wanted.out}, and the same command goes on from there")
+        raise typer.Exit(130) from None
+    if write is not None:
+        markdown.write(write, report)
+    _print(json.dumps(report.as_dict()) if as_json else markdown.render(report))
+    _say(f"{Path(wanted.out) / 'page.html'} shows it")
+
+
 # -- corrupt, pmi ------------------------------------------------------------------------------------------------------
 
 

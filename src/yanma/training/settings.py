@@ -68,7 +68,8 @@ class Setting:
     def help(self) -> str:
         """What it does, and what it is if it is not said."""
         about, usual = self.field.description or "", self.field.default
-        shown = "" if usual in (PydanticUndefined, None, False, (), {}) else f" (default: {usual})"
+        usual = ",".join(usual) if isinstance(usual, tuple) else usual
+        shown = "" if usual in (PydanticUndefined, None, False, "", {}) else f" (default: {usual})"
         return about + shown + ("; may be repeated" if self.is_repeated else "")
 
     @property

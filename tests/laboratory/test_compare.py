@@ -1,0 +1,171 @@
+"""A tiny comparison from text to page: pairs share what they should, and a second call goes on."""
+
+import json
+import random
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from yanma.errors import ConfigError, DataError
+from yanma.laboratory import compare
+from yanma.laboratory.compare import compare_masking
+from yanma.laboratory.config import load
+from yanma.laboratory.prepare import Shared
+from yanma.laboratory.progress import Teller
+from yanma.laboratory.run import Runner
+from yanma.pretraining.stepper import Stepper
+
+pytest.importorskip("matplotlib")
+SILENT = Teller(enabled=False)
+WORDS = "the bank of new york lost a card and my app paid it twice so where is london money".split()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    drawn = random.Random(0)
+    lines = [" ".join(drawn.choices(WORDS, k=drawn.randrange(3, 25))) for _ in range(60)]
+    (folder / "text.txt").write_text("\n".join(lines))
+    rows = [{"text": line, "label": "money" if "money" in line else "none"} for line in lines]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def config(data, out, **flags):
+    usual = {"train": (str(data / "text.txt"),), "out": str(out), "arms": "static-1,dynamic", "seeds": 2,
+             "steps": 3, "batch_tokens": 512, "max_length": 32, "vocab_size": 120}  # fmt: skip
+    return load(flags=usual | flags)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Runs without a process of their own, where what they do can be watched."""
+
+    @contextmanager
+    def here(jobs):
+        with ThreadPoolExecutor(1) as executor:
+            yield executor
+
+    monkeypatch.setattr(compare, "processes", here)
+
+
+@pytest.mark.slow
+def test_from_text_to_page_in_processes_of_their_own(data, tmp_path):
+    probe = {
+        "probe_train": str(data / "rows.jsonl"),
+        "probe_test": str(data / "rows.jsonl"),
+        "probe_epochs": 1,
+    }
+    report = compare_masking(config(data, tmp_path / "lab", jobs=2, **probe), teller=SILENT)
+    assert report.pairs.arms == ("static-1", "dynamic") and report.pairs.seeds == (0, 1)
+    assert {outcome.steps for outcome in report.pairs.outcomes.values()} == {3}
+    assert [metric.name for metric in report.pairs.metrics][-1] == "probe macro F1"
+    page = (tmp_path / "lab" / "page.html").read_text("utf-8")
+    assert "static-1" in page and "<svg" in page
+    names = {path.name for path in (tmp_path / "lab" / "runs" / "dynamic-1").iterdir()}
+    assert names == {"log.txt"}, f"no weights are left: {names}"
+
+    shared = Shared(tmp_path / "lab" / "shared")
+    alone = Runner(config(data, tmp_path / "lab"), tmp_path / "alone", shared)("dynamic", 1)
+    there = report.pairs.outcomes["dynamic", 1]
+    assert alone.figures["validation loss"] == pytest.approx(there.figures["validation loss"], rel=1e-6)
+    assert alone.shared == there.shared
+
+
+def test_arms_of_a_seed_share_weights_blocks_order_and_dropout_and_hide_other_tokens(
+    data, tmp_path, in_this_process, monkeypatch
+):
+    moves, real = [], Stepper.move
+
+    def watched(self, step, place, *, learning_rate):
+        weights = (
+            torch.cat([p.detach().flatten() for p in self._parameters]).sum().item()
+            if not place.progress
+            else 0
+        )
+        hidden = self._prepared(step, place).packs(10**6)[0]
+        labels = torch.cat([example.labels for example in hidden]).tolist()
+        moves.append(([block.number for block in step], place, self._seed, learning_rate, weights, labels))
+        return real(self, step, place, learning_rate=learning_rate)
+
+    monkeypatch.setattr(Stepper, "move", watched)
+    report = compare_masking(config(data, tmp_path, steps=4), teller=SILENT)
+    runs = [moves[start : start + 4] for start in range(0, 16, 4)]
+    assert len(moves) == 16, "2 arms, 2 seeds, 4 steps"
+    (static, dynamic), (_, other_seed) = runs[:2], runs[2:]
+    assert [move[:5] for move in static] == [move[:5] for move in dynamic], "all but what is hidden is shared"
+    assert [move[:5] for move in dynamic] != [move[:5] for move in other_seed]
+    assert {move[1].epoch for move in static} == {0, 1}, "the arms come to a second epoch"
+    assert [m[5] for m in static if m[1].epoch == 0] == [m[5] for m in dynamic if m[1].epoch == 0]
+    assert [m[5] for m in static if m[1].epoch > 0] != [m[5] for m in dynamic if m[1].epoch > 0]
+    (judged,) = {outcome.shared["judged tokens"] for outcome in report.pairs.outcomes.values()}
+    assert int(judged) > 0, "every run of every seed is judged on the same tokens"
+
+
+def test_a_second_call_computes_what_is_missing_and_refuses_other_settings(
+    data, tmp_path, in_this_process, monkeypatch
+):
+    asked, real = [], Runner.__call__
+
+    def counted(self, arm, seed):
+        asked.append((arm, seed))
+        return real(self, arm, seed)
+
+    monkeypatch.setattr(Runner, "__call__", counted)
+    first = compare_masking(config(data, tmp_path), teller=SILENT)
+    assert len(asked) == 4
+    again = compare_masking(config(data, tmp_path, arms="dynamic,word", seeds=2), teller=SILENT)
+    assert asked[4:] == [("word", 0), ("word", 1)], "an arm more: only its runs"
+    assert again.pairs.outcomes["dynamic", 1] == first.pairs.outcomes["dynamic", 1]
+    with pytest.raises(ConfigError, match=r"--steps is 4, but the outcomes in .* are of 3"):
+        compare_masking(config(data, tmp_path, steps=4), teller=SILENT)
+
+
+def test_a_run_that_fails_is_named_with_its_log(data, tmp_path, in_this_process, monkeypatch):
+    def broken(self, step, place, *, learning_rate):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(Stepper, "move", broken)
+    with pytest.raises(
+        DataError, match=r"4 of 4 runs failed.*static-1, seed 0: RuntimeError: out of luck; more in"
+    ):
+        compare_masking(config(data, tmp_path), teller=SILENT)
+    assert "Traceback" in (tmp_path / "runs" / "dynamic-1" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"arms": "dynamic,statik"}, "--arms: there is no 'statik'; did you mean 'static-1'?"),
+        ({"arms": "word,span"}, "--arms: differences are taken from dynamic"),
+        ({"arms": "dynamic"}, "name it and at least one other arm"),
+        ({"seeds": 1}, "--seeds: must be greater than or equal to 2"),
+        ({"epochs": 2}, "epochs and steps"),
+        ({"probe_train": "a.jsonl"}, "--probe-train, --probe-test"),
+        ({"validation": 1.5}, "--validation: 1.5 is no share"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(data, tmp_path, flags, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        config(data, tmp_path, **flags)
+
+
+def test_arms_that_would_be_others_under_another_name_are_refused(data, tmp_path, in_this_process):
+    with pytest.raises(
+        ConfigError, match=r"static-10 has 10 copies .* has 2 epochs: no mask would come twice"
+    ):
+        compare_masking(config(data, tmp_path / "a", arms="static-10,dynamic"), teller=SILENT)
+    rare = tmp_path / "rare.txt"
+    rare.write_text("\n".join(f"word{number} follows nothing{number}" for number in range(9)))
+    with pytest.raises(DataError, match="the arm pmi would be the arm word"):
+        compare_masking(config(data, tmp_path / "b", train=(str(rare),), arms="dynamic,pmi"), teller=SILENT)
+
+
+def test_a_folder_of_something_else_is_left_alone(data, tmp_path, in_this_process):
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds no comparison"):
+        compare_masking(config(data, tmp_path), teller=SILENT)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
