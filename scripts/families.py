@@ -66,7 +66,6 @@ def every_family() -> tuple[Any, ...]:
 
 def table() -> list[tuple[str, str]]:
     """(family, head) as the table of families has them."""
-
     return [(family.model_type, name) for family in every_family() for name in family.heads]
 
 
@@ -142,7 +141,6 @@ def _pairs(wanted: int) -> str:
 
 def _families() -> Iterator[str]:
     """A row a family: how attention goes, and settings that are refused."""
-
     yield "## Families\n"
     rows = ["| family | heads | attention | settings refused |", "|---|---|---|---|"]
     for family in every_family():

@@ -15,11 +15,11 @@ _SITE = -2
 
 
 def masked_frames(layout: Layout, probability: float, length: int, least: int) -> Tensor:
-    """(T,) bool: frames to hide, in spans of `length` (Park et al. 2019, SpecAugment; Baevski et al. 2020, wav2vec 2.0).
+    """(T,) bool: frames to hide, in spans of `length` (SpecAugment, Park et al. 2019; as wav2vec 2.0 has it).
 
     A recording of n frames has `probability * n / length` spans, rounded up or down at random so that this is their
-    mean, `least` or more of them, at places of which all are as likely; spans may overlap. One that is shorter than a
-    span has none.
+    mean, but no less than `least` and no more than fit in side by side. All places are as likely; spans may overlap. A
+    recording that is shorter than a span has none.
     """
     keys = derived(layout.document_keys.cpu(), _SITE)
     parts = [_masked(key, n, probability, length, least) for key, n in zip(keys, layout.lengths, strict=True)]
