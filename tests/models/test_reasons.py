@@ -66,6 +66,8 @@ def test_whispers_encoder_takes_rows_of_30_seconds_alone_and_reads_what_its_mask
     with pytest.raises(ValueError, match="expects the mel input features to be of length 16, but found 10"):
         encoder(torch.randn(1, 80, 10))
     sound, hidden = torch.randn(1, 80, 16), torch.arange(16) >= 10
+    for table in encoder.parameters():
+        torch.nn.init.normal_(table)
     mask = (~hidden).long()[None]
     before, after = (
         encoder(features, attention_mask=mask).last_hidden_state

@@ -36,8 +36,8 @@ REASONS: Mapping[str, str] = {
     "longt5": "its encoder computes attention by itself, between neighbouring blocks of the padded row",
     "mamba": _STATE,
     "mamba2": (
-        "it carries a state from token to token, which ends between documents only in kernels for GPUs, by `seq_idx`, and "
-        "runs on in torch's own code"
+        "it carries a state from token to token, which `seq_idx` ends between documents in kernels for GPUs alone; in "
+        "torch's own code it runs on"
     ),
     "nystromformer": "it attends by landmarks, each the mean of a segment of the padded row, padding included",
     "reformer": "it sorts tokens by random hashes into chunks of a row that is padded to a multiple of their size",
@@ -45,8 +45,8 @@ REASONS: Mapping[str, str] = {
     "siglip_text_model": _LAST_SLOT,
     "vit": _IMAGES,
     "wavlm": (
-        "it computes attention by torch's own function, with biases by distance that each frame weighs, for all pairs of "
-        "the padded row"
+        "it computes attention by torch's own function, with biases by distance that each frame weighs, for all pairs "
+        "of the padded row"
     ),
     "whisper": (
         "its encoder takes rows of 30 seconds alone and uses no attention mask, so that all frames read the silence "

@@ -117,8 +117,8 @@ def _frames(model: Any, head: Head, samples: Sequence[int], width: int, kwargs: 
     given = {name: kwargs.pop(name) for name in names if kwargs.get(name) is not None}
     if "mask_time_indices" in given and not hasattr(model.base_model, "masked_spec_embed"):
         raise ValueError(
-            "mask_time_indices is given, but this model was built with mask_time_prob 0 and has no masked_spec_embed to "
-            "put there"
+            "mask_time_indices is given, but this model was built with mask_time_prob 0 and has no masked_spec_embed "
+            "to put there"
         )
     *lengths, frames = model._get_feat_extract_output_lengths(torch.tensor([*samples, width])).tolist()
     shape = torch.Size((len(samples), frames))
