@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from torch.nn.utils.rnn import pad_sequence
 from .layout import running
 
 # M samples of recordings that lie end to end, T their frames, C channels
+
+_ONE_AT_A_TIME = Lock()
+"""torch keeps normed weights in one place for all threads: one without gradients would hand its own to another."""
 
 
 class EachRecording(nn.Module):
@@ -37,7 +41,7 @@ class EachRecordingsFrames(nn.Module):
         layout = running()
         if layout is None:
             return super().forward(hidden_states)
-        with parametrize.cached():  # its weight is normed once, not for each recording
+        with _ONE_AT_A_TIME, parametrize.cached():  # its weight is normed once, not for each recording
             parts = [
                 super(EachRecordingsFrames, self).forward(own)
                 for own in hidden_states.split(layout.lengths, 1)
