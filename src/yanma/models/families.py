@@ -468,7 +468,7 @@ FAMILIES: Sequence[Family] = (
     _t5("t5", "T5"),
     _t5("mt5", "MT5"),
 )
-"""All that reads tokens."""
+"""All that reads tokens: with LISTENERS, the whole of what `unpad` supports."""
 
 LISTENERS: Sequence[Family] = (
     _listener(
@@ -479,4 +479,4 @@ LISTENERS: Sequence[Family] = (
     ),
     _listener("hubert", "Hubert", {}, Head(token_outputs=("last_hidden_state",))),
 )
-"""All that hears recordings; these two are the whole of what `unpad` supports."""
+"""All that hears recordings."""
