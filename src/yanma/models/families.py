@@ -244,7 +244,7 @@ _CLIP = {
 }
 
 
-def _listener(model_type: str, prefix: str, more: Mapping[str, Head], base: Head) -> Family:
+def _listener(model_type: str, prefix: str, more: dict[str, Head], base: Head) -> Family:
     """wav2vec 2.0 under another name."""
     heads = {
         "Model": base,
