@@ -352,7 +352,7 @@ def test_calls_that_are_refused():
     with pytest.raises(ValueError, match="row 0 has 0 samples"):
         model(values, attention_mask=mask * 0)
     with pytest.raises(ValueError, match="input_values is not given"):
-        model(attention_mask=mask)
+        model(None, attention_mask=mask)
     with pytest.raises(ValueError, match=r"input_values is \(6, 1, 200\)"):
         model(values[:, None])
     with pytest.raises(ValueError, match="built with mask_time_prob 0 and has no masked_spec_embed"):
