@@ -36,6 +36,8 @@ is above 2, a document leaks, or a gradient in float32 differs by more than 1e-5
   units of the stock gradient's
 - leaks: pairs of documents in which one was changed and any bit of the other's outputs moved
 - train: in training mode without dropout
+
+Documents of `wav2vec2` and `hubert` are recordings, given padded; their tokens are frames.
 """
 REFUSALS: dict[str, dict[str, Any]] = {
     "chunk_size_feed_forward": {"chunk_size_feed_forward": 8},
@@ -43,6 +45,8 @@ REFUSALS: dict[str, dict[str, Any]] = {
     "layerdrop": {"layerdrop": 0.1},
     "use_bidirectional_attention": {"use_bidirectional_attention": True},
     "sparse_prediction": {"sparse_prediction": True},
+    "add_adapter": {"add_adapter": True},
+    "conv_pos_batch_norm": {"conv_pos_batch_norm": True},
 }
 """Settings that some families have and `unpad` may refuse, and how they are asked for."""
 
@@ -52,11 +56,16 @@ def listed(text: str) -> list[tuple[str, str]]:
     return re.findall(r"^\| (\S+) \| `(\w+)` \|", text, re.MULTILINE)
 
 
+def every_family() -> tuple[Any, ...]:
+    """The table of families: those that read, then those that hear."""
+    from yanma.models.families import FAMILIES, LISTENERS
+
+    return (*FAMILIES, *LISTENERS)
+
+
 def table() -> list[tuple[str, str]]:
     """(family, head) as the table of families has them."""
-    from yanma.models.families import FAMILIES
-
-    return [(family.model_type, name) for family in FAMILIES for name in family.heads]
+    return [(family.model_type, name) for family in every_family() for name in family.heads]
 
 
 def problems(text: str) -> list[str]:
@@ -110,32 +119,30 @@ def _pairs(wanted: int) -> str:
     import yanma
     from models.builders import build
     from models.measured import differing_pairs, sharpened
-    from yanma.models.families import FAMILIES
 
     if not wanted:
         return ""
+    families = every_family()
     dtypes = torch.float32, torch.bfloat16
-    share = -(-wanted // (len(dtypes) * len(FAMILIES)))
+    share = -(-wanted // (len(dtypes) * len(families)))
     differing = count = 0
-    for family in FAMILIES:
+    for family in families:
         name = next(iter(family.heads))
         for dtype in dtypes:
             model = yanma.unpad(sharpened(build(family, name)).to(dtype))
             found = differing_pairs(model, family, name, share)
             differing, count = differing + found[0], count + found[1]
     return (
-        f"Documents alone and in random batches, over {len(FAMILIES)} families in float32 and bfloat16: "
+        f"Documents alone and in random batches, over {len(families)} families in float32 and bfloat16: "
         f"of {count:,} (document, batch) pairs, {differing:,} differ in any bit.\n"
     )
 
 
 def _families() -> Iterator[str]:
     """A row a family: how attention goes, and settings that are refused."""
-    from yanma.models.families import FAMILIES
-
     yield "## Families\n"
     rows = ["| family | heads | attention | settings refused |", "|---|---|---|---|"]
-    for family in FAMILIES:
+    for family in every_family():
         rows.append(
             f"| {family.model_type} | {len(family.heads)} | {_attention(family)} | {', '.join(_refused(family))} |"
         )
@@ -154,6 +161,7 @@ def _attention(family: Any) -> str:
         "capped scores" if getattr(config, "attn_logit_softcapping", None) else "",
         "" if family.by_interface else "distances in scores; takes no mask of yours",
         "one layer repeated" if family.repeats_layers else "",
+        "frames of recordings" if family.hears else "",
     ]
     return ", ".join(word for word in words if word)
 
@@ -185,7 +193,6 @@ def _heads() -> Iterator[str]:
     import torch
 
     from models.measured import measure
-    from yanma.models.families import FAMILIES
 
     cells = [(mode, dtype) for dtype in (torch.float32, torch.bfloat16) for mode in ("eval", "train")]
     yield "## Heads\n"
@@ -194,7 +201,7 @@ def _heads() -> Iterator[str]:
         "| family | head | " + " | ".join(f"{name}: error, gradient" for name in names) + " | leaks |",
         "|---" * (len(names) + 3) + "|",
     ]
-    for family in FAMILIES:
+    for family in every_family():
         for name in family.heads:
             found = [measure(family, name, *cell) for cell in cells]
             texts = [

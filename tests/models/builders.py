@@ -43,6 +43,24 @@ _T5 = {
     "relative_attention_max_distance": 20,
     "decoder_start_token_id": 3,
 }
+_LISTENER = _BERT | {
+    "conv_dim": (16, 16),
+    "conv_kernel": (5, 3),
+    "conv_stride": (3, 2),
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 4,
+    "classifier_proj_size": 16,
+    "layerdrop": 0.0,
+    "mask_time_prob": 0.0,
+}
+"""A frame of 11 samples each 6."""
+_LISTENER_DROPOUTS = (
+    "hidden_dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "feat_proj_dropout",
+    "final_dropout",
+)
 _QWEN_WINDOWS = _SOME_WINDOWS | {"use_sliding_window": True}
 
 
@@ -165,6 +183,8 @@ SMALL = {
     "m2m_100": Small(transformers.M2M100Config, _TRANSLATOR, _TRANSLATOR_DROPOUTS[:3], pad_token_id=1),
     "t5": Small(transformers.T5Config, _T5, ("dropout_rate", "classifier_dropout")),
     "mt5": Small(transformers.MT5Config, _T5, ("dropout_rate", "classifier_dropout")),
+    "wav2vec2": Small(transformers.Wav2Vec2Config, _LISTENER, _LISTENER_DROPOUTS),
+    "hubert": Small(transformers.HubertConfig, _LISTENER, _LISTENER_DROPOUTS),
 }
 VOCABULARY, SLOTS = 100, 20
 LENGTHS = (17, 3, 9, 9, 1, 12)

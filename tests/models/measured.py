@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import yanma
 from models.builders import LENGTHS, build, doubled, gradient, rectangle
 from models.pairs import Pairs, ours_by_pair, pairs, stock_by_pair
+from models.sounds import Recordings, recordings
 from yanma.models.families import Family, Head
 
 # N documents, each with its own outputs: those of its tokens, and those of the whole
@@ -125,8 +126,11 @@ def _compared(output: Any, head: Head) -> dict[str, Tensor]:
 def measure(family: Family, name: str, mode: str, dtype: torch.dtype) -> Measured:
     """`mode`: "eval", or "train" with every dropout at 0."""
     head = family.heads[name]
+    subject: Subject | Recordings
     if head.decodes:
         subject = Subject(head, pairs=pairs(family, name))
+    elif family.hears:
+        subject = Recordings(head, recordings())
     else:
         subject = Subject(head, rectangle(family, name).documents)
     stock = sharpened(build(family, name)).to(dtype).train(mode == "train")
@@ -153,7 +157,7 @@ def _joined(outputs: Outputs, like: Outputs) -> list[Tensor]:
     return [torch.cat([part.flatten() for part in outputs[key]]).detach() for key in like]
 
 
-def _outputs_and_gradient(model: nn.Module, subject: Subject) -> tuple[Outputs, Tensor]:
+def _outputs_and_gradient(model: nn.Module, subject: Subject | Recordings) -> tuple[Outputs, Tensor]:
     """A stock model's of one document at a time, an unpadded one's of the pack; the loss is a fixed sum of outputs."""
     model.zero_grad()
     outputs = subject.together(model) if yanma.models.is_unpadded(model) else subject.alone(model)
@@ -166,7 +170,7 @@ def _outputs_and_gradient(model: nn.Module, subject: Subject) -> tuple[Outputs, 
 
 
 @torch.no_grad()
-def leaks(model: nn.Module, subject: Subject) -> int:
+def leaks(model: nn.Module, subject: Subject | Recordings) -> int:
     """How many documents' outputs change in a bit when another document does."""
     before, found = subject.together(model), 0
     for changed in range(len(subject)):
@@ -185,7 +189,10 @@ def differing_pairs(model: nn.Module, family: Family, name: str, least: int) -> 
     """How many documents differ in a bit from themselves alone, in random batches, and of how many: `least` or more."""
     draw, differing, count = random.Random(5), 0, 0
     lengths = (1, 2, 3, *range(4, 61, 3), *LENGTHS)
-    if family.heads[name].decodes:
+    subject: Subject | Recordings
+    if family.hears:
+        subject = Recordings(family.heads[name], recordings([6 * n + draw.randint(5, 10) for n in lengths]))
+    elif family.heads[name].decodes:
         subject = Subject(family.heads[name], pairs=pairs(family, name, lengths, lengths[::-1]))
     else:
         known = [torch.tensor([draw.randint(5, 98) for _ in range(n)]) for n in lengths]

@@ -16,7 +16,6 @@ import yanma
 from models.builders import FAMILIES, build, every_head, rectangle
 from yanma.models import is_unpadded
 from yanma.models.families import Family
-from yanma.models.reasons import REASONS
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 BERT = BY_TYPE["bert"]
@@ -128,29 +127,6 @@ def test_explain_tells_family_and_kernels():
     assert "family bert" in text and "forward" in text and "Linear" in text
     refused = str(yanma.explain(transformers.RemBertModel(transformers.RemBertConfig(**TINY))))
     assert "cannot be unpadded" in refused and "bert" in refused
-
-
-SIDES = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "d_model": 8}
-
-
-@pytest.mark.parametrize(
-    ("model", "settings", "reason"),
-    [
-        ("Whisper", SIDES | {"encoder_attention_heads": 1, "decoder_attention_heads": 1}, "always computes"),
-        ("ViT", TINY | {"image_size": 8, "patch_size": 4}, "there is no padding to leave out"),
-        ("XLNet", {"n_layer": 1, "d_model": 8, "n_head": 1, "d_inner": 8}, "in two streams"),
-        ("FNet", TINY, "by a Fourier transform of the whole padded row"),
-    ],
-)
-def test_well_known_families_are_refused_with_their_reason(model: str, settings, reason: str):
-    config = getattr(transformers, model + "Config")(**settings)
-    with pytest.raises(yanma.Unsupported, match=f"{config.model_type}.*is not among.*: .*{reason}"):
-        yanma.unpad(getattr(transformers, model + "Model")(config))
-
-
-def test_reasons_are_given_for_families_of_transformers_that_are_not_in_the_table():
-    assert len(REASONS) > 20 and REASONS.keys() <= set(transformers.CONFIG_MAPPING.keys())
-    assert not REASONS.keys() & {family.model_type for family in FAMILIES}
 
 
 def test_other_families_and_unknown_heads_are_refused_by_name():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import modules, relative
+from . import modules, recordings, relative
 
 # N documents, M tokens of documents that lie end to end
 
@@ -34,6 +34,8 @@ class Head:
     """Whether there are an encoder and a decoder, and so pairs of a source and a target."""
     copies_source: bool = False
     """Whether the source is also the target where no other is given."""
+    averages: str = ""
+    """Attribute of the model: a linear layer, of whose output its forward takes the mean over slots."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,8 @@ class Family:
     """What a decoder's layer calls its attention to what the encoder gives."""
     starts_with_last: bool = False
     """Whether a decoder's input starts with the last token to be written, a language, and not with a token for all."""
+    hears: bool = False
+    """Whether it is given recordings, of which convolutions make frames: the tokens of the pack."""
 
 
 def after_padding_id(input_ids: Tensor | None, slots: Tensor, pad_token_id: int) -> Tensor:
@@ -241,6 +245,28 @@ _CLIP = {
     "Model": Head(("last_hidden_state",), ("pooler_output",), pools_at="end"),
     "ModelWithProjection": Head(("last_hidden_state",), ("text_embeds",), pools_at="end"),
 }
+
+
+def _listener(model_type: str, prefix: str, more: dict[str, Head], base: Head) -> Family:
+    """wav2vec 2.0 under another name."""
+    heads = {
+        "Model": base,
+        "ForCTC": Head(("logits",), (), (), ("labels",), loss="ctc"),
+        "ForSequenceClassification": replace(_DOCUMENTS, averages="projector"),
+    } | more
+    return Family(
+        model_type,
+        {prefix + name: head for name, head in heads.items()},
+        attention=prefix + "Attention",
+        position_argument=False,
+        position_table=False,
+        token_types=False,
+        mixins={
+            prefix + "FeatureEncoder": recordings.EachRecording,
+            prefix + "PositionalConvEmbedding": recordings.EachRecordingsFrames,
+        },
+        hears=True,
+    )
 
 
 def _without(heads: Mapping[str, Head], name: str) -> dict[str, Head]:
@@ -445,4 +471,15 @@ FAMILIES: Sequence[Family] = (
     _t5("t5", "T5"),
     _t5("mt5", "MT5"),
 )
-"""The whole of what `unpad` supports."""
+"""All that reads tokens: with LISTENERS, the whole of what `unpad` supports."""
+
+LISTENERS: Sequence[Family] = (
+    _listener(
+        "wav2vec2",
+        "Wav2Vec2",
+        {"ForAudioFrameClassification": _TOKENS},
+        Head(token_outputs=("last_hidden_state", "extract_features")),
+    ),
+    _listener("hubert", "Hubert", {}, Head(token_outputs=("last_hidden_state",))),
+)
+"""All that hears recordings."""

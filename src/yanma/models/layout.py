@@ -77,6 +77,8 @@ class Layout:
     """(T,) int64: position ids, for embeddings of positions that would count slots by themselves."""
     source: Layout | None = None
     """Of a decoder that reads what an encoder gives: the encoder's layout, its documents in the same order."""
+    samples: tuple[int, ...] = ()
+    """Of documents that are frames of recordings: how many samples each recording has."""
     bits: Bits | None = None
     """What is known of the bits of a model that was unpadded with exact="bits"."""
     scoring: Scoring | None = None

@@ -101,7 +101,7 @@ def padded_rows(kwargs: dict[str, Any], names: Sequence[str], prefix: str = "") 
     if 0 in shape:
         raise ValueError(f"the {prefix}input is {tuple(shape)}: there is no token in it")
     device = next(iter(tokens.values())).device
-    flat = {name: _end_to_end(tensor, shape, name) for name, tensor in tokens.items()}
+    flat = {name: end_to_end(tensor, shape, name) for name, tensor in tokens.items()}
     width, num_slots = shape[-1], shape.numel()
     slots = torch.arange(width, device=device).repeat(num_slots // width)
     valid = kwargs.pop(mask, None)
@@ -114,7 +114,7 @@ def padded_rows(kwargs: dict[str, Any], names: Sequence[str], prefix: str = "") 
     return Rows(flat, (width,) * (num_slots // width), valid, slots, None, tuple(shape), prefix)
 
 
-def _end_to_end(tensor: Tensor, shape: torch.Size, name: str) -> Tensor:
+def end_to_end(tensor: Tensor, shape: torch.Size, name: str) -> Tensor:
     """(N, S, ...) as (N * S, ...); position ids of one row may serve all rows."""
     if name == "position_ids":
         tensor = tensor.expand(shape)

@@ -16,7 +16,7 @@ from ..masks import Mask
 from . import activations, bits, interface, modules, relative
 from .by_keyword import BOUNDS, DERIVED, taken
 from .classes import mix, mixed_class, reduced_to, subclass, unmix
-from .families import FAMILIES, Family, Head
+from .families import FAMILIES, LISTENERS, Family, Head
 from .inputs import prepare
 from .last_token import classify, classify_by_eos, pooling_at_ends
 from .layer_masks import LayerMasks, layer_masks
@@ -25,7 +25,9 @@ from .linear import Linear
 from .outputs import arrange
 from .pairs import prepare_pairs
 from .reasons import REASONS
+from .recordings import transcribing
 from .scoring import scored_forward
+from .sound import check_sound, prepare_sound
 from .tied import TiedEmbedding
 
 
@@ -64,6 +66,8 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
         mix(module, modules.SomeTokensOnly)
     if head.scores_vocabulary:
         _prepare_scoring(model)
+    if head.averages:
+        getattr(model, head.averages).__class__ = modules.MeanLinear
     if type(model).__name__ in family.pools_base:
         _pool(model, family.pools_base[type(model).__name__])
     for module in model.modules():
@@ -128,14 +132,15 @@ def recognise(model: nn.Module) -> tuple[Family, Head]:
     """The row of the table for a model; Unsupported, with what there is, where none fits."""
     model_type = getattr(getattr(model, "config", None), "model_type", None)
     name = type(model).__name__
-    for family in FAMILIES:
+    families = (*FAMILIES, *LISTENERS)
+    for family in families:
         if family.model_type == model_type:
             if name in family.heads:
                 return family, family.heads[name]
             raise Unsupported(
                 f"{name} is not a head of {model_type} that unpad knows: {', '.join(family.heads)}"
             )
-    known = ", ".join(family.model_type for family in FAMILIES)
+    known = ", ".join(family.model_type for family in families)
     why = REASONS.get(str(model_type), known)
     raise Unsupported(
         f"{name} (model type {model_type}) is not among the families that unpad supports: {why}"
@@ -177,6 +182,8 @@ def check(model: nn.Module, family: Family, head: Head) -> None:
         raise Unsupported(
             f"is_decoder is True, but {type(model).__name__} has an encoder too; set it to False"
         )
+    if family.hears:
+        check_sound(model, head)
     for module in model.modules():
         _check_module(module, family, config)
 
@@ -308,7 +315,7 @@ def _new_encoder(stock: Any, model_type: str) -> Any:
 
 
 def _family(model_type: str) -> Family:
-    return next(family for family in FAMILIES if family.model_type == model_type)
+    return next(family for family in (*FAMILIES, *LISTENERS) if family.model_type == model_type)
 
 
 def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[..., Any]:
@@ -316,7 +323,9 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
     run: Callable[..., Any] = {"": stock, "last": classify, "eos": classify_by_eos, "end": at_ends}[
         head.pools_at
     ]
-    make_call = prepare_pairs if head.decodes else prepare
+    if head.loss == "ctc":
+        run = transcribing(stock)
+    make_call = prepare_sound if family.hears else prepare_pairs if head.decodes else prepare
     signature = inspect.signature(stock)
     parameters = list(signature.parameters)[1:]
 
