@@ -80,8 +80,6 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
     """
     if config.model.path is not None:
         pretrained.check_place(config.model.path)
-        if not pretrained.at_home(config.model.path).is_dir():
-            pretrained.check_hub(config.model.path)
     tokenizer = _tokenizer(config, note, begun)
     made = make(config, tokenizer, device, config.model.max_length or _USUAL_LENGTH)
     if made.fresh and made.fresh != ("all",):

@@ -55,9 +55,9 @@ SHAPES = {
 def _encoder(shape: Shape, sizes: dict[str, Any], ends: dict[str, Any], positions: int) -> PreTrainedConfig:
     from transformers import BertConfig, ElectraConfig
 
-    kind: type[PreTrainedConfig] = {"bert": BertConfig, "electra": ElectraConfig}[shape.family]
+    kind: Any = {"bert": BertConfig, "electra": ElectraConfig}[shape.family]
     own = {"embedding_size": shape.width} if shape.family == "electra" else {}
-    return kind(
+    made: PreTrainedConfig = kind(
         **sizes,
         **own,
         num_hidden_layers=shape.layers,
@@ -66,6 +66,7 @@ def _encoder(shape: Shape, sizes: dict[str, Any], ends: dict[str, Any], position
         intermediate_size=4 * shape.width,
         max_position_embeddings=positions,
     )
+    return made
 
 
 def _t5(shape: Shape, sizes: dict[str, Any], ends: dict[str, Any], positions: int) -> PreTrainedConfig:

@@ -28,6 +28,7 @@ from ..errors import ConfigError, Unsupported
 
 _HUB_PATIENCE_S = 10.0
 _FETCHED_FIRST = ("config.json", "tokenizer_config.json")
+_TOKENIZERS = ("tokenizer*.json", "vocab.*", "*.model", "*.tiktoken")
 
 _AUTO: dict[str, Any] = {
     "sequence-classification": AutoModelForSequenceClassification,
@@ -118,6 +119,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         _check_hub(name)
     elif not at_home(name).is_dir():
         raise ConfigError(f"{name}: no such tokenizer folder")
+    elif not any(any(at_home(name).glob(files)) for files in _TOKENIZERS):
+        raise ConfigError(f"{name}: no tokenizer in it (tokenizer.json, vocab.txt, ...)")
     tokenizer = _asked(name, lambda: AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False))
     if not tokenizer.is_fast:
         raise Unsupported(f"{name}: its tokenizer has no fast form (tokenizer.json)")
