@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -95,14 +96,14 @@ def prepare(config: LaboratoryConfig, folder: Path, note: Note) -> tuple[Shared,
     shared = Shared(folder / "shared")
     if not shared.folder.is_dir():
         _whole(shared.folder, lambda fresh: _texts_and_tokenizer(config, Shared(fresh)))
-    elif config.corpus.train:
+    else:
         note(f"{shared.folder}: texts and tokenizer are there already")
     tokenizer = load_tokenizer(str(shared.tokenizer))
     if "pmi" in config.arms and not shared.collocations.is_file():
         _collocations(shared)
     for seed in range(config.seeds):
         if not shared.initial(seed).is_dir():
-            _whole(shared.initial(seed), lambda fresh, seed=seed: _initial(config, tokenizer, seed, fresh))
+            _whole(shared.initial(seed), partial(_initial, config, tokenizer, seed))
     sizes = _sizes(config, shared, tokenizer)
     _check_copies(config, sizes)
     return shared, sizes
