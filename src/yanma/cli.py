@@ -341,11 +341,12 @@ def bench_pretraining(
     from .bench import ParityError
     from .bench.pretraining import MARKERS
     from .bench.pretraining import bench_pretraining as run
+    from .bench.progress import Teller
 
     if write is not None:
         MARKERS.check(write)
     try:
-        report = run(rounds, quick=quick)
+        report = run(rounds, quick=quick, teller=Teller())
     except ParityError as error:
         _fail(str(error), code=1)
     _print(json.dumps(report.as_dict()) if as_json else "\n".join(report.lines()))

@@ -447,6 +447,21 @@ def test_peft_adapters_of_the_body_are_scored_and_of_the_last_layer_refused():
         case.scored(unpad(changed))
 
 
+def test_a_model_in_distributed_data_parallel_has_the_same_loss_and_gradient(tmp_path):
+    case = Case.of(BY_NAME["BertForMaskedLM"], "BertForMaskedLM")
+    alone = unpad(build(case.family, case.name).train())
+    shared = copy.deepcopy(alone)
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(shared)
+        losses = [case.scored(model).loss for model in (alone, wrapped)]
+        for loss in losses:
+            loss.backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert losses[0] == losses[1] and gradient(alone).any() and gradient(alone).equal(gradient(shared))
+
+
 def test_a_kept_row_is_known_by_its_place():
     scoring = Scoring(torch.tensor([1, 3]))
     hidden = torch.arange(4.0)[None, :, None]

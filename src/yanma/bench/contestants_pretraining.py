@@ -21,7 +21,7 @@ from ..models import scored_loss
 from . import contestants_hf as hf
 from .batching import Rows
 
-SIZES = (8, 16, 32)
+SIZES = (8, 32)
 YANMA, ALL_LOGITS = "yanma", "yanma, logits of all tokens"
 
 Example = tuple[Tensor, Tensor]

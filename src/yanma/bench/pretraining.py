@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,10 +22,11 @@ from .machine import Machine, here
 from .markers import Markers
 from .measure import Timing, in_turns, timed
 from .parity import FLOOR, ParityError, without_dropout
+from .progress import Teller
 from .workloads import LONGEST as WIDTH
 from .workloads import SEED, lengths
 
-TEXTS, STEP_TEXTS, SAMPLE = 64, 32, 8
+TEXTS, SAMPLE = 32, 8
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
 
@@ -99,7 +101,6 @@ class Row:
     size: int
     """Texts at once, the fastest of those that were tried."""
     step: Timing
-    """Of one step."""
     times_yanma: float
     peak_mib: float | None
     """The most memory that a process of its own held; None where the system does not tell."""
@@ -130,6 +131,15 @@ class Section:
     num_parameters: int
     rows: tuple[Row, ...]
 
+    def lines(self) -> Iterator[str]:
+        """Markdown."""
+        shape = self.shape
+        size = f"{shape.layers} layers of {shape.width}, {self.num_parameters / 1e6:.0f} million parameters"
+        yield from ("", f"### {shape.name}, {size}", "")
+        yield f"| {' | '.join(COLUMNS)} |"
+        yield f"|---|{'---:|' * (len(COLUMNS) - 1)}"
+        yield from (f"| {' | '.join(row.cells)} |" for row in self.rows)
+
 
 @dataclass(frozen=True)
 class PretrainingReport:
@@ -138,7 +148,6 @@ class PretrainingReport:
     machine: Machine
     texts: str
     """How many of which lengths."""
-    step_texts: int
     rounds: int
     sections: tuple[Section, ...]
 
@@ -146,82 +155,62 @@ class PretrainingReport:
         """Markdown."""
         machine = self.machine
         yield (
-            f"{self.texts}, {self.step_texts} of them a step, fp32, {self.rounds} rounds in turns, medians; "
+            f"{self.texts}, in one step, fp32, {self.rounds} rounds in turns, medians; "
             f"{machine.device}, {machine.threads} threads, {machine.date}; torch {machine.versions['torch']}, "
             f"transformers {machine.versions['transformers']}."
         )
         for section in self.sections:
-            shape = section.shape
-            yield ""
-            yield (
-                f"### {shape.name}, {shape.layers} layers of {shape.width}, "
-                f"{section.num_parameters / 1e6:.0f} million parameters"
-            )
-            yield ""
-            yield f"| {' | '.join(COLUMNS)} |"
-            yield f"|---|{'---:|' * (len(COLUMNS) - 1)}"
-            yield from (f"| {' | '.join(row.cells)} |" for row in section.rows)
+            yield from section.lines()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return asdict(self)
 
 
-def bench_pretraining(rounds: int = 3, *, quick: bool = False) -> PretrainingReport:
+def bench_pretraining(
+    rounds: int = 3, *, quick: bool = False, teller: Teller | None = None
+) -> PretrainingReport:
     """Measure; raises ParityError where a loss or gradient is further than 1e-5 from float64, one text at a time."""
+    teller = teller or Teller(enabled=False)
     keep_buffers()
     bound_kernel_caches()
     shapes = QUICK_SHAPES if quick else SHAPES
-    sections = tuple(_section(shape, TEXTS, STEP_TEXTS, rounds) for shape in shapes)
+    sections = tuple(_section(shape, rounds, teller) for shape in shapes)
     sizes = lengths(TEXTS, WIDTH)
     mean = f"mean {sum(sizes) / TEXTS:.1f}, longest {max(sizes)}"
     texts = f"{TEXTS} texts of random tokens, {sum(sizes):,} in all, {mean}, 15 % of them scored"
-    return PretrainingReport(here(), texts, STEP_TEXTS, rounds, sections)
+    return PretrainingReport(here(), texts, rounds, sections)
 
 
-def _section(shape: Shape, num_texts: int, step_texts: int, rounds: int) -> Section:
-    texts, everyone = (
-        shape.texts(num_texts),
-        shape.contestants(shape.model(), unpad(shape.model()), step_texts),
-    )
-    in_turns(
-        {each.name: timed(_steps(each, texts[:SAMPLE], SAMPLE, SAMPLE)) for each in everyone}, 1
-    )  # the warm-up
-    sizes = {each.name: _best_size(each, texts[:step_texts]) for each in everyone}
-    off = _parity(everyone, texts[:SAMPLE], sizes)
-    turns = {each.name: timed(_steps(each, texts, step_texts, sizes[each.name])) for each in everyone}
-    num_steps = len(texts) // step_texts
-    times = {
-        name: Timing(tuple(seconds / num_steps for seconds in timing.seconds))
-        for name, timing in in_turns(turns, rounds).items()
+def _section(shape: Shape, rounds: int, teller: Teller) -> Section:
+    texts = shape.texts(TEXTS)
+    everyone = shape.contestants(shape.model(), unpad(shape.model()), TEXTS)
+    tried = {(each.name, size): each for each in everyone for size in each.sizes}
+    turns = {
+        f"{name}, {size}": timed(partial(each.step, texts, size)) for (name, size), each in tried.items()
     }
+    with teller.stage(f"{shape.name}: numbers of texts at once", len(turns)):
+        seconds = {label: timing.best for label, timing in in_turns(turns, 1, told=teller.turn).items()}
+    sizes = {
+        each.name: min(each.sizes, key=lambda size, name=each.name: seconds[f"{name}, {size}"])  # type: ignore[misc]
+        for each in everyone
+    }
+    with teller.stage(f"{shape.name}: parity", len(everyone)):
+        off = _parity(everyone, texts[:SAMPLE], sizes)
+    turns = {each.name: timed(partial(each.step, texts, sizes[each.name])) for each in everyone}
+    with teller.stage(f"{shape.name}: time", rounds * len(turns)):
+        times = in_turns(turns, rounds, told=teller.turn)
+    for name, time in times.items():  # what follows takes a minute, and may end for want of memory
+        teller.note(f"  {name}: {1000 * time.median:,.0f} ms, {time.over(times[YANMA]):.2f} x yanma")
     num_parameters = sum(p.numel() for p in everyone[0].model.parameters())
+    del tried, turns, everyone
     rows = []
-    del turns, everyone
-    for name, time in times.items():
-        peak = _peak_mib(shape, name, texts, step_texts, sizes[name])
-        rows.append(Row(name, sizes[name], time, time.over(times[YANMA]), peak, *off[name]))
+    with teller.stage(f"{shape.name}: memory", len(times)):
+        for name, time in times.items():
+            teller.turn(name)
+            peak = _peak_mib(shape, name, sizes[name])
+            rows.append(Row(name, sizes[name], time, time.over(times[YANMA]), peak, *off[name]))
     return Section(shape, num_parameters, tuple(rows))
-
-
-def _steps(contestant: Pretraining, texts: list[list[int]], step_texts: int, size: int) -> Callable[[], None]:
-    """Work: step after step over all texts; who sorts by length does it before the steps are cut."""
-    ordered = sorted(texts, key=len) if contestant.batching.by_length else texts
-
-    def run() -> None:
-        for start in range(0, len(ordered), step_texts):
-            contestant.step(ordered[start : start + step_texts], size)
-
-    return run
-
-
-def _best_size(contestant: Pretraining, texts: list[list[int]]) -> int:
-    """The number of texts at once with which one step is the fastest."""
-    if len(contestant.sizes) == 1:
-        return contestant.sizes[0]
-    turns = {str(size): timed(_steps(contestant, texts, len(texts), size)) for size in contestant.sizes}
-    times = in_turns(turns, 1)
-    return min(contestant.sizes, key=lambda size: times[str(size)].best)
 
 
 def _parity(
@@ -269,26 +258,23 @@ _LIBRARIES = (
 )
 
 
-def _peak_mib(shape: Shape, name: str, texts: list[list[int]], step_texts: int, size: int) -> float | None:
-    """The most memory of a process in which one contestant alone does its steps: model and libraries are in it."""
+def _peak_mib(shape: Shape, name: str, size: int) -> float | None:
+    """The most memory of a process in which one contestant alone does a step: model and libraries are in it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, *_LIBRARIES])  # read once for all, before anything is computed
     with ProcessPoolExecutor(1, context) as pool:
-        threads = torch.get_num_threads()
-        return pool.submit(_peak_there, shape, name, texts, step_texts, size, threads).result()
+        return pool.submit(_peak_there, shape, name, size, torch.get_num_threads()).result()
 
 
-def _peak_there(
-    shape: Shape, name: str, texts: list[list[int]], step_texts: int, size: int, threads: int
-) -> float | None:
+def _peak_there(shape: Shape, name: str, size: int, threads: int) -> float | None:
     keep_buffers()
     bound_kernel_caches()
     torch.set_num_threads(threads)
     model = shape.model()
     if name in (YANMA, ALL_LOGITS):
         unpad(model)
-    contestant = next(each for each in shape.contestants(model, model, step_texts) if each.name == name)
-    _steps(contestant, texts, step_texts, size)()
+    contestant = next(each for each in shape.contestants(model, model, TEXTS) if each.name == name)
+    contestant.step(shape.texts(TEXTS), size)
     return peak_mib()
 
 
