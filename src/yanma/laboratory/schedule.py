@@ -111,7 +111,9 @@ def processes(jobs: int) -> Iterator[Executor]:
     others = set(multiprocessing.active_children())
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     os.environ.update(dict.fromkeys(threads, "1"))  # inherited, and read before torch is imported there
-    executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _one_thread)
+    context = multiprocessing.get_context("spawn")
+    # A process a run: what a run leaves in memory is gone with it.
+    executor = ProcessPoolExecutor(jobs, context, _one_thread, max_tasks_per_child=1)
     try:
         yield executor
     except BaseException:
