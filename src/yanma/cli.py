@@ -479,6 +479,8 @@ def corrupt(
     from .corruption import command
     from .training.pretrained import load_tokenizer
 
+    if as_json and not stats:
+        raise ConfigError("--json prints what --stats counts; say both")
     wish = command.Wish(unit, rate, seed, epochs, segmenter, phrases)
     texts, loaded = command.texts_of(text), load_tokenizer(tokenizer)
     if stats:

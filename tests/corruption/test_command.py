@@ -129,6 +129,13 @@ def test_collocations_are_found_and_hidden_as_one(tokenizer_folder, tmp_path):
     assert not any(("new" in line) != ("york" in line) for line in lines)
 
 
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_a_text_without_a_word_is_refused(tokenizer_folder, capsys, text):
+    with pytest.raises(SystemExit) as caught:
+        main(["corrupt", text, "--tokenizer", str(tokenizer_folder)])
+    assert (caught.value.code, capsys.readouterr().err) == (1, f"error: {text!r}: no text in it\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -141,6 +148,8 @@ def test_collocations_are_found_and_hidden_as_one(tokenizer_folder, tmp_path):
         (["--unit", "bart", "--rate", "0"], "rate is 0.0"),
         (["--rate", "0"], "rate is 0.0"),
         (["--unit", "word", "--segmenter", "x"], "--segmenter is 'x'; there is 'jieba'"),
+        (["--segmenter", "jieba"], "--segmenter cuts words; --unit token has none"),
+        (["--json"], "--json prints what --stats counts"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line(arguments, message, tokenizer_folder, capsys):

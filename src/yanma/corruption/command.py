@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, DataError, did_you_mean
 from .by_name import UNITS, numbering
 from .denoising import Denoised, Denoiser, Infilling, Mixture, SpanCorruption, sentinels_of
 from .plan import IGNORE, Corrupted, Plan
@@ -57,6 +57,8 @@ class Wish:
             raise ConfigError(
                 "--rate: --unit ul2 is seven denoisers, each with a rate of its own; leave it out"
             )
+        if self.segmenter is not None and self.unit in ("token", "sentence", *DENOISERS):
+            raise ConfigError(f"--segmenter cuts words; --unit {self.unit} has none: leave it out")
         if (self.unit == "phrase") != (self.phrases is not None):
             raise ConfigError(
                 "--unit phrase and --phrases FILE (which yanma pmi writes) go together; give both"
@@ -77,13 +79,18 @@ class Text:
 
 
 def texts_of(text: str) -> list[str]:
-    """The text itself, or the lines of the file of that name; blank ones left out."""
+    """The text itself, or the lines of the file of that name; blank ones left out.
+
+    Raises DataError where nothing is left.
+    """
     try:
         is_file = Path(text).is_file()
     except OSError:  # a text may be too long for a name
         is_file = False
     lines = Path(text).read_text(encoding="utf-8").splitlines() if is_file else [text]
-    return [line for line in lines if line.strip()]
+    if not (texts := [line for line in lines if line.strip()]):
+        raise DataError(f"{text!r}: no text in it")
+    return texts
 
 
 def lines_of(files: Iterable[Path]) -> Iterator[str]:
