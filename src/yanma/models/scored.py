@@ -35,7 +35,7 @@ def scored_loss(
 
     `model` is one that `unpad` was applied to, by itself, in peft's wrapper or in DistributedDataParallel. `labels`
     lie as the pack does: a causal model's are its input, which is shifted here within each document where transformers
-    shifts it (it does not for BartForCausalLM and its like: shift theirs yourself); of an encoder-decoder they belong to
+    shifts it (not for BartForCausalLM and its like: shift theirs yourself); of an encoder-decoder they belong to
     the tokens of `decoder`, the pack that its decoder reads. Where no token is scored, the loss is 0 and so is its
     gradient. `inputs` are further arguments of the model's forward, such as `seed`.
 
