@@ -244,7 +244,7 @@ def test_a_running_loss_is_a_value():
     ("wrong", "message"),
     [
         ({"rate": 0.0}, "rate is 0.0"),
-        ({"rate": 0.9}, "a rate of 0.9 is more than may be hidden of a text, 0.8 (max_share)"),
+        ({"rate": 0.9}, "a rate of 0.9 is more than may be hidden of a text, 0.8"),
         ({"unit": "words"}, "unit is 'words'"),
         ({"resampling": 0}, "resampling is 0"),
         ({"resampling": "sometimes"}, "resampling is 'sometimes'"),
