@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "yanma"
 # Each part of the package and which others it may import: a part names only parts that stand above it.
 LIBRARY: dict[str, set[str]] = {
     "errors": set(),
+    "markers": {"errors"},
     "chip": set(),
     "keyed": set(),
     "memory": set(),
@@ -39,7 +40,7 @@ LIBRARY: dict[str, set[str]] = {
         "tasks",
         "training",
     },
-    "laboratory": {"errors", "memory", "corruption", "training", "pretraining"},
+    "laboratory": {"errors", "markers", "memory", "corruption", "training", "pretraining"},
     "serving": {"errors", "batch", "models", "tasks", "packing"},
     "apps": {"errors", "tasks", "training", "serving"},
 }

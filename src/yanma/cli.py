@@ -436,13 +436,13 @@ def compare_masking(
         from .laboratory.compare import compare_masking as run
 
         if write is not None:
-            markdown.check(write)
+            markdown.MARKERS.check(write)
         report = run(wanted)
     except KeyboardInterrupt:
         _say(f"interrupted; what was finished is in {wanted.out}, and the same command goes on from there")
         raise typer.Exit(130) from None
     if write is not None:
-        markdown.write(write, report)
+        markdown.MARKERS.write(write, [markdown.render(report)])
     _print(json.dumps(report.as_dict()) if as_json else markdown.render(report))
     _say(f"{Path(wanted.out) / 'page.html'} shows it")
 
@@ -479,6 +479,8 @@ def corrupt(
     from .corruption import command
     from .training.pretrained import load_tokenizer
 
+    if as_json and not stats:
+        raise ConfigError("--json prints what --stats counts; say both")
     wish = command.Wish(unit, rate, seed, epochs, segmenter, phrases)
     texts, loaded = command.texts_of(text), load_tokenizer(tokenizer)
     if stats:

@@ -1,5 +1,6 @@
 """`yanma corrupt` and `yanma pmi`: what is printed, and what is refused in one line."""
 
+import gzip
 import json
 
 import pytest
@@ -129,6 +130,29 @@ def test_collocations_are_found_and_hidden_as_one(tokenizer_folder, tmp_path):
     assert not any(("new" in line) != ("york" in line) for line in lines)
 
 
+def test_files_may_be_packed_and_what_is_no_text_is_refused_by_name(tokenizer_folder, tmp_path, capsys):
+    plain, packed = tmp_path / "a.txt", tmp_path / "a.txt.gz"
+    plain.write_text(f"{TEXT}\n" * 20, encoding="utf-8")
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    of_both = [run("corrupt", path, "--tokenizer", tokenizer_folder) for path in (plain, packed)]
+    assert of_both[0] == of_both[1] and of_both[0].count("epoch 0") == 20
+    plain.write_bytes(b"abc\n\xff\xfe\x00\n")
+    packed.write_bytes(packed.read_bytes()[:-20])
+    for path, said in ((plain, "not UTF-8; save the file"), (packed, "the gzip file is damaged or cut off")):
+        for words in (["corrupt", path, "--tokenizer", tokenizer_folder], ["pmi", path, "--out", "x.tsv"]):
+            with pytest.raises(SystemExit) as caught:
+                main([str(word) for word in words])
+            told = capsys.readouterr().err
+            assert caught.value.code == 1 and told.startswith(f"error: {path}: {said}"), told
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_a_text_without_a_word_is_refused(tokenizer_folder, capsys, text):
+    with pytest.raises(SystemExit) as caught:
+        main(["corrupt", text, "--tokenizer", str(tokenizer_folder)])
+    assert (caught.value.code, capsys.readouterr().err) == (1, f"error: {text!r}: no text in it\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -141,6 +165,8 @@ def test_collocations_are_found_and_hidden_as_one(tokenizer_folder, tmp_path):
         (["--unit", "bart", "--rate", "0"], "rate is 0.0"),
         (["--rate", "0"], "rate is 0.0"),
         (["--unit", "word", "--segmenter", "x"], "--segmenter is 'x'; there is 'jieba'"),
+        (["--segmenter", "jieba"], "--segmenter cuts words; --unit token has none"),
+        (["--json"], "--json prints what --stats counts"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line(arguments, message, tokenizer_folder, capsys):

@@ -185,6 +185,7 @@ def test_a_denoiser_wants_a_number_of_each_text():
         (lambda: Continuation(VOCABULARY, SENTINELS, 0.6), "rate is 0.6"),
         (lambda: Mixture((), (), ()), "0 denoisers"),
         (lambda: Mixture.ul2(VOCABULARY, SENTINELS, [(996,)]), "1 modes; give the tokens of R, X and S"),
+        (lambda: Mixture.ul2(VOCABULARY, SENTINELS, [(1,)] * 3), "modes of the same tokens"),
     ],
 )
 def test_an_impossible_denoiser_is_refused(make, message):

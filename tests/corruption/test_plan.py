@@ -162,6 +162,18 @@ def test_every_position_is_equally_likely(unit, vocabulary):
     assert abs(ends - 1) < 0.1, f"the ends of a text are hidden {ends:.2f} times as often as the rest"
 
 
+@pytest.mark.parametrize("length", [6, 12])
+@pytest.mark.parametrize("unit", [Spans.geometric(), Spans.ngrams()], ids=["geometric", "ngrams"])
+def test_short_texts_of_spans_too_long_to_be_hidden_have_no_favourite_word(unit, length, vocabulary):
+    some, words = texts([length] * 4000), [-1, *range(length), -1] * 4000
+    made = Plan(vocabulary, unit).flat(
+        [t for text in some for t in text], [length + 2] * 4000, seed=0, epoch=0, examples=range(4000),
+        words=words,
+    )  # fmt: skip
+    rates = (made.labels.view(4000, length + 2)[:, 1:-1] >= 0).double().mean(0)
+    assert rates.max() / rates.mean() < 1.25, f"hidden by position: {rates.tolist()}"
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=str)
 @pytest.mark.parametrize("rate", [0.01, 0.15, 0.8])
 def test_at_least_one_token_and_at_most_the_stated_share(unit, rate, vocabulary):
@@ -244,7 +256,7 @@ def test_a_running_loss_is_a_value():
     ("wrong", "message"),
     [
         ({"rate": 0.0}, "rate is 0.0"),
-        ({"rate": 0.9}, "max_share is 0.8; it must be at least the rate, 0.9"),
+        ({"rate": 0.9}, "a rate of 0.9 is more than may be hidden of a text, 0.8"),
         ({"unit": "words"}, "unit is 'words'"),
         ({"resampling": 0}, "resampling is 0"),
         ({"resampling": "sometimes"}, "resampling is 'sometimes'"),

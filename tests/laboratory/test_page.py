@@ -6,8 +6,8 @@ from html import escape
 import pytest
 
 from yanma.errors import ConfigError
-from yanma.laboratory import markdown
 from yanma.laboratory.arms import ARMS, BASELINE
+from yanma.laboratory.markdown import MARKERS, render
 from yanma.laboratory.outcome import METRICS, Outcome, paired
 from yanma.laboratory.page import page
 from yanma.laboratory.report import Report
@@ -77,12 +77,12 @@ def test_the_reading_presumes_no_winner():
 
 def test_markdown_is_rewritten_between_its_markers(tmp_path):
     path = tmp_path / "page.md"
-    path.write_text(f"# Mine\n\n{markdown.BEGIN}\nof last year\n{markdown.END}\n\nAfter.\n")
-    markdown.check(path)
+    path.write_text(f"# Mine\n\n{MARKERS.begin}\nof last year\n{MARKERS.end}\n\nAfter.\n")
+    MARKERS.check(path)
     assert "of last year" in path.read_text(), "a check writes nothing"
-    markdown.write(path, report())
+    MARKERS.write(path, [render(report())])
     text = path.read_text()
-    markdown.write(path, report())
+    MARKERS.write(path, [render(report())])
     assert path.read_text() == text, "writing twice changes nothing"
     assert text.startswith("# Mine\n") and text.endswith("\n\nAfter.\n") and "last year" not in text
     tables = text.count("|---|")
@@ -93,10 +93,10 @@ def test_markdown_is_rewritten_between_its_markers(tmp_path):
     assert line.endswith("|  |  |  |"), "the baseline has no difference from itself"
 
 
-@pytest.mark.parametrize("text", [None, "# No markers\n", f"{markdown.END}\n{markdown.BEGIN}\n"])
+@pytest.mark.parametrize("text", [None, "# No markers\n", f"{MARKERS.end}\n{MARKERS.begin}\n"])
 def test_a_page_without_its_markers_is_refused_before_anything_is_computed(tmp_path, text):
     path = tmp_path / "page.md"
     if text is not None:
         path.write_text(text)
     with pytest.raises(ConfigError, match=r"page\.md: "):
-        markdown.check(path)
+        MARKERS.check(path)

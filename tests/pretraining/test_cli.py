@@ -42,6 +42,7 @@ def test_a_run_from_flags_prints_its_figures_and_goes_on_without_them(run, flags
     code, out, err = run("pretrain", "--resume", "--out", tmp_path / "run", "--json")
     assert (code, json.loads(out)) == (0, told), err
     assert "the run goes on after step 3" in err
+    assert "tokens/s" not in err, "nothing was computed, so nothing is said of its speed"
 
 
 @pytest.mark.parametrize(

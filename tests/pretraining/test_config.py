@@ -16,6 +16,7 @@ from yanma.training.settings import to_toml
         ),
         ({"rate": "a lot"}, "--rate: 'a lot' is no rate; give a share as 0.15"),
         ({"rate": "0.3->0.15"}, "--rate: '0.3->0.15' is no rate"),
+        ({"rate": "1.5"}, "--rate: rate is 1.5; it must be more than 0 and at most 1"),
         ({"unit": "wrd"}, "--unit: must be 'token', 'word'"),
         ({"resampling": "0"}, "--resampling: 0 copies; give 1 or more"),
         ({"unit": "phrase"}, "unit phrase (--unit phrase) and phrases (--phrases FILE) go together"),

@@ -6,11 +6,19 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BartConfig,
+    BartForCausalLM,
+    BertConfig,
+    BertForMaskedLM,
+    BertLMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from yanma import unpad
 from yanma.corruption import ALL_MASK, Plan, Spans, Vocabulary, numbering
-from yanma.errors import ConfigError, DataError
+from yanma.errors import ConfigError, DataError, Unsupported
 from yanma.pretraining.blocks import cut_blocks
 from yanma.pretraining.corpus import Document
 from yanma.pretraining.evaluate import masked_accuracy, perplexity, pseudo_perplexity
@@ -146,7 +154,6 @@ def test_perplexity_is_that_of_the_stock_model_block_by_block():
     blocks = blocks_of(tokenizer)
     losses = []
     for block in blocks:
-        logits = None
         model = copy.deepcopy(stock).eval().double()
         with torch.inference_mode():
             logits = model(block.ids[None].long()).logits[0]
@@ -160,6 +167,19 @@ def test_perplexity_is_that_of_the_stock_model_block_by_block():
     assert found.bits_per_byte == pytest.approx(bits / sum(len(text.encode()) for text in TEXTS), rel=1e-5)
     assert found.bits_per_character == pytest.approx(bits / sum(map(len, TEXTS)), rel=1e-5)
     assert perplexity(model, blocks, max_batch_tokens=10_000).loss == pytest.approx(found.loss, rel=1e-5)
+
+
+def test_a_model_to_which_the_next_token_is_no_riddle_is_refused(tokenizer):
+    blocks, sizes = blocks_of(tokenizer), {"vocab_size": len(tokenizer)}
+    both_ways = unpad(random_model(BertLMHeadModel, BertConfig, **sizes))
+    with pytest.raises(Unsupported, match="BertLMHeadModel reads the token that it is to predict"):
+        perplexity(both_ways, blocks, max_batch_tokens=64)
+    small = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 8, "d_model": 8}
+    unshifted = unpad(BartForCausalLM(BartConfig(**sizes, **small)))
+    with pytest.raises(Unsupported, match="BartForCausalLM is scored on the token that it reads"):
+        perplexity(unshifted, blocks, max_batch_tokens=64)
+    decoder = unpad(random_model(BertLMHeadModel, BertConfig, **sizes, is_decoder=True))
+    assert perplexity(decoder, blocks, max_batch_tokens=64).loss > 1
 
 
 @pytest.mark.parametrize("text", ["a", "my", "我来", "my card"])

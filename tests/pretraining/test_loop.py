@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from yanma.corruption.pmi import collocations, save
-from yanma.errors import ConfigError, DataError
+from yanma.errors import ConfigError, DataError, Unsupported
 from yanma.pretraining import loop
 from yanma.pretraining.config import load
 from yanma.pretraining.folder import PretrainingFolder
@@ -27,13 +28,12 @@ from yanma.training.config import load as load_fine_tuning
 from yanma.training.loop import train
 from yanma.training.pretrained import load_tokenizer
 
+CPU = torch.device("cpu")
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 RUN = """
 import json, sys
 from yanma.pretraining.config import load
 from yanma.pretraining.loop import pretrain
-from yanma.pretraining.models import make
-from yanma.pretraining.setup import set_up
 pretrain(load(flags=json.loads(sys.argv[1])), resume="--resume" in sys.argv)
 """
 
@@ -104,7 +104,7 @@ def test_chinese_words_are_hidden_whole_by_jieba(config, tmp_path):
     texts = ["我来到北京清华大学。", "他在南京市长江大桥上看见了一只鸟。", "今天天气很好，我们去公园。"] * 8
     (tmp_path / "chinese.txt").write_text("\n".join(texts), encoding="utf-8")
     wanted = config(train=str(tmp_path / "chinese.txt"), unit="word", segmenter="jieba", steps=1)
-    ready = set_up(wanted, torch.device("cpu"), lambda words: None)
+    ready = set_up(wanted, CPU, lambda words: None)
     words = {len(block.words.unique()) - 1 for block in ready.order.blocks}
     characters = {len(block.ids) - 2 for block in ready.order.blocks}
     assert max(words) < max(characters), f"words of several characters: {words}, {characters}"
@@ -115,7 +115,7 @@ def test_electra_goes_on_with_its_generator(config, tmp_path):
     done = pretrain(config("rtd"))
     more = {"from_scratch": None, "model": str(done.folder / "model"), "vocab_size": None}
     tokenizer = load_tokenizer(more["model"])
-    made = make(config("rtd", **more), tokenizer, torch.device("cpu"), 48)
+    made = make(config("rtd", **more), tokenizer, CPU, 48)
     saved = load_file(done.folder / "model" / "generator" / "model.safetensors")
     for name, parameter in made.trained.generator.named_parameters():
         assert torch.equal(parameter, saved[name]), f"{name} of the generator was learned"
@@ -123,6 +123,20 @@ def test_electra_goes_on_with_its_generator(config, tmp_path):
     assert made.trained.generator.generator_lm_head.weight is table, "and shares its embeddings"
     width = made.trained.generator.config.hidden_size
     assert width < made.saved.config.hidden_size, f"the generator is narrower: {width}"
+    with pytest.raises(ConfigError, match=r"--generator-share is of a fresh generator, and .* is one"):
+        make(config("rtd", **more, generator_share=0.5), tokenizer, CPU, 48)
+    still = make(config("rtd", **more, dropout=0), tokenizer, CPU, 48).trained
+    rates = {part.p for part in still.modules() if isinstance(part, torch.nn.Dropout)}
+    assert rates == {0}, "--dropout is the generator's too"
+    shutil.rmtree(done.folder / "model" / "generator")
+    assert make(config("rtd", **more), tokenizer, CPU, 48).fresh == ("generator: all",), "which is told"
+
+
+def test_an_encoder_is_not_taught_to_copy_what_it_reads(config):
+    done = pretrain(config(steps=1))
+    more = {"from_scratch": None, "model": str(done.folder / "model"), "vocab_size": None}
+    with pytest.raises(Unsupported, match=r"reads the token that it is to predict: .* is_decoder=true"):
+        make(config("causal-lm", **more), load_tokenizer(more["model"]), CPU, 48)
 
 
 def test_a_decoder_reads_no_more_than_it_has_positions_for(config, tmp_path):
@@ -217,8 +231,27 @@ def test_what_would_lead_elsewhere_is_refused_on_resume(config, corpus, tmp_path
         ConfigError, match=r"is not empty; name another --out, or say --resume .* or --overwrite"
     ):
         pretrain(config())
+    with pytest.raises(ConfigError, match="overwrite and resume exclude each other"):
+        pretrain(config(), overwrite=True, resume=True)
     pretrain(config(steps=2), overwrite=True)
     assert figures(tmp_path / "run")["num_steps"] == 2
+
+
+def test_other_words_or_another_stream_are_refused_on_resume(config, corpus, tmp_path):
+    phrases, stream = tmp_path / "phrases.tsv", tmp_path / "stream.txt"
+    found = collocations(lambda: corpus.read_text().splitlines(), 50, min_count=5)
+    save(found, phrases)
+    how = {"unit": "phrase", "phrases": str(phrases), "steps": 1, "out": str(tmp_path / "words")}
+    pretrain(config(**how))
+    save(found[:3], phrases)
+    with pytest.raises(DataError, match=r"or the words in them \(--phrases\)"):
+        pretrain(config(**how), resume=True)
+    stream.write_text(corpus.read_text())
+    how = {"train": str(stream), "streaming": True, "validation": str(corpus), "steps": 1, "vocab_size": 150}
+    pretrain(config(**how))
+    stream.write_text("Another text at first.\n" + corpus.read_text())
+    with pytest.raises(DataError, match="the texts of train are others now"):
+        pretrain(config(**how), resume=True)
 
 
 def test_a_stream_gives_the_weights_of_texts_in_their_order(config, corpus, monkeypatch, tmp_path):

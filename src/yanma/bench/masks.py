@@ -15,9 +15,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ..attention import attention
 from ..attention.plans import make, make_whole
+from ..markers import Markers
 from ..masks import Mask, causal, documents, global_tokens, window
 from .machine import Machine, here
-from .markers import Markers
 from .measure import Timing, in_turns, timed
 from .parity import ParityError
 

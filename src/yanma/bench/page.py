@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ConfigError
-from .markers import Markers
+from ..markers import Markers
 from .report import Report, Section
 
 MARKERS = Markers("yanma bench")

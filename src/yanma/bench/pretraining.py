@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from ..corruption import Plan, Vocabulary
+from ..markers import Markers
 from ..memory import bound_kernel_caches, keep_buffers, peak_mib
 from ..models import unpad
 from .contestants_hf import LONGEST as TO_LONGEST
 from .contestants_pretraining import ALL_LOGITS, YANMA, Example, Packed, Pretraining, contestants
 from .machine import Machine, here
-from .markers import Markers
 from .measure import Timing, in_turns, timed
 from .parity import FLOOR, ParityError, without_dropout
 from .progress import Teller

@@ -43,7 +43,7 @@ def choose(
     Systematic sampling in a drawn order (Madow 1949): the units stand on a circle, each as long as it has tokens; those
     that begin in a window as long as the budget, laid at a drawn place, are chosen. So each unit is as likely as any
     other, however long it is. At least one token and at most `max_share` of them (rounded down, but not to 0) is
-    chosen: where no unit is, the first word of the first unit is taken, cut if it alone is more than that.
+    chosen: where no unit is, a drawn word is taken, cut if it alone is more than that.
     """
     starts = units.starts
     tokens = hideable.nonzero().flatten()  # (H,)
@@ -59,12 +59,41 @@ def choose(
     # By weight the window must begin with the first unit. A drawn share of its own length after its beginning counts
     # as a unit's place then, which meets the budget on average too.
     place = _after_window(before, counts[example], lot) if weight is None else before + lot * ordered
-    least = _first_words(units, tokens, len(hideable))[order]
-    taken = _taken(ordered, least, place, example, counts.double() * rates, caps)
-    of_unit = torch.empty_like(taken).scatter_(0, order, taken)  # tokens taken of each unit
-    first = torch.cumsum(sizes, 0) - sizes
-    inside = torch.arange(len(tokens), device=tokens.device) - first[unit] < of_unit[unit]
+    fits = (place < (counts.double() * rates)[example]) & (place + ordered <= caps[example])
+    is_taken = torch.empty_like(fits).scatter_(0, order, fits)
+    has_none = torch.ones_like(caps, dtype=torch.bool).index_fill_(0, example[is_taken], False)
+    inside = is_taken[unit]
+    if bool((has_none & (counts > 0)).any()):
+        inside |= _drawn_words(layout, units.words, tokens, keys, caps, has_none, weights)
     return Chosen(tokens[inside], starts[unit[inside]])
+
+
+def _drawn_words(
+    layout: Layout,
+    words: Tensor,  # (W,)
+    tokens: Tensor,  # (H,)
+    keys: Tensor,  # (N,)
+    caps: Tensor,  # (N,)
+    has_none: Tensor,  # (N,) bool: the examples to draw for
+    weights: Tensor | None,  # (T,)
+) -> Tensor:  # (H,) bool
+    """One word of each such example, and of it at most `caps` tokens: the first in the order in which units stand."""
+    word = _running_number(words, len(layout.example))[tokens]  # (H,)
+    sizes = torch.bincount(word, minlength=len(words))
+    weight = _unit_weights(weights, tokens, word, sizes)
+    some = has_none[layout.example[words]].nonzero().flatten()
+    order = some[
+        _order(
+            layout, words[some], layout.example[words[some]], keys, None if weight is None else weight[some]
+        )
+    ]
+    example = layout.example[words[order]]
+    is_first = torch.ones_like(order, dtype=torch.bool)
+    is_first[1:] = example[1:] != example[:-1]
+    num_taken = torch.zeros_like(sizes)
+    num_taken[order[is_first]] = sizes[order[is_first]].minimum(caps[example[is_first]])
+    begin = sizes.cumsum(0) - sizes
+    return torch.arange(len(tokens), device=tokens.device) - begin[word] < num_taken[word]
 
 
 def _order(
@@ -93,29 +122,6 @@ def _after_window(
     """How many tokens after the window's beginning, which is a share `lot` round the circle, each unit begins."""
     after = before - lot * counts
     return torch.where(after < 0, after + counts, after)
-
-
-def _taken(
-    sizes: Tensor,  # (U,) in the order drawn
-    least: Tensor,  # (U,) tokens of each unit's first word
-    place: Tensor,  # (U,) float64
-    example: Tensor,  # (U,)
-    budgets: Tensor,  # (N,) float64
-    caps: Tensor,  # (N,)
-) -> Tensor:  # (U,) int64
-    """How many tokens of each unit are taken."""
-    fits = (place < budgets[example]) & (place + sizes <= caps[example])
-    some = torch.zeros_like(caps).index_add_(0, example, fits.long()) > 0
-    first = torch.ones_like(fits)
-    first[1:] = example[1:] != example[:-1]
-    least = torch.where(first & ~some[example], least.minimum(caps[example]), 0)
-    return torch.where(fits, sizes, least)
-
-
-def _first_words(units: Units, tokens: Tensor, num_tokens: int) -> Tensor:
-    """(U,) int64: the tokens of each unit's first word."""
-    word = _running_number(units.words, num_tokens)
-    return torch.bincount(word[tokens], minlength=len(units.words))[word[units.starts]]
 
 
 def _running_number(starts: Tensor, num_tokens: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, DataError, did_you_mean
 from .by_name import UNITS, numbering
 from .denoising import Denoised, Denoiser, Infilling, Mixture, SpanCorruption, sentinels_of
 from .plan import IGNORE, Corrupted, Plan
@@ -57,6 +59,8 @@ class Wish:
             raise ConfigError(
                 "--rate: --unit ul2 is seven denoisers, each with a rate of its own; leave it out"
             )
+        if self.segmenter is not None and self.unit in ("token", "sentence", *DENOISERS):
+            raise ConfigError(f"--segmenter cuts words; --unit {self.unit} has none: leave it out")
         if (self.unit == "phrase") != (self.phrases is not None):
             raise ConfigError(
                 "--unit phrase and --phrases FILE (which yanma pmi writes) go together; give both"
@@ -77,20 +81,34 @@ class Text:
 
 
 def texts_of(text: str) -> list[str]:
-    """The text itself, or the lines of the file of that name; blank ones left out."""
+    """The text itself, or the lines of the file of that name; blank ones left out.
+
+    Raises DataError where nothing is left.
+    """
     try:
         is_file = Path(text).is_file()
     except OSError:  # a text may be too long for a name
         is_file = False
-    lines = Path(text).read_text(encoding="utf-8").splitlines() if is_file else [text]
-    return [line for line in lines if line.strip()]
+    lines = lines_of([Path(text)]) if is_file else [text]
+    if not (texts := [line.rstrip("\n") for line in lines if line.strip()]):
+        raise DataError(f"{text!r}: no text in it")
+    return texts
 
 
 def lines_of(files: Iterable[Path]) -> Iterator[str]:
-    """The lines of some files, one after the other."""
+    """The lines of some files, one after the other; what ends in .gz is unpacked.
+
+    Raises DataError for what cannot be read as text.
+    """
     for path in files:
-        with path.open(encoding="utf-8") as lines:
-            yield from lines
+        opened = gzip.open if path.suffix == ".gz" else open
+        try:
+            with opened(path, "rt", encoding="utf-8") as lines:
+                yield from lines
+        except UnicodeDecodeError:
+            raise DataError(f"{path}: not UTF-8; save the file as UTF-8") from None
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise DataError(f"{path}: the gzip file is damaged or cut off: {error}") from None
 
 
 def segmenter_of(name: str | None) -> Segmenter | None:

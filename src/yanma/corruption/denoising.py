@@ -272,6 +272,10 @@ class Mixture(Denoiser):
         """UL2's seven, equally likely; `modes` are the tokens of R (short spans), X (much) and S (the end)."""
         if len(modes) != 3:
             raise ValueError(f"Mixture.ul2: {len(modes)} modes; give the tokens of R, X and S")
+        if len(set(modes)) != 3:
+            raise ValueError(
+                f"Mixture.ul2: modes of the same tokens, {modes}; a tokenizer must know UL2's [NLU], [NLG] and [S2S]"
+            )
         regular = [(3.0, 0.15), (8.0, 0.15)]
         extreme = [(3.0, 0.5), (8.0, 0.5), (64.0, 0.15), (64.0, 0.5)]
         spans: list[Denoiser] = [

@@ -65,9 +65,11 @@ class Plan:
         check_unit(self.unit)
         check_rate(self.rate)
         check_replacement(self.replacement, self.vocabulary)
-        if not highest(self.rate) <= self.max_share <= 1:
+        if not 0 < self.max_share <= 1:
+            raise ValueError(f"max_share is {self.max_share}; it must be more than 0 and at most 1")
+        if highest(self.rate) > self.max_share:
             raise ValueError(
-                f"max_share is {self.max_share}; it must be at least the rate, {highest(self.rate)}, and at most 1"
+                f"a rate of {highest(self.rate)} is more than may be hidden of a text, {self.max_share:g} (max_share)"
             )
         if self.resampling not in ("every epoch", "never") and not (
             isinstance(self.resampling, int) and self.resampling >= 1

@@ -45,7 +45,9 @@ ALL_RANDOM = Replacement(0.0, 1.0)
 def check_replacement(replacement: Replacement, vocabulary: Vocabulary) -> None:
     """Raise ValueError where the vocabulary lacks what is put in the place of tokens."""
     if replacement.mask > 0 and vocabulary.mask_id is None:
-        raise ValueError("the vocabulary has no mask_id; give one, or take ALL_RANDOM")
+        raise ValueError(
+            "the tokenizer has no mask_token (the vocabulary no mask_id); take one that has, or ALL_RANDOM"
+        )
     if replacement.random > 0 and not len(vocabulary.ordinary):
         raise ValueError("all tokens of the vocabulary are special; none can be drawn")
 

@@ -34,10 +34,10 @@ def scored_loss(
     `loss` by the number of scored tokens of the whole optimiser step.
 
     `model` is one that `unpad` was applied to, by itself, in peft's wrapper or in DistributedDataParallel. `labels`
-    lie as the pack does: a causal model's are its input, which is shifted here within each document, as transformers
-    does; of an encoder-decoder they belong to the tokens of `decoder`, the pack that its decoder reads. Where no token
-    is scored, the loss is 0 and so is its gradient. `inputs` are further arguments of the model's forward, such as
-    `seed`.
+    lie as the pack does: a causal model's are its input, which is shifted here within each document where transformers
+    shifts it (not for BartForCausalLM and its like: shift theirs yourself); of an encoder-decoder they belong to
+    the tokens of `decoder`, the pack that its decoder reads. Where no token is scored, the loss is 0 and so is its
+    gradient. `inputs` are further arguments of the model's forward, such as `seed`.
 
     Of a model unpadded with exact="bits", a token's loss has the same bits in any batch.
 
@@ -55,7 +55,7 @@ def scored_loss(
     Raises Unsupported for a model without a vocabulary's head or with a changed one (as by peft's adapters on that very
     layer), and for other wrappers; ValueError for labels that do not fit the pack or the vocabulary.
     """
-    inner = _inner(model)
+    inner = unwrapped(model)
     if not is_unpadded_one(inner):
         raise Unsupported(
             f"scored_loss takes a model after yanma.unpad, by itself, in peft's wrapper or in "
@@ -75,9 +75,9 @@ def scored_loss(
     return scored
 
 
-def _inner(model: nn.Module) -> Any:
+def unwrapped(model: nn.Module) -> Any:
     """The model of transformers' in a wrapper that hands its arguments on."""
     if isinstance(model, DistributedDataParallel):
-        return _inner(model.module)
+        return unwrapped(model.module)
     wrapper: Any = model
-    return _inner(wrapper.get_base_model()) if is_peft_model(model) else model
+    return unwrapped(wrapper.get_base_model()) if is_peft_model(model) else model

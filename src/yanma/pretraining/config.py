@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ..corruption.by_name import rate_of
+from ..corruption.rates import check_rate
 from ..errors import ConfigError
 from ..training.config import PathOrShare, Share
 from ..training.settings import Files, Section, Setting, read, settings_of
@@ -74,7 +75,7 @@ class ObjectiveConfig(Section):
     @field_validator("rate")
     @classmethod
     def _a_rate_can_be_read(cls, given: str) -> str:
-        rate_of(given)
+        check_rate(rate_of(given))
         return given
 
     @field_validator("resampling", mode="before")

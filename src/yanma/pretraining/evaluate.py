@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from .. import packing
 from ..batch import PackedBatch
 from ..corruption import IGNORE, Plan, Vocabulary
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, Unsupported
 from ..keyed import derived, document_keys, numbers
-from ..models.scored import scored_loss
+from ..models.scored import scored_loss, unwrapped
+from ..models.unpad import recognise
 from .blocks import Blocks, pack_blocks
 
 _SAMPLE = 0x70707078  # which tokens pseudo-perplexity takes: apart from what corruption and dropout draw
@@ -104,7 +105,7 @@ def masked_accuracy(
 def _masked(model: nn.Module, blocks: Blocks, plan: Plan, seed: int, max_batch_tokens: int) -> Masked:
     losses: list[float] = []
     correct = 0
-    with _evaluating(model) as device:
+    with evaluating(model) as device:
         for group in packing.plan(blocks.lengths, max_batch_tokens).groups:
             batch, words = pack_blocks([blocks[index] for index in group])
             hidden = plan.flat(
@@ -143,7 +144,7 @@ def pseudo_perplexity(
     block, place = _sample(blocks, hideable, max_tokens, seed)
     lengths = [blocks.lengths[index] for index in block]
     losses: list[float] = []
-    with _evaluating(model) as device:
+    with evaluating(model) as device:
         for group in packing.plan(lengths, max_batch_tokens).groups:
             batch, _ = pack_blocks([blocks[block[copy]] for copy in group])
             hidden = batch.cu_seqlens[:-1].long() + torch.tensor([place[copy] for copy in group])
@@ -164,10 +165,12 @@ def perplexity(model: nn.Module, blocks: Blocks, *, max_batch_tokens: int) -> Pe
     The first token of a block is not predicted, and special tokens after it are: a tokenizer that begins a text with
     one, as <s>, lets every token of the text be counted.
 
-    Raises DataError where no block has two tokens, ValueError for a block that is longer than `max_batch_tokens`.
+    Raises Unsupported for a model that `check_writes_on` refuses, DataError where no block has two tokens, ValueError
+    for a block that is longer than `max_batch_tokens`.
     """
+    check_writes_on(model)
     losses: list[float] = []
-    with _evaluating(model) as device:
+    with evaluating(model) as device:
         for group in packing.plan(blocks.lengths, max_batch_tokens).groups:
             batch = pack_blocks([blocks[index] for index in group])[0].to(device)
             losses += scored_loss(model, batch, batch.input_ids).losses.tolist()
@@ -178,8 +181,28 @@ def perplexity(model: nn.Module, blocks: Blocks, *, max_batch_tokens: int) -> Pe
     return Perplexity(loss, _exp(loss), bits / blocks.num_bytes, bits / blocks.num_characters, len(losses))
 
 
+def check_writes_on(model: nn.Module) -> None:
+    """Refuse a model to which the next token is no riddle, however it is called.
+
+    Raises Unsupported for an unpadded model that reads what comes after a token, and for one whose labels transformers
+    does not shift, so that it would be scored on the token that it reads.
+    """
+    inner = unwrapped(model)
+    (family, head), name = recognise(inner), type(inner).__name__
+    if not family.is_causal(inner.config):
+        raise Unsupported(
+            f"{name} reads the token that it is to predict: its layers read both ways; say is_decoder=true in its "
+            f"config.json, if it was or shall be trained so, or take a decoder such as GPT-2 or Llama"
+        )
+    if head.loss != "next_token":
+        raise Unsupported(
+            f"{name} is scored on the token that it reads, as transformers does not shift its labels; take a decoder "
+            f"such as GPT-2 or Llama"
+        )
+
+
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[torch.device]:
+def evaluating(model: nn.Module) -> Iterator[torch.device]:
     """Without dropout and gradients; the model's device. Afterwards the model is in the mode in which it was."""
     was_training = model.training
     model.eval()

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from ..corruption import RunningLoss
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..memory import bound_kernel_caches, keep_buffers
 from ..training.loop import started
 from ..training.optimizer import adamw, scale
@@ -95,6 +95,8 @@ def pretrain(config: Config, *, overwrite: bool = False, resume: bool = False) -
 
     Raises ConfigError, DataError or Unsupported before the folder is touched where the run cannot start.
     """
+    if overwrite and resume:
+        raise ConfigError("overwrite and resume exclude each other: begin anew, or go on")
     keep_buffers()
     bound_kernel_caches()
     folder = PretrainingFolder(config.out)
@@ -149,7 +151,10 @@ class _Run:
         """Go back to a checkpoint. Raises DataError where it is not of these texts."""
         state, tensors = restore(checkpoint, self._ready.made.trained, self._optimizer)
         if state.pop("fingerprint") != self._ready.fingerprint:
-            raise DataError(f"{checkpoint}: the texts of train are others now than when the run was begun")
+            raise DataError(
+                f"{checkpoint}: the texts of train are others now than when the run was begun, "
+                f"or the words in them (--phrases)"
+            )
         self._progress = Progress(**state, losses=tensors["losses"].tolist())
         self._saved_at = self._progress.step
         if self._stepper.losses is not None:
@@ -224,8 +229,11 @@ class _Run:
             }
         )
         curves.add(progress.step, {"validation/loss": found.loss, **found.points()})
+        speed = (
+            f", {self._speed.describe()}" if self._speed.tokens else ""
+        )  # none after --resume of what is done
         self._teller.note(
-            f"step {progress.step}/{ready.num_steps}: loss {progress.loss_since:.4f}, {self._speed.describe()}; "
+            f"step {progress.step}/{ready.num_steps}: loss {progress.loss_since:.4f}{speed}; "
             f"validation: {found.describe()}"
         )
         if self._is_first:
@@ -237,14 +245,16 @@ class _Run:
         most = ready.config.saving.pseudo_perplexity_tokens
         if ready.config.objective.name != "mlm" or most == 0:
             return None
-        found = pseudo_perplexity(
-            ready.made.trained,
-            ready.held.units["word"],
-            vocabulary=ready.vocabulary,
-            max_tokens=most,
-            seed=FIXED_SEED,
-            max_batch_tokens=ready.config.optim.max_batch_tokens,
-        )
+        optim = ready.config.optim
+        with torch.autocast(self._accelerator.device.type, torch.bfloat16, enabled=optim.bf16):
+            found = pseudo_perplexity(
+                ready.made.trained,
+                ready.held.units["word"],
+                vocabulary=ready.vocabulary,
+                max_tokens=most,
+                seed=FIXED_SEED,
+                max_batch_tokens=optim.max_batch_tokens,
+            )
         self._teller.note(
             f"pseudo-perplexity {found.perplexity:.2f} on {found.tokens:,} tokens of validation"
         )

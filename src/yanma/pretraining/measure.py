@@ -13,7 +13,7 @@ from torch import nn
 from ..corruption import UNITS, Plan, Vocabulary
 from ..errors import ConfigError
 from .blocks import Block, Blocks
-from .evaluate import masked_accuracy, perplexity
+from .evaluate import evaluating, masked_accuracy, perplexity
 from .objectives import CausalLm, Mlm, Objective
 
 FIXED_SEED = 0x6669786564
@@ -63,19 +63,13 @@ def validate(
     objective: Objective, model: nn.Module, held: Held, *, max_batch_tokens: int, bf16: bool
 ) -> Validation:
     """Measure; leaves the model in the mode in which it was."""
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    try:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            if isinstance(objective, Mlm):
-                return _masked(objective, held, max_batch_tokens)
-            if isinstance(objective, CausalLm):
-                found = perplexity(model, held.blocks, max_batch_tokens=max_batch_tokens)
-                return Validation(found.loss, found.as_dict())
-            return _terms(objective, held.blocks, max_batch_tokens)
-    finally:
-        model.train(was_training)
+    with evaluating(model) as device, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        if isinstance(objective, Mlm):
+            return _masked(objective, held, max_batch_tokens)
+        if isinstance(objective, CausalLm):
+            found = perplexity(model, held.blocks, max_batch_tokens=max_batch_tokens)
+            return Validation(found.loss, found.as_dict())
+        return _terms(objective, held.blocks, max_batch_tokens)
 
 
 def fixed_plans(vocabulary: Vocabulary, units: Sequence[str]) -> dict[str, Plan]:

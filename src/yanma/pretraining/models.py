@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..models import unpad
 from ..training import pretrained
 from .config import Config
+from .evaluate import check_writes_on
 from .objectives import Electra
 from .shapes import SHAPES
 
@@ -58,20 +59,28 @@ def make(config: Config, tokenizer: PreTrainedTokenizerBase, device: torch.devic
         loaded = pretrained.load_with(_AUTO[goal], config.model.path, dropout=dropout)
     model = loaded.model.float()  # transformers takes the checkpoint's own precision
     pretrained.check_vocabulary(model, tokenizer)
-    if goal != "rtd":
-        unpad(model)
-        model.to(device)
-        return Made(model, model, {}, loaded.fresh)
-    generator = _generator(config, model)
+    if goal == "rtd":
+        return _electra(config, model, device, loaded.fresh)
     unpad(model)
-    body: Any = generator.electra
-    unpad(body)
+    if goal == "causal-lm":
+        check_writes_on(model)
+    model.to(device)
+    return Made(model, model, {}, loaded.fresh)
+
+
+def _electra(config: Config, model: PreTrainedModel, device: torch.device, fresh: tuple[str, ...]) -> Made:
+    beside = _generator(config, model)
+    generator: Any = beside.model.float()
+    unpad(model)
+    unpad(generator.electra)
     both = Electra(generator, model).to(device)
-    return Made(both, model, {GENERATOR: generator}, loaded.fresh)
+    own = tuple(f"{GENERATOR}: {name}" for name in beside.fresh) if fresh != ("all",) else ()
+    return Made(both, model, {GENERATOR: generator}, (*fresh, *own))
 
 
-def _generator(config: Config, model: PreTrainedModel) -> PreTrainedModel:
+def _generator(config: Config, model: PreTrainedModel) -> pretrained.Loaded:
     """ELECTRA's generator: the one beside the model that is given, or a fresh narrow one."""
+    dropout, wish = config.model.dropout, config.objective
     if not isinstance(model, transformers.ElectraForPreTraining):
         raise ConfigError(
             f"--objective rtd needs an ELECTRA (ElectraForPreTraining); {config.model.path} is a {type(model).__name__}"
@@ -79,9 +88,14 @@ def _generator(config: Config, model: PreTrainedModel) -> PreTrainedModel:
     if config.model.path is not None:
         beside = pretrained.at_home(config.model.path) / GENERATOR
         if beside.is_dir():
-            return pretrained.load_with(transformers.AutoModelForMaskedLM, str(beside)).model
+            if wish.generator_share != type(wish).model_fields["generator_share"].default:
+                raise ConfigError(
+                    f"--generator-share is of a fresh generator, and {beside} is one: leave it out, or go on with a "
+                    f"copy of {config.model.path} without that folder"
+                )
+            return pretrained.load_with(transformers.AutoModelForMaskedLM, str(beside), dropout=dropout)
     own: Any = model.config
-    heads = max(1, round(own.num_attention_heads * config.objective.generator_share))
+    heads = max(1, round(own.num_attention_heads * wish.generator_share))
     width = own.hidden_size // own.num_attention_heads * heads
     narrow = transformers.ElectraConfig(
         **{
@@ -91,4 +105,4 @@ def _generator(config: Config, model: PreTrainedModel) -> PreTrainedModel:
             "intermediate_size": max(1, own.intermediate_size * width // own.hidden_size),
         }
     )
-    return pretrained.fresh_with(transformers.AutoModelForMaskedLM, narrow).model
+    return pretrained.fresh_with(transformers.AutoModelForMaskedLM, narrow, dropout=dropout)

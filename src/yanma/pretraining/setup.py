@@ -65,7 +65,7 @@ class Ready:
     sizes: dict[str, dict[str, int]]
     """Blocks and tokens of train (empty where it is streamed) and validation."""
     fingerprint: str
-    """Of the tokens of train; "" where they are streamed."""
+    """Of the blocks of train; where they are streamed, of those of the first step."""
 
     @property
     def losses(self) -> RunningLoss | None:
@@ -92,7 +92,7 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
     order = _order(config, cut, train)
     num_steps = config.optim.steps or cast(Shuffled, order).count(cast(int, config.optim.epochs))
     sizes = {"validation": _size(held.blocks)} | ({} if train is None else {"train": _size(train)})
-    fingerprint = "" if train is None else _fingerprint(train)
+    fingerprint = _fingerprint(train, order)
     return Ready(config, tokenizer, vocabulary, made, objective, order, num_steps, held, sizes, fingerprint)
 
 
@@ -211,7 +211,9 @@ def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> t
     else:
         validation = list(_documents(config, (named.validation,)))
     blocks = None if named.streaming else _some(cut.cut(train), named.train)
-    held = _some(cut.cut(validation), (str(named.validation),))
+    held = cut.cut(validation)
+    if not len(held):
+        raise DataError(f"validation (--validation {named.validation}): no text in it")
     units: dict[str, Blocks] = {}
     if config.objective.name == "mlm":
         wanted = dict.fromkeys((*_VALIDATED_UNITS, config.objective.unit))
@@ -254,5 +256,14 @@ def _size(blocks: Blocks) -> dict[str, int]:
     return {"blocks": len(blocks), "tokens": int(sum(blocks.lengths)), "longest": int(max(blocks.lengths))}
 
 
-def _fingerprint(blocks: Blocks) -> str:
-    return blake2b(blocks.flat.numpy().tobytes(), digest_size=16).hexdigest()
+def _fingerprint(train: Blocks | None, order: Order) -> str:
+    """Of all that is hidden by: tokens, their words, where blocks end; of a stream's first step alone."""
+    if train is None:
+        parts = [part for block in next(order.steps(0)) for part in (block.ids, block.words)]
+    else:
+        parts = [train.flat, train.flat_words, torch.tensor(train.lengths)]
+    found = blake2b(digest_size=16)
+    for part in parts:
+        if part is not None:
+            found.update(part.numpy())
+    return found.hexdigest()

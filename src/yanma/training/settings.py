@@ -69,7 +69,8 @@ class Setting:
         """What it does, and what it is if it is not said."""
         about, usual = self.field.description or "", self.field.default
         usual = ",".join(usual) if isinstance(usual, tuple) else usual
-        shown = "" if usual in (PydanticUndefined, None, False, "", {}) else f" (default: {usual})"
+        unsaid = any(usual is none for none in (PydanticUndefined, None, False)) or usual in ("", {})
+        shown = "" if unsaid else f" (default: {usual})"
         return about + shown + ("; may be repeated" if self.is_repeated else "")
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConfigError
+from .errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,7 @@ class Markers:
     @property
     def begin(self) -> str:
         """The line before the part."""
-        words = f"what stands between these markers is written by `{self.command} --write`"
-        return f"<!-- {self.command}: begin; {words} -->"
+        return f"<!-- {self.command}: begin; what stands between these markers is written by its --write -->"
 
     @property
     def end(self) -> str:
@@ -38,14 +37,12 @@ class Markers:
 
     def check(self, path: Path) -> None:
         """Raise ConfigError, before anything is measured, where `write` could not write."""
-        self.replaced(path.read_text(encoding="utf-8"), "", str(path))
+        self.replaced(_text(path), "", str(path))
 
     def write(self, path: Path, lines: Iterable[str]) -> None:
         """Rewrite the part of a page that is between the markers."""
         measured = "\n".join(lines) + "\n"
-        path.write_text(
-            self.replaced(path.read_text(encoding="utf-8"), measured, str(path)), encoding="utf-8"
-        )
+        path.write_text(self.replaced(_text(path), measured, str(path)), encoding="utf-8")
 
     def replaced(self, page: str, measured: str, where: str = "the page") -> str:
         """The page with the part between the markers replaced.
@@ -59,3 +56,10 @@ class Markers:
             )
         head, rest = page.split(begin)
         return f"{head}{begin}\n\n{measured}\n{end}{rest.split(end)[1]}"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--write {path}: {error.strerror or error}") from None
