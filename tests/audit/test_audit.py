@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 import yanma
@@ -212,5 +213,9 @@ def test_models_that_cannot_be_asked_are_refused_by_name():
             Unsupported, match="Wav2Vec2ForCTC is given input_values, and an audit gives token"
         ):
             audit(model)
+    with torch.device("meta"):
+        images_and_texts = transformers.CLIPModel(transformers.CLIPConfig())
+    with pytest.raises(Unsupported, match="CLIPModel has no one table of tokens' embeddings"):
+        audit(images_and_texts)
     with pytest.raises(Unsupported, match="olmo"):
         audit(build("OlmoModel"), way="unpadded")

@@ -134,9 +134,8 @@ def gradients(trial: Trial) -> Finding:
     leaves = [embeddings for _, embeddings in seen]
     worst, leak, draw = 0.0, None, torch.Generator().manual_seed(0)
     for reader, output in enumerate(outputs):
-        weights = torch.rand(output.shape, generator=draw).to(
-            output
-        )  # a plain sum of normalised rows is constant
+        # Weighed, as a plain sum of normalised rows is constant.
+        weights = torch.rand(output.shape, generator=draw).to(output)
         found = torch.autograd.grad(
             (output * weights).sum(), leaves, retain_graph=True, allow_unused=True, materialize_grads=True
         )
