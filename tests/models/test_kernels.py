@@ -16,6 +16,7 @@ from models.test_exactness import sharpened
 from yanma.models import kernels
 from yanma.models.kernels import Kernels, fastest
 from yanma.models.linear import Linear, linear
+from yanma.models.modules import VocabularyLinear
 
 CPU = torch.device("cpu")
 BERT = FAMILIES[0]
@@ -177,7 +178,9 @@ def test_frozen_parts_get_no_gradient(kernel: str):
 def test_a_linear_layer_keeps_its_class_where_it_may():
     model = yanma.unpad(build(BERT, "BertForMaskedLM"))
     linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    assert len(linears) > 10 and all(type(module) is Linear for module in linears)
+    *others, last = linears
+    assert len(others) > 10 and all(type(module) is Linear for module in others)
+    assert last is model.get_output_embeddings() and type(last) is VocabularyLinear
 
 
 def test_the_choice_is_measured_once_and_kept(empty_cache):

@@ -51,7 +51,7 @@ def test_a_run_from_flags_prints_its_figures_and_goes_on_without_them(run, flags
         (("--overwrite", "--resume"), 2, "error: --overwrite and --resume exclude each other"),
         (("--resume",), 2, "holds no run (no config.toml in it); begin one without --resume"),
         (("--train", "none.txt"), 1, "error: none.txt: no such file or folder"),
-        (("--tokenizer", "none", "--vocab-size", "8192"), 2, "error: none: Could"),
+        (("--tokenizer", "none", "--vocab-size", "8192"), 2, "error: none: no tokenizer in it"),
     ],
 )
 def test_a_mistake_is_one_line(run, flags, tmp_path, monkeypatch, more, code, message):

@@ -73,7 +73,7 @@ def test_tags_are_one_a_word_also_where_the_text_is_cut(runs):
     got, complaints = answers(ready, [json.dumps({"tokens": words}).encode()])
     assert complaints == ["stdin: 1 text is longer than 48 tokens and was cut"]
     tags = got[0]["predicted_tags"]
-    assert len(tags) == len(words) and set(tags) <= {"O", "B-PER", "B-LOC"}
+    assert len(tags) == len(words) and set(tags) <= set(ready.task.labels)
     assert set(tags[60:]) == {"O"}, "words beyond the model's 48 tokens get the outside tag"
 
 

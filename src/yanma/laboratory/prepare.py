@@ -96,7 +96,7 @@ def prepare(config: LaboratoryConfig, folder: Path, note: Note) -> tuple[Shared,
     shared = Shared(folder / "shared")
     if not shared.folder.is_dir():
         _whole(shared.folder, lambda fresh: _texts_and_tokenizer(config, Shared(fresh)))
-    elif config.corpus.train:
+    else:
         note(f"{shared.folder}: texts and tokenizer are there already")
     tokenizer = load_tokenizer(str(shared.tokenizer))
     if "pmi" in config.arms and not shared.collocations.is_file():
