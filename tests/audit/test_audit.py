@@ -7,13 +7,17 @@ import json
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 import yanma
 from audit.subjects import build
+from models.builders import TABLE
+from models.builders import build as build_small
 from yanma.audit import Audit, Finding, Subject, Verdict, audit, every_way, random_documents
 from yanma.errors import DataError, Unsupported
 from yanma.masks import window
+from yanma.models.families import LISTENERS
 
 HEADS = (
     "Model",
@@ -53,6 +57,23 @@ def test_an_unpadded_decoder_reads_no_future(name, settings):
     found = audit(yanma.unpad(build(name, **settings)))
     assert found.ok, str(found)
     assert found["causality"].verdict is Verdict.PASS and found["accumulation"].verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("family", TABLE, ids=lambda family: family.model_type)
+def test_an_unpadded_model_of_each_family_passes(family):
+    model = yanma.unpad(build_small(family, next(iter(family.heads))))
+    found = audit(model)
+    assert found.ok and found["gradients"].verdict is Verdict.PASS, str(found)
+    decodes = family.is_causal(model.config) or model.config.is_encoder_decoder
+    assert (found["causality"].verdict is Verdict.PASS) == decodes
+
+
+@pytest.mark.parametrize("name", ["T5EncoderModel", "T5ForTokenClassification", "ElectraForPreTraining"])
+def test_heads_whose_embeddings_are_shared_and_one_that_scores_every_token(name):
+    family = next(family for family in TABLE if name in family.heads)
+    found = audit(yanma.unpad(build_small(family, name)))
+    assert found.ok and found["gradients"].verdict is Verdict.PASS, str(found)
+    assert (found["accumulation"].verdict is Verdict.PASS) != (name == "T5EncoderModel")
 
 
 def test_in_float64_too():
@@ -186,5 +207,15 @@ def test_an_unpadded_model_is_not_audited_as_a_stock_one():
 
 
 def test_models_that_cannot_be_asked_are_refused_by_name():
+    listener = build_small(LISTENERS[0], "Wav2Vec2ForCTC")
+    for model in (listener, yanma.unpad(listener)):
+        with pytest.raises(
+            Unsupported, match="Wav2Vec2ForCTC is given input_values, and an audit gives token"
+        ):
+            audit(model)
+    with torch.device("meta"):
+        images_and_texts = transformers.CLIPModel(transformers.CLIPConfig())
+    with pytest.raises(Unsupported, match="CLIPModel has no one table of tokens' embeddings"):
+        audit(images_and_texts)
     with pytest.raises(Unsupported, match="olmo"):
         audit(build("OlmoModel"), way="unpadded")

@@ -357,6 +357,10 @@ def test_calls_that_are_refused():
         model(values[:, None])
     with pytest.raises(ValueError, match="built with mask_time_prob 0 and has no masked_spec_embed"):
         model(**inputs, mask_time_indices=torch.ones(6, 32, dtype=torch.bool))
+    later = yanma.unpad(build(WAV2VEC2, CTC)).train()
+    later.config.mask_time_prob = 0.5
+    with pytest.raises(ValueError, match="has no masked_spec_embed to put there; build or load it with"):
+        later(**inputs)
     with pytest.raises(ValueError, match=r"labels is \(5, 3\); there are 6 documents"):
         model(**inputs, labels=torch.ones(5, 3, dtype=torch.long))
     with pytest.raises(yanma.Unsupported, match="does not do output_attentions"):

@@ -1,4 +1,4 @@
-"""pipeline, autocast and DistributedDataParallel around an unpadded model."""
+"""pipeline, autocast, DistributedDataParallel and fully_shard around an unpadded model."""
 
 import copy
 import os
@@ -70,11 +70,19 @@ import sys, torch, yanma
 from torch import distributed
 from models.builders import FAMILIES, build, gradient, rectangle
 
-rank, folder = int(sys.argv[1]), sys.argv[2]
+rank, folder, kind = int(sys.argv[1]), *sys.argv[2:]
 torch.set_num_threads(1)
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 bert, name = FAMILIES[0], "BertForTokenClassification"
-model = torch.nn.parallel.DistributedDataParallel(yanma.unpad(build(bert, name)))
+model = base = yanma.unpad(build(bert, name))
+if kind == "replicated":
+    model = torch.nn.parallel.DistributedDataParallel(base)
+else:
+    mesh = distributed.init_device_mesh("cpu", (2,))
+    for part in (*base.bert.encoder.layer, base):
+        distributed.fsdp.fully_shard(part, mesh=mesh)
+    assert sum(p.to_local().numel() for p in base.parameters()) < 0.6 * sum(p.numel() for p in base.parameters())
+    assert "BertForTokenClassification (family bert): unpadded" in str(yanma.explain(base))
 rows = [{"input_ids": d, "labels": d % 3} for d in rectangle(bert, name).documents]
 pack = yanma.PackedCollator()(rows[rank::2])
 labels = pack.pop("labels")[0]
@@ -82,16 +90,20 @@ scored = torch.tensor(float(len(labels)))
 distributed.all_reduce(scored)
 loss = torch.nn.functional.cross_entropy(model(**pack).logits[0], labels, reduction="sum")
 (2 * loss / scored).backward()
-torch.save(gradient(model.module), f"{folder}/{rank}.pt")
+if kind == "sharded":
+    for p in base.parameters():
+        p.grad = None if p.grad is None else p.grad.full_tensor()
+torch.save(gradient(base), f"{folder}/{rank}.pt")
 distributed.destroy_process_group()
 """
 
 
-def test_two_processes_have_the_gradient_of_one(tmp_path):
+@pytest.mark.parametrize("kind", ["replicated", "sharded"])
+def test_two_processes_have_the_gradient_of_one(kind, tmp_path):
     places = [str(Path(__file__).parent.parent), str(Path(yanma.__file__).parent.parent)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     ranks = [
-        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)], env=environment)
+        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path), kind], env=environment)
         for rank in range(2)
     ]
     try:

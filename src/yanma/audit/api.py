@@ -61,6 +61,7 @@ def audit(
     """
     found = None if documents is None else checked(documents)
     if isinstance(subject, nn.Module) and hasattr(subject, "config"):
+        huggingface.check_reads(subject)
         found = found or huggingface.documents_for(subject)
         huggingface.check_lengths(subject, found)
         with _eval_mode(subject):

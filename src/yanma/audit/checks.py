@@ -134,9 +134,8 @@ def gradients(trial: Trial) -> Finding:
     leaves = [embeddings for _, embeddings in seen]
     worst, leak, draw = 0.0, None, torch.Generator().manual_seed(0)
     for reader, output in enumerate(outputs):
-        weights = torch.rand(output.shape, generator=draw).to(
-            output
-        )  # a plain sum of normalised rows is constant
+        # Weighed, as a plain sum of normalised rows is constant.
+        weights = torch.rand(output.shape, generator=draw).to(output)
         found = torch.autograd.grad(
             (output * weights).sum(), leaves, retain_graph=True, allow_unused=True, materialize_grads=True
         )
@@ -283,7 +282,7 @@ def _gradient(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
 def _embedded(model: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """The ids that the model embeds and their embeddings, call by call; gradients can be asked of these.
 
-    An encoder and a decoder may have a table of embeddings each.
+    An encoder and a decoder may have a table of embeddings each, and what runs may be another module of that weight.
     """
     seen: list[tuple[Tensor, Tensor]] = []
 
@@ -293,7 +292,10 @@ def _embedded(model: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
         return leaf
 
     parts = [model, model.get_encoder(), model.get_decoder()] if has_decoder(model) else [model]
-    tables = {part.get_input_embeddings() for part in parts}
+    named = {part.get_input_embeddings() for part in parts}
+    weights = [table.weight for table in named if isinstance(table, nn.Embedding)]
+    shared = (module for module in model.modules() if isinstance(module, nn.Embedding))
+    tables = named | {module for module in shared if any(module.weight is weight for weight in weights)}
     handles = [table.register_forward_hook(watch) for table in tables]
     try:
         yield seen

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask, causal, full
+from ..models.unpad import recognise
 from .collate import Feature, apart, pad
 from .documents import Document, Documents
 
@@ -51,6 +52,7 @@ class Field:
         )
         scalar = len(shapes[0]) == (2 if self.per_token else 1)
         self._classes = 2 if scalar else shapes[0][-1]
+        self._scores_all = scalar and self.per_token  # ELECTRA's loss of one number a token leaves none out
         self.has_loss = self.name == "logits" and "labels" in parameters(model)
         self.no_loss = f"{self.name_of_model} computes no loss from `labels` alone; audit one with a head"
 
@@ -61,12 +63,15 @@ class Field:
     def labels(self, document: Document) -> Any:
         """Classes that depend on nothing but the tokens; the first token is not scored, shifted losses never do."""
         if self.per_token:
-            return [-100, *(token % self._classes for token in document[1:])]
+            classes = [token % self._classes for token in document]
+            return classes if self._scores_all else [-100, *classes[1:]]
         return sum(document) % self._classes if self._classes > 1 else sum(document) % 7 / 7
 
     def scored(self, found: Documents) -> int:
         """How many labels count."""
-        return sum(len(document) - 1 for document in found) if self.per_token else len(found)
+        if not self.per_token:
+            return len(found)
+        return sum(len(document) - (not self._scores_all) for document in found)
 
     def feature(self, document: Document) -> Feature:
         """What a collator takes for a document, without labels."""
@@ -138,8 +143,12 @@ def pad_token_id(model: Any) -> int:
 
 
 def is_causal(model: nn.Module) -> bool:
-    """Whether an attention of the model hides what comes later."""
-    return any(getattr(module, "is_causal", False) is True for module in model.modules())
+    """Whether a model hides what comes later: as `unpad` knows its family, or else as one of its attentions says."""
+    try:
+        family, _ = recognise(model)
+    except Unsupported:
+        return any(getattr(module, "is_causal", False) is True for module in model.modules())
+    return family.is_causal(model.config)
 
 
 def parameters(model: Any) -> Mapping[str, inspect.Parameter]:

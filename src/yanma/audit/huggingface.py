@@ -175,6 +175,22 @@ def _honours_number(loss: Callable[..., Tensor], documents: Documents) -> bool:
     return not torch.equal(once, twice)
 
 
+def check_reads(model: Any) -> None:
+    """Raises Unsupported for a model that is given recordings or images, alone or beside texts."""
+    given = getattr(model, "main_input_name", "input_ids")
+    if given != "input_ids":
+        raise Unsupported(
+            f"{type(model).__name__} is given {given}, and an audit gives token ids; audit a function that makes "
+            f"{given} of them and calls the model"
+        )
+    try:
+        model.get_input_embeddings()
+    except NotImplementedError as error:
+        raise Unsupported(
+            f"{type(model).__name__} has no one table of tokens' embeddings; audit the part of it that reads texts"
+        ) from error
+
+
 def documents_for(model: Any) -> Documents:
     """Random documents that a model can read, each with a source and a target where it takes both."""
     drawn = random_documents(

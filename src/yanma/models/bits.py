@@ -195,9 +195,8 @@ def of(model: nn.Module, head: Head) -> Bits | None:
     setting = _setting(model)
     settings = _OF.setdefault(model, {})
     if setting not in settings:
-        settings[setting] = Bits(
-            setting
-        )  # known before it is complete, as the model asks for it when it is tried
+        # Known before it is complete, as the model asks for it when it is tried.
+        settings[setting] = Bits(setting)
         try:
             _try(model, head, settings[setting])
         except BaseException:

@@ -48,9 +48,7 @@ class Scoring:
 
     def keep(self, hidden_states: Tensor) -> Tensor:
         """(1, T, D), or (1, K, D) that was kept before, as (1, K, D)."""
-        if hidden_states.shape[1] == len(
-            self.index
-        ):  # where K is T, the index is that of every token in its place
+        if hidden_states.shape[1] == len(self.index):  # where K is T, the index is that of every token
             return hidden_states
         return hidden_states.index_select(1, self.index)
 

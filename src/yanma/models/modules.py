@@ -305,9 +305,8 @@ def _activated(dense: nn.Module, activation: Callable[[Tensor], Tensor], x: Tens
     gelu = _gelu_approximation(activation)
     if running() is None or gelu is None or type(dense) is not Linear or needs_gradient(x, dense.weight):
         return activation(dense(x))
-    if (
-        dense.training
-    ):  # perhaps checkpointed: the layer will be computed again with gradients, and give these bits
+    # In training it may be checkpointed: the layer is computed again with gradients, and must give these bits.
+    if dense.training:
         return activation(dense(x))
     if _is_hooked(dense) or _is_hooked(activation):  # one kernel for both would pass the hooks over
         return activation(dense(x))

@@ -59,6 +59,11 @@ def prepare_sound(
     if model.training and config.apply_spec_augment and config.mask_time_prob > 0:
         spans = config.mask_time_prob, config.mask_time_length, config.mask_time_min_masks
         flat.setdefault("mask_time_indices", masked_frames(layout, *spans)[None])
+    if "mask_time_indices" in flat and not hasattr(model.base_model, "masked_spec_embed"):
+        raise ValueError(
+            "frames are to be masked, but this model was built with mask_time_prob 0 and has no masked_spec_embed to "
+            "put there; build or load it with its mask_time_prob"
+        )
     order_tensor = torch.tensor(order, device=layout.device)
     flat |= {name: label[order_tensor] for name, label in document_labels(head, kwargs, len(order)).items()}
     return Call(layout, flat | kwargs, {}, order_tensor, order == sorted(order), origin, origin)
@@ -115,11 +120,6 @@ def _frames(model: Any, head: Head, samples: Sequence[int], width: int, kwargs: 
         )
     names = ("mask_time_indices", *head.token_labels)
     given = {name: kwargs.pop(name) for name in names if kwargs.get(name) is not None}
-    if "mask_time_indices" in given and not hasattr(model.base_model, "masked_spec_embed"):
-        raise ValueError(
-            "mask_time_indices is given, but this model was built with mask_time_prob 0 and has no masked_spec_embed "
-            "to put there"
-        )
     *lengths, frames = model._get_feat_extract_output_lengths(torch.tensor([*samples, width])).tolist()
     shape = torch.Size((len(samples), frames))
     device = next(model.parameters()).device

@@ -15,32 +15,8 @@ from .layout import Layout, own_mask
 # R rows, C numbers in each, T tokens of a pack, H heads, D head width
 
 LENGTHS = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    7,
-    8,
-    12,
-    15,
-    16,
-    17,
-    24,
-    31,
-    32,
-    33,
-    48,
-    63,
-    64,
-    65,
-    66,
-    96,
-    127,
-    128,
-    129,
-    200,
-    300,
+    *(1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 17, 24, 31, 32, 33, 48),
+    *(63, 64, 65, 66, 96, 127, 128, 129, 200, 300),
 )
 """Of documents under attention."""
 _STEPS = (0, 1, 7)

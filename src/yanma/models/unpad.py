@@ -131,7 +131,7 @@ def masks_of(model: nn.Module) -> tuple[Mask | None, ...]:
 def recognise(model: nn.Module) -> tuple[Family, Head]:
     """The row of the table for a model; Unsupported, with what there is, where none fits."""
     model_type = getattr(getattr(model, "config", None), "model_type", None)
-    name = type(model).__name__
+    name = _stock_class(model).__name__  # fully_shard gives an unpadded model another name
     families = (*FAMILIES, *LISTENERS)
     for family in families:
         if family.model_type == model_type:
