@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -273,6 +275,20 @@ def test_a_documents_loss_has_the_same_bits_in_any_batch(name):
         assert alone.losses.equal(together.losses[mine]) and alone.predicted.equal(together.predicted[mine])
         seen += len(alone.losses)
     assert seen == len(together.losses) > 10
+
+
+@pytest.mark.parametrize("name", ["BertForMaskedLM", "GPT2LMHeadModel", "T5ForConditionalGeneration"])
+def test_nothing_of_a_step_is_kept_when_it_is_over(name):
+    """A graph that holds itself by its embeddings is a leak that Python's collector does not find."""
+    case = Case.of(BY_NAME[name], name)
+    model = unpad(build(case.family, name).train())
+    scored = case.scored(model)
+    scored.loss.backward()
+    kept = [weakref.ref(parameter) for parameter in model.parameters()]
+    del model, scored
+    gc.collect()
+    alive = [tuple(ref().shape) for ref in kept if ref() is not None]
+    assert not alive, f"parameters that outlive their model: {alive}"
 
 
 def test_restored_models_are_stock_again():

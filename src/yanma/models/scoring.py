@@ -85,12 +85,15 @@ def _left(model: Any, scoring: Scoring) -> tuple[Tensor, Tensor, Tensor | None]:
             f"the last layer of this {type(model).__name__} is a {last}, and not a plain linear layer, of which "
             f"alone the loss can take the place; call the model by itself"
         )
-    rows, bias, added = scoring.rows, scoring.bias, getattr(model, "final_logits_bias", None)
+    rows, weight, bias = scoring.rows, scoring.weight, scoring.bias
+    # The graph of the rows begins at embeddings that know `scoring`: a ring that no collector sees, unless it is opened.
+    scoring.rows = scoring.weight = scoring.bias = None
+    added = getattr(model, "final_logits_bias", None)
     if torch.is_autocast_enabled(rows.device.type):
         rows = rows.to(torch.get_autocast_dtype(rows.device.type))
     if added is not None:
         bias = added[0] if bias is None else bias + added[0]
-    return rows, scoring.weight, bias
+    return rows, weight, bias
 
 
 def _cap(model: Any) -> float | None:
