@@ -86,7 +86,7 @@ def _left(model: Any, scoring: Scoring) -> tuple[Tensor, Tensor, Tensor | None]:
             f"alone the loss can take the place; call the model by itself"
         )
     rows, weight, bias = scoring.rows, scoring.weight, scoring.bias
-    # The graph of the rows begins at embeddings that know `scoring`: a ring that no collector sees, unless it is opened.
+    # The graph of the rows begins at embeddings that know `scoring`: a ring that no collector sees unless it is cut.
     scoring.rows = scoring.weight = scoring.bias = None
     added = getattr(model, "final_logits_bias", None)
     if torch.is_autocast_enabled(rows.device.type):
