@@ -265,5 +265,5 @@ def _fingerprint(train: Blocks | None, order: Order) -> str:
     found = blake2b(digest_size=16)
     for part in parts:
         if part is not None:
-            found.update(part.numpy())
+            found.update(part.numpy().data)
     return found.hexdigest()
