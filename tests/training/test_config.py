@@ -34,7 +34,7 @@ def toml(tmp_path):
         ("epochs = 3", "[model] has no key 'epochs'; it belongs in [optim]"),
         ("seed = 3", "[model] has no key 'seed'; it belongs in the top, before the first section"),
         ("[optimm]\nepochs = 3", "the top has no key 'optimm'; did you mean 'optim'?"),
-        ("[optim]\nxyz = 3", "[optim] has no key 'xyz'; it has: learning_rate, weight_decay, epochs,"),
+        ("[optim]\nxyz = 3", "[optim] has no key 'xyz'; it has: weight_decay, max_batch_tokens, schedule,"),
         ("[optim]\nepochs = 0", "[optim] epochs: must be greater than or equal to 1; got 0"),
         ('dropout = "much"', "[model] dropout: must be a number; got 'much'"),
         ("dropout = 1.0", "[model] dropout: must be less than 1; got 1.0"),

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from ..corruption.by_name import rate_of
 from ..corruption.rates import check_rate
 from ..errors import ConfigError
-from ..training.config import PathOrShare, Share
+from ..training.config import Moves, PathOrShare, Share
 from ..training.settings import Files, Section, Setting, read, settings_of
 from .shapes import SHAPES
 
@@ -180,11 +180,10 @@ class ModelConfig(Section):
         return self
 
 
-class OptimConfig(Section):
+class OptimConfig(Moves):
     """How the weights move. A step is one move of the weights, however many packs its blocks fill."""
 
     learning_rate: float = Field(default=5e-4, gt=0, description="highest learning rate of the schedule")
-    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's; biases and LayerNorm do not decay")
     epochs: int | None = Field(default=None, ge=1, description="passes over train (default: 1)")
     steps: int | None = Field(
         default=None,
@@ -192,21 +191,7 @@ class OptimConfig(Section):
         description="moves of the weights, instead of epochs; train is read again as needed",
     )
     batch_tokens: int = Field(default=8192, ge=1, description="tokens a step, at most")
-    max_batch_tokens: int = Field(
-        default=4096, ge=1, description="tokens computed at once: bounds memory, moves no result"
-    )
-    schedule: Literal["linear", "cosine"] = Field(
-        default="linear", description="how the learning rate falls to 0"
-    )
     warmup: Share = Field(default=0.06, description="share of all steps in which the learning rate rises")
-    clip_norm: float = Field(
-        default=1.0,
-        gt=0,
-        description="largest norm of the whole gradient; a larger one is scaled down to it (inf: never)",
-    )
-    bf16: bool = Field(
-        default=False, description="compute in bfloat16; weights and their updates stay in float32"
-    )
 
     @model_validator(mode="before")
     @classmethod

@@ -90,21 +90,16 @@ class ModelConfig(Section):
         return self
 
 
-class OptimConfig(Section):
-    """How the weights move. A step is one move of the weights, however many packs its examples fill."""
+class Moves(Section):
+    """How the weights move, whatever is learned."""
 
-    learning_rate: float = Field(default=5e-5, gt=0, description="highest learning rate of the schedule")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's; biases and LayerNorm do not decay")
-    epochs: int = Field(default=3, ge=1, description="passes over train")
-    batch_size: int | None = Field(default=None, ge=1, description="examples a step (default: 32)")
-    batch_tokens: int | None = Field(default=None, ge=1, description="tokens a step, instead of batch_size")
     max_batch_tokens: int = Field(
         default=4096, ge=1, description="tokens computed at once: bounds memory, moves no result"
     )
     schedule: Literal["linear", "cosine"] = Field(
         default="linear", description="how the learning rate falls to 0"
     )
-    warmup: Share = Field(default=0.1, description="share of all steps in which the learning rate rises")
     clip_norm: float = Field(
         default=1.0,
         gt=0,
@@ -113,6 +108,16 @@ class OptimConfig(Section):
     bf16: bool = Field(
         default=False, description="compute in bfloat16; weights and their updates stay in float32"
     )
+
+
+class OptimConfig(Moves):
+    """How the weights move. A step is one move of the weights, however many packs its examples fill."""
+
+    learning_rate: float = Field(default=5e-5, gt=0, description="highest learning rate of the schedule")
+    epochs: int = Field(default=3, ge=1, description="passes over train")
+    batch_size: int | None = Field(default=None, ge=1, description="examples a step (default: 32)")
+    batch_tokens: int | None = Field(default=None, ge=1, description="tokens a step, instead of batch_size")
+    warmup: Share = Field(default=0.1, description="share of all steps in which the learning rate rises")
 
     @model_validator(mode="before")
     @classmethod
