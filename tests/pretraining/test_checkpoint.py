@@ -1,6 +1,7 @@
 """Checkpoints are whole or not there, hold no pickle, and bring everything back."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,29 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     Checkpoints(tmp_path).save(1, *trained(0), {}, {})
     with pytest.raises(DataError, match="of another model"):
         restore(Checkpoints(tmp_path).newest(), *trained(0, width=6))
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken_without_it(tmp_path, name, missing):
+    checkpoints = Checkpoints(tmp_path)
+    for step, then in ((1, "begins again at step 0"), (2, "goes on from step-00000001, the one before")):
+        checkpoints.save(step, *trained(0), {"step": step}, {})
+        newest = checkpoints.newest()
+        kept = (newest / name).read_bytes()
+        (newest / name).unlink() if missing else (newest / name).write_bytes(kept[:1])
+        model, optimizer = trained(1)
+        before = model[0].weight.clone()
+        with pytest.raises(DataError) as caught:
+            restore(newest, model, optimizer)
+        said = str(caught.value)
+        assert said.startswith(f"{newest}: this checkpoint is damaged (") and said.endswith(
+            f"; delete this folder, and --resume {then}"
+        )
+        assert torch.equal(model[0].weight, before)
+        (newest / name).write_bytes(kept)
+    shutil.rmtree(newest)
+    assert restore(checkpoints.newest(), *trained(1))[0] == {"step": 1}
 
 
 def test_the_newest_two_are_kept(tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -38,7 +39,7 @@ class Checkpoints:
 
     def newest(self) -> Path | None:
         """The checkpoint of the latest step; None where there is none."""
-        return max(self._whole(), default=None)
+        return max(self.whole(), default=None)
 
     def save(
         self,
@@ -67,7 +68,7 @@ class Checkpoints:
         finally:
             remove(fresh)
         flush_to_disk(self.folder)
-        for old in sorted(self._whole())[:-_KEPT]:
+        for old in sorted(self.whole())[:-_KEPT]:
             gone = old.with_name(old.name + _NEW)  # what is half removed is no checkpoint
             old.replace(gone)
             remove(gone)
@@ -84,7 +85,8 @@ class Checkpoints:
         fresh.replace(self.tokenizer)
         flush_to_disk(self.folder)
 
-    def _whole(self) -> list[Path]:
+    def whole(self) -> list[Path]:
+        """All that are kept, in no order."""
         return [path for path in self.folder.glob("step-*") if not path.name.endswith(_NEW)]
 
 
@@ -93,9 +95,13 @@ def restore(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Bring model and optimiser to where they were; returns the state and the run's own tensors.
 
-    Raises DataError where the checkpoint is not of this model.
+    Raises DataError where the checkpoint is damaged, or not of this model; nothing is moved then.
     """
-    weights, stored = load_file(place / "weights.safetensors"), load_file(place / "optimizer.safetensors")
+    try:
+        weights, stored = (load_file(place / f"{name}.safetensors") for name in ("weights", "optimizer"))
+        state: dict[str, Any] = json.loads((place / "state.json").read_text("utf-8"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise DataError(_damaged(place, error)) from None
     own = _weights(model)
     if {name: x.shape for name, x in own.items()} != {name: x.shape for name, x in weights.items()}:
         raise DataError(f"{place}: is of another model than these settings make; resume with the run's own")
@@ -113,9 +119,15 @@ def restore(
                 key: x.clone().to(parameter.device if x.dim() or group.get("fused") else "cpu")
                 for key, x in found.items()
             }
-    state: dict[str, Any] = json.loads((place / "state.json").read_text("utf-8"))
     run = {key.removeprefix("run/"): x for key, x in stored.items() if key.startswith("run/")}
     return state, run
+
+
+def _damaged(place: Path, error: Exception) -> str:
+    others = [path.name for path in Checkpoints(place.parent).whole() if path != place]
+    then = f"goes on from {max(others)}, the one before" if others else "begins again at step 0"
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{place}: this checkpoint is damaged ({reason}); delete this folder, and --resume {then}"
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
