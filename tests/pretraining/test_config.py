@@ -16,13 +16,26 @@ from yanma.training.settings import to_toml
         ),
         ({"rate": "a lot"}, "--rate: 'a lot' is no rate; give a share as 0.15"),
         ({"rate": "0.3->0.15"}, "--rate: '0.3->0.15' is no rate"),
-        ({"rate": "1.5"}, "--rate: rate is 1.5; it must be more than 0 and at most 1"),
+        ({"rate": "15"}, "--rate: rate is 15; it must be more than 0 and at most 0.8"),
+        ({"rate": "0.9->0.1 linear"}, "--rate: rate is 0.9; it must be more than 0 and at most 0.8"),
+        (
+            {"objective": "span-corruption", "from_scratch": "t5-tiny", "rate": "1"},
+            "--rate: rate is 1; it must be more than 0 and less than 1",
+        ),
         ({"unit": "wrd"}, "--unit: must be 'token', 'word'"),
         ({"resampling": "0"}, "--resampling: 0 copies; give 1 or more"),
+        (
+            {"resampling": "always"},
+            "--resampling: must be 'every epoch', 'never' or a number of fixed copies; got 'always'",
+        ),
         ({"unit": "phrase"}, "unit phrase (--unit phrase) and phrases (--phrases FILE) go together"),
         ({"phrases": "p.tsv"}, "unit phrase (--unit phrase) and phrases (--phrases FILE) go together"),
         ({"segmenter": "jieba"}, "segmenter (--segmenter) does nothing with the unit token"),
         ({"mean_span": "4"}, "mean_span (--mean-span) does nothing with mlm; it goes with span-corruption"),
+        (
+            {"objective": "causal-lm", "from_scratch": "gpt2-tiny", "resampling": "never"},
+            "does nothing with causal-lm; it goes with mlm, rtd and span-corruption",
+        ),
         ({"generator_share": "0.5"}, "generator_share (--generator-share) does nothing with mlm"),
         ({"from_scratch": "bert-huge"}, "--from-scratch: there is no shape 'bert-huge'; there are bert-tiny"),
         (

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -170,7 +171,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(config, monkeypatch, 
     monkeypatch.undo()
     folder = PretrainingFolder(tmp_path / "cut")
     assert folder.checkpoints.newest().name == "step-00000004"
-    assert "no model yet; --resume goes on from" in folder.describe()
+    assert "no model yet, none was saved; --resume goes on from" in folder.describe()
     for left in (".new/model", "checkpoints/step-00000003.new"):  # as by SIGKILL while something is saved
         (tmp_path / "cut" / left).mkdir(parents=True)
     resumed = pretrain(config(out=str(tmp_path / "cut"), **how), resume=True)
@@ -337,6 +338,38 @@ def test_texts_that_are_empty_are_refused(config, corpus, tmp_path, streaming):
     with pytest.raises(DataError, match=r"empty\.txt: no text in it"):
         pretrain(config(train=str(tmp_path / "empty.txt"), streaming=streaming, **more))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"evaluate_every": 1, "save_every": 1}, "the validation loss became (nan|inf) at step 1"),
+        ({"save_every": 2}, "the loss became (nan|inf), the length of its gradient (nan|inf)"),
+    ],
+)
+def test_what_is_no_number_stops_the_run_before_it_is_saved(config, tmp_path, flags, message):
+    with pytest.raises(ConfigError) as caught:
+        pretrain(config(learning_rate=1e30, warmup=0, **flags))
+    said = str(caught.value)
+    assert re.match(message, said) and "a lower learning_rate or more warmup may help" in said
+    assert said.endswith(f"{tmp_path / 'run'}: no model yet, none was saved"), said
+    assert not (tmp_path / "run" / "model").exists()
+    assert not [path for path in (tmp_path / "run").rglob("*.safetensors")]
+
+
+def test_weights_that_are_no_numbers_are_not_saved(config, tmp_path, monkeypatch):
+    genuine = Stepper.move
+
+    def spoiling(self, *args, **kwargs):
+        moved = genuine(self, *args, **kwargs)
+        with torch.no_grad():
+            self._parameters[0].view(-1)[0] = float("nan")
+        return moved
+
+    monkeypatch.setattr(Stepper, "move", spoiling)
+    with pytest.raises(ConfigError, match="a weight is no number after step 1; a lower learning_rate"):
+        pretrain(config(save_every=1))
+    assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
 def test_evaluating_and_saving_move_no_weight(config, tmp_path):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from ..corruption.by_name import rate_of
-from ..corruption.rates import check_rate
+from ..corruption.plan import Plan
+from ..corruption.rates import highest
 from ..errors import ConfigError
-from ..training.config import Moves, PathOrShare, Share
+from ..training.config import Moves, PathOrShare, Share, made_by
 from ..training.settings import Files, Section, Setting, read, settings_of
 from .shapes import SHAPES
 
@@ -45,7 +46,7 @@ class ObjectiveConfig(Section):
     rate: Annotated[str, BeforeValidator(lambda given: str(given))] = Field(
         default="0.15",
         description="share of tokens that is hidden: a number, '0.3->0.15 linear' (cosine, step 4) over the steps, "
-        "or 0.1..0.5, drawn for each text",
+        "or 0.1..0.5, drawn for each block",
     )
     mean_span: float = Field(default=3.0, ge=1, description="span-corruption: tokens of a span on average")
     replacement: Literal["bert", "spanbert", "mask", "random"] = Field(
@@ -74,8 +75,12 @@ class ObjectiveConfig(Section):
 
     @field_validator("rate")
     @classmethod
-    def _a_rate_can_be_read(cls, given: str) -> str:
-        check_rate(rate_of(given))
+    def _a_rate_can_be_met(cls, given: str, info: ValidationInfo) -> str:
+        most, wished = Plan.max_share, highest(rate_of(given))
+        if info.data.get("name") in ("mlm", "rtd") and not 0 < wished <= most:
+            raise ValueError(f"rate is {wished:g}; it must be more than 0 and at most {most:g}")
+        if not 0 < wished < 1:
+            raise ValueError(f"rate is {wished:g}; it must be more than 0 and less than 1")
         return given
 
     @field_validator("resampling", mode="before")
@@ -83,6 +88,8 @@ class ObjectiveConfig(Section):
     def _a_number_of_copies_is_one(cls, given: Any) -> Any:
         if isinstance(given, str) and given.isdecimal():
             given = int(given)
+        if isinstance(given, str) and given not in ("every epoch", "never"):
+            raise ValueError(f"must be 'every epoch', 'never' or a number of fixed copies; got {given!r}")
         if isinstance(given, int) and given < 1:
             raise ValueError(f"{given} copies; give 1 or more")
         return given
@@ -94,7 +101,7 @@ class ObjectiveConfig(Section):
             if self.name not in goals and getattr(self, key) != fields[key].default:
                 flag = key.replace("_", "-")
                 raise ValueError(
-                    f"{key} (--{flag}) does nothing with {self.name}; it goes with {' and '.join(goals)}"
+                    f"{key} (--{flag}) does nothing with {self.name}; it goes with {_and(goals)}"
                 )
         if (self.unit == "phrase") != (self.phrases is not None):
             raise ValueError("unit phrase (--unit phrase) and phrases (--phrases FILE) go together")
@@ -281,12 +288,20 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
     return read(Config, path, flags)
 
 
+def _and(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def begun(folder: Path) -> Path:
     """The config file of the run in a folder. Raises ConfigError where there is none."""
     path = folder / "config.toml"
     if not path.is_file():
         raise ConfigError(
             f"--resume: {folder} holds no run (no config.toml in it); begin one without --resume"
+        )
+    if (command := made_by(folder)) not in (None, "yanma pretrain"):
+        raise ConfigError(
+            f"--resume: {folder} holds a run of {command}, not of yanma pretrain; name another --out"
         )
     return path
 

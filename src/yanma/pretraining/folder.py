@@ -22,6 +22,7 @@ class PretrainingFolder(RunFolder):
     """Reads and writes one run's folder."""
 
     _OURS: ClassVar[tuple[str, ...]] = (*RunFolder._OURS, "checkpoints")
+    _COMMAND: ClassVar = "yanma pretrain"
     _IF_FULL: ClassVar = "name another --out, or say --resume (to go on with the run in it) or --overwrite"
 
     @property
@@ -45,13 +46,16 @@ class PretrainingFolder(RunFolder):
         self._settle()
         remove(self._new)
 
-    def describe(self) -> str:
-        """One line: what a run has left here."""
+    def describe(self, *, resumable: bool = True) -> str:
+        """One line: what a run has left here, and, where it is `resumable`, from where --resume goes on."""
         self._settle()
         newest = self.checkpoints.newest()
         further = "" if newest is None else f"; --resume goes on from {newest}"
+        if newest is None and (self.path / "config.toml").is_file():
+            further = "; --resume begins again at step 0"
+        further = further if resumable else ""
         if not self.model.is_dir():
-            return f"{self.path}: no model yet{further or ', none was saved'}"
+            return f"{self.path}: no model yet, none was saved{further}"
         try:
             metrics = json.loads((self.path / "metrics.json").read_text("utf-8"))
             last = metrics["validations"][-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..training.loop import started
 from ..training.optimizer import adamw, scale
 from ..training.progress import Speed, Teller
 from ..training.records import Curves, versions
-from ..training.stepper import Moved
+from ..training.stepper import REMEDY, Moved, NoNumberError
 from .checkpoint import restore
 from .config import Config, resumed
 from .evaluate import pseudo_perplexity
@@ -93,7 +94,8 @@ def pretrain(config: Config, *, overwrite: bool = False, resume: bool = False) -
     With `resume` the run in the folder goes on from its newest checkpoint, or from its beginning where it has none: on
     a CPU with the bits that it would have had without the interruption.
 
-    Raises ConfigError, DataError or Unsupported before the folder is touched where the run cannot start.
+    Raises ConfigError, DataError or Unsupported before the folder is touched where the run cannot start; and
+    ConfigError where loss, gradient or weights become no number, before they are saved.
     """
     if overwrite and resume:
         raise ConfigError("overwrite and resume exclude each other: begin anew, or go on")
@@ -103,8 +105,10 @@ def pretrain(config: Config, *, overwrite: bool = False, resume: bool = False) -
     if resume:
         config = resumed(folder.begun(), config)
     else:
-        folder.check_free(overwrite=overwrite)
+        folder.check_free(overwrite=overwrite, reads=(config.model.path, config.model.tokenizer))
     accelerator = started(bf16=config.optim.bf16)
+    if accelerator.is_main_process:
+        folder.check_possible()
     teller = Teller(enabled=accelerator.is_main_process)
     newest = folder.checkpoints.newest() if resume else None
     begun = None if newest is None else folder.checkpoints.tokenizer
@@ -120,7 +124,13 @@ def pretrain(config: Config, *, overwrite: bool = False, resume: bool = False) -
             folder.begin(ready.config)
             folder.checkpoints.save_tokenizer(ready.tokenizer)
     accelerator.wait_for_everyone()
-    return run.to_the_end()
+    try:
+        return run.to_the_end()
+    except NoNumberError as error:
+        left = folder.describe(resumable=False)
+        raise ConfigError(
+            f"{error}; begin anew (--overwrite), for --resume would do the same; {left}"
+        ) from None
 
 
 class _Run:
@@ -159,7 +169,13 @@ class _Run:
         self._saved_at = self._progress.step
         if self._stepper.losses is not None:
             self._stepper.losses = RunningLoss(tensors["hard_values"], tensors["hard_seen"])
-        self._teller.note(f"{checkpoint}: the run goes on after step {self._progress.step}")
+        done, steps = self._progress.step, self._ready.num_steps
+        if done == steps:
+            self._teller.note(
+                f"{checkpoint}: the run is finished, all its steps are done; it is measured once more"
+            )
+        else:
+            self._teller.note(f"{checkpoint}: the run goes on after step {done} of {steps}")
 
     def to_the_end(self) -> Pretrained:
         """All steps that are left, and what comes after the last."""
@@ -217,6 +233,8 @@ class _Run:
             max_batch_tokens=ready.config.optim.max_batch_tokens,
             bf16=ready.config.optim.bf16,
         )
+        if not math.isfinite(found.loss):
+            raise NoNumberError(f"the validation loss became {found.loss} at step {progress.step}; {REMEDY}")
         progress.validations = [entry for entry in progress.validations if entry["step"] < progress.step]
         progress.validations.append(
             {
@@ -263,7 +281,11 @@ class _Run:
     def _checkpoint(self) -> None:
         """Save all that --resume needs, unless this step is saved."""
         progress = self._progress
-        if not self._is_first or self._saved_at == progress.step:
+        if self._saved_at == progress.step:
+            return
+        if not all(bool(weight.isfinite().all()) for weight in self._ready.made.trained.parameters()):
+            raise NoNumberError(f"a weight is no number after step {progress.step}; {REMEDY}")
+        if not self._is_first:
             return
         state = asdict(progress) | {"fingerprint": self._ready.fingerprint}
         tensors = {"losses": torch.tensor(state.pop("losses"), dtype=torch.float64)}

@@ -80,6 +80,8 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
     """
     if config.model.path is not None:
         pretrained.check_place(config.model.path)
+    _check_sources(config)
+    phrases = _phrases(config)
     tokenizer = _tokenizer(config, note, begun)
     made = make(config, tokenizer, device, config.model.max_length or _USUAL_LENGTH)
     if made.fresh and made.fresh != ("all",):
@@ -87,13 +89,37 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
     config = _with_max_length(config, _longest(made.saved, tokenizer))
     vocabulary = Vocabulary.of(tokenizer)
     objective = _objective(config, made, vocabulary, tokenizer)
-    cut = _Cutter(config, tokenizer)
+    cut = _Cutter(config, tokenizer, phrases)
     train, held = _data(config, cut, vocabulary, note)
     order = _order(config, cut, train)
     num_steps = config.optim.steps or cast(Shuffled, order).count(cast(int, config.optim.epochs))
     sizes = {"validation": _size(held.blocks)} | ({} if train is None else {"train": _size(train)})
     fingerprint = _fingerprint(train, order)
     return Ready(config, tokenizer, vocabulary, made, objective, order, num_steps, held, sizes, fingerprint)
+
+
+def _check_sources(config: Config) -> None:
+    """Refuse files that are not there, before anything is computed."""
+    _documents(config, config.data.train)
+    if isinstance(config.data.validation, str):
+        try:
+            _documents(config, (config.data.validation,))
+        except DataError as error:
+            raise DataError(f"--validation {error}") from None
+
+
+def _phrases(config: Config) -> Phrases | None:
+    if config.objective.phrases is None:
+        return None
+    path = Path(config.objective.phrases)
+    if not path.is_file():
+        raise DataError(f"--phrases {path}: no such file; yanma pmi makes it")
+    phrases = load_phrases(path)
+    if not phrases.words:
+        raise DataError(
+            f"--phrases {path}: no collocation in it; yanma pmi with a lower --min-count finds more"
+        )
+    return phrases
 
 
 def _tokenizer(config: Config, note: Note, begun: Path | None) -> PreTrainedTokenizerBase:
@@ -103,6 +129,9 @@ def _tokenizer(config: Config, note: Note, begun: Path | None) -> PreTrainedToke
     if given is not None:
         return pretrained.load_tokenizer(given)
     wish = config.model
+    _with_max_length(config, None)  # a budget that is too small is told before this takes its time
+    if next(_documents(config, config.data.train), None) is None:
+        raise _no_text(config.data.train)
     tokenizer = learn_tokenizer(
         lambda: (document.text for document in _documents(config, config.data.train)),
         wish.tokenizer_kind,
@@ -110,7 +139,8 @@ def _tokenizer(config: Config, note: Note, begun: Path | None) -> PreTrainedToke
         style=_STYLES[config.objective.name],
     )
     tokenizer.model_max_length = max(_USUAL_LENGTH, wish.max_length or 0)
-    note(f"a {wish.tokenizer_kind} tokenizer of {len(tokenizer):,} tokens was learned from train")
+    fewer = f" (of {wish.vocab_size:,}: its texts have no more)" if len(tokenizer) < wish.vocab_size else ""
+    note(f"a {wish.tokenizer_kind} tokenizer of {len(tokenizer):,} tokens{fewer} was learned from train")
     return tokenizer
 
 
@@ -177,12 +207,9 @@ def _span_corruption(
 class _Cutter:
     """Documents into blocks, as the config says."""
 
-    def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer, self._config = tokenizer, config
+    def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase, phrases: Phrases | None) -> None:
+        self._tokenizer, self._config, self._phrases = tokenizer, config, phrases
         self._segmenter = jieba_words if config.objective.segmenter else None
-        self._phrases: Phrases | None = None
-        if config.objective.phrases is not None:
-            self._phrases = load_phrases(Path(config.objective.phrases))
 
     def cut(self, documents: Iterable[Document], unit: str | None = None) -> Blocks:
         """All at once."""
@@ -223,7 +250,8 @@ def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> t
         units = {unit: cut.cut(validation, unit) if unit in own else words for unit in wanted}
     if blocks is not None:
         note(
-            f"train: {len(blocks):,} blocks, {len(blocks.flat):,} tokens; validation: {len(held.flat):,} tokens"
+            f"train: {len(blocks):,} block{'s' * (len(blocks) != 1)}, {len(blocks.flat):,} tokens; "
+            f"validation: {len(held.flat):,} tokens"
         )
     return blocks, Held(held, units)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -181,6 +182,18 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
     Raises ConfigError, which names file and key, or the flag.
     """
     return read(Config, path, flags)
+
+
+_COMMANDS = {"task": "yanma train", "objective": "yanma pretrain"}
+
+
+def made_by(folder: Path) -> str | None:
+    """The command whose run a folder holds; None where its config is of neither, or cannot be read."""
+    try:
+        tables = tomllib.loads((folder / "config.toml").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return next((command for table, command in _COMMANDS.items() if table in tables), None)
 
 
 def _paired(given: object) -> object:

@@ -12,11 +12,12 @@ A run that replaces another one does so with its first model: until then the run
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +26,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConfigError
-from .config import Config, load
+from .config import Config, load, made_by
 from .pretrained import at_home, quiet
 from .settings import to_toml
 
@@ -35,6 +36,7 @@ class RunFolder:
 
     _OURS: ClassVar[tuple[str, ...]] = ("config.toml", "metrics.json", "model", "tensorboard")
     _IF_FULL: ClassVar = "name another --out, or say --overwrite"
+    _COMMAND: ClassVar = "yanma train"
 
     def __init__(self, path: str | Path) -> None:
         self.path = at_home(path)
@@ -43,8 +45,11 @@ class RunFolder:
         self._new, self._ready = self.path / ".new", self.path / ".ready"
         self._curves_before: list[Path] = []
 
-    def check_free(self, *, overwrite: bool) -> None:
-        """Refuse a folder with something in it; with `overwrite`, a folder with something other than a run in it."""
+    def check_free(self, *, overwrite: bool, reads: Iterable[str | None] = ()) -> None:
+        """Refuse a folder with something in it; with `overwrite`, a folder that holds no run of the same command.
+
+        `reads` are the folders of models and tokenizers that the run begins with: none may be in the one replaced.
+        """
         if not self.path.exists():
             return
         if not self.path.is_dir():
@@ -56,6 +61,29 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path} holds no run, so --overwrite does not touch it; name another --out"
             )
+        if there and (other := made_by(self.path)) not in (None, self._COMMAND):
+            raise ConfigError(
+                f"{self.path} holds a run of {other}, which {self._COMMAND} --overwrite does not replace; "
+                f"name another --out"
+            )
+        for name in filter(None, reads):
+            source = at_home(name)
+            if source.exists() and source.resolve().is_relative_to(self.path.resolve()):
+                raise ConfigError(f"{name} is in the run that --overwrite would replace; name another --out")
+
+    def check_possible(self) -> None:
+        """Refuse a path at which no folder can be made; leaves nothing behind."""
+        missing = [place for place in (self.path, *self.path.parents) if not place.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise ConfigError(f"--out {self.path}: nothing can be written there: {error.strerror}") from None
+        finally:
+            for place in missing:
+                with suppress(OSError):
+                    place.rmdir()
 
     def start(self, config: Config) -> None:
         """Make the folder and save the config; a run before stays until this one's first `save`, if it has a model."""
@@ -76,6 +104,11 @@ class RunFolder:
         self._settle()
         if not (self.path / "config.toml").is_file():
             raise ConfigError(f"{self.path}: not a run folder (no config.toml in it)")
+        if (other := made_by(self.path)) not in (None, self._COMMAND):
+            raise ConfigError(
+                f"{self.path}: this is a run of {other}, not of {self._COMMAND}; "
+                f"to teach its model a task: yanma train --model {self.model}"
+            )
         if not self.model.is_dir():
             raise ConfigError(f"{self.path}: no model in it; the run ended before its first epoch did")
         return load(self.path / "config.toml")

@@ -55,9 +55,11 @@ def train(config: Config, *, overwrite: bool = False) -> Trained:
     keep_buffers()
     bound_kernel_caches()
     folder = RunFolder(config.out)
-    folder.check_free(overwrite=overwrite)
+    folder.check_free(overwrite=overwrite, reads=(config.model.path, config.model.tokenizer))
     accelerator = started(bf16=config.optim.bf16)
     first = accelerator.is_main_process  # the one that tells and writes
+    if first:
+        folder.check_possible()
     teller = Teller(enabled=first)
     ready, data = set_up(config, accelerator.device, teller.note)
     accelerator.wait_for_everyone()

@@ -56,7 +56,8 @@ def check_place(name: str) -> None:
     if not folder.is_dir():
         raise ConfigError(f"{name}: no such model folder")
     if not (folder / "config.json").is_file():
-        raise ConfigError(f"{name}: no config.json in it, so this is not a model folder")
+        within = _meant(folder, "config.json")
+        raise ConfigError(f"{name}: no config.json in it, so this is not a model folder{within}")
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(
             path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")
@@ -67,6 +68,12 @@ def check_place(name: str) -> None:
                 f"save it as model.safetensors"
             )
         raise ConfigError(f"{name}: no model.safetensors in it")
+
+
+def _meant(folder: Path, *files: str) -> str:
+    """A question, where a run's folder is given and its model is meant."""
+    model = folder / "model"
+    return f"; did you mean {model}?" if any(any(model.glob(name)) for name in files) else ""
 
 
 def is_elsewhere(name: str) -> bool:
@@ -120,7 +127,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     elif not at_home(name).is_dir():
         raise ConfigError(f"{name}: no such tokenizer folder")
     elif not any(any(at_home(name).glob(files)) for files in _TOKENIZERS):
-        raise ConfigError(f"{name}: no tokenizer in it (tokenizer.json, vocab.txt, ...)")
+        within = _meant(at_home(name), *_TOKENIZERS)
+        raise ConfigError(f"{name}: no tokenizer in it (tokenizer.json, vocab.txt, ...){within}")
     tokenizer = _asked(name, lambda: AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False))
     if not tokenizer.is_fast:
         raise Unsupported(f"{name}: its tokenizer has no fast form (tokenizer.json)")

@@ -180,7 +180,11 @@ def held_out(numbers: Sequence[int], share: float, *, seed: int) -> set[int]:
     Raises DataError where there are fewer than two.
     """
     if len(numbers) < 2:
-        raise DataError("one row alone cannot be both learned from and held out; name rows with --validation")
+        raise DataError(
+            "one row alone cannot be both learned from and held out; name rows with --validation"
+            if numbers
+            else "no row to learn from"
+        )
 
     def lot(number: int) -> float:
         return int.from_bytes(blake2b(f"held out/{seed}/{number}".encode(), digest_size=8).digest()) / 2**64

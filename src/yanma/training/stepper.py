@@ -18,6 +18,13 @@ from .ready import Ready
 from .steps import Step, share
 
 
+class NoNumberError(ConfigError):
+    """A loss, a gradient or a weight became infinite or NaN."""
+
+
+REMEDY = "a lower learning_rate or more warmup may help"
+
+
 @dataclass(frozen=True)
 class Moved:
     """What one step did."""
@@ -94,9 +101,6 @@ class Stepper:
 
 
 def refuse_nonsense(loss: float, gradient_norm: float) -> None:
-    """Raise ConfigError where a loss or a gradient is no number."""
+    """Raise NoNumberError where a loss or a gradient is no number."""
     if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-        raise ConfigError(
-            f"the loss became {loss} and its gradient {gradient_norm} long; "
-            f"a lower learning_rate or more warmup may help"
-        )
+        raise NoNumberError(f"the loss became {loss}, the length of its gradient {gradient_norm}; {REMEDY}")
