@@ -234,7 +234,7 @@ def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> t
     train: Iterable[Document] = _documents(config, named.train)
     if isinstance(named.validation, float):
         train, validation = hold_out(list(train), named.validation, seed=config.seed)
-        note(f"{len(validation):,} of {len(train) + len(validation):,} texts are kept for validation")
+        note(f"{len(validation):,} of {len(train) + len(validation):,} texts held out for validation")
     else:
         validation = list(_documents(config, (named.validation,)))
     blocks = None if named.streaming else _some(cut.cut(train), named.train)
