@@ -163,7 +163,7 @@ def test_a_run_of_the_other_command_is_called_by_its_name(run, flags, tmp_path):
 def test_a_corpus_of_two_short_texts_is_told_as_it_is(run, flags, tmp_path):
     short = tmp_path / "short.txt"
     short.write_text("the red fox waits\n" * 2)
-    code, out, err = run("pretrain", *flags(train=short, steps=1, vocab_size=900))
+    code, _, err = run("pretrain", *flags(train=short, steps=1, vocab_size=900))
     assert code == 0, err
     assert "tokens (of 900: its texts have no more) was learned from train" in err
     assert "1 of 2 texts held out for validation" in err and "train: 1 block, " in err
