@@ -452,7 +452,9 @@ def compare_masking(
 
 @app.command()
 def corrupt(
-    text: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="a text, or a file with one a line")],
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT|FILE", help="a text, or a file: one a line, or .jsonl with `text`")
+    ],
     tokenizer: Annotated[str, typer.Option(metavar="DIR", help="folder or hub name")],
     epochs: Annotated[int, typer.Option(help="how many versions of each text")] = 3,
     unit: Annotated[
@@ -495,7 +497,9 @@ def corrupt(
 
 @app.command()
 def pmi(
-    corpus: Annotated[list[Path], typer.Argument(metavar="FILE...", help="text files, a text a line")],
+    corpus: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="text files, a text a line, or .jsonl with `text`")
+    ],
     out: Annotated[Path, typer.Option(help="file for the collocations, for yanma corrupt --phrases")],
     size: Annotated[int, typer.Option(help="how many at most")] = 10_000,
     min_count: Annotated[int, typer.Option(help="rarer ones are left out")] = 11,
@@ -512,7 +516,8 @@ def pmi(
         lambda: lines_of(corpus), size, min_count=min_count, segmenter=segmenter_of(segmenter)
     )
     save(found, out)
-    _say(f"{len(found):,} collocations are in {out}")
+    few = f": nothing stands together {min_count} times; give more text, or a lower --min-count"
+    _say(f"{len(found):,} collocations are in {out}{'' if found else few}")
 
 
 # -- audit -------------------------------------------------------------------------------------------------------------
