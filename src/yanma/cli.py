@@ -528,9 +528,11 @@ def audit(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="folder or hub name")],
     data: Annotated[
         str | None,
-        typer.Option(help="texts to audit it with: a file, or NAME:SPLIT (default: random tokens)"),
+        typer.Option(
+            help="texts to audit it with: .txt, a text a line, rows, or NAME:SPLIT (default: random)"
+        ),
     ] = None,
-    text_column: Annotated[str, typer.Option(help="its column of texts")] = "text",
+    text_column: Annotated[str, typer.Option(help="where texts stand in rows")] = "text",
     way: Annotated[
         str | None,
         typer.Option(
@@ -566,13 +568,17 @@ def audit(
 
 def _texts(name: str, model: PreTrainedModel, data: str, column: str) -> list[list[int]]:
     """The first few texts as the model's tokens, cut to what it can read."""
+    from itertools import islice
+
     from .audit import longest_document
-    from .tasks import read_rows
+    from .pretraining.corpus import read_documents
     from .training.pretrained import check_vocabulary, load_tokenizer
 
     tokenizer = load_tokenizer(name)
     check_vocabulary(model, tokenizer)
-    texts = [row.text(column) for row in read_rows(data, (column,))[:_AUDITED_TEXTS]]
+    texts = [document.text for document in islice(read_documents([data], column=column), _AUDITED_TEXTS)]
+    if not texts:
+        raise DataError(f"{data}: no text in it")
     return [ids[: longest_document(model)] for ids in tokenizer(texts, verbose=False)["input_ids"]]
 
 

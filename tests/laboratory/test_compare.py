@@ -159,6 +159,8 @@ def test_arms_that_would_be_others_under_another_name_are_refused(data, tmp_path
         ConfigError, match=r"static-10 has 10 copies .* has 2 epochs: no mask would come twice"
     ):
         compare_masking(config(data, tmp_path / "a", arms="static-10,dynamic"), teller=SILENT)
+    with pytest.raises(ConfigError, match=r"static-1 has 1 copy of each text and a run has 1 epoch: no mask"):
+        compare_masking(config(data, tmp_path / "a", steps=1), teller=SILENT)
     assert not (tmp_path / "a").exists(), "a refused call leaves nothing that binds the next"
     rare = tmp_path / "rare.txt"
     rare.write_text("\n".join(f"word{number} follows nothing{number}" for number in range(9)))

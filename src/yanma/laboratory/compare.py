@@ -26,7 +26,7 @@ from . import plot
 from .config import LaboratoryConfig, load, settings
 from .outcome import paired
 from .page import page
-from .prepare import Sizes, prepare
+from .prepare import Sizes, counted, prepare
 from .progress import Teller
 from .report import Report
 from .run import Runner, check_probe
@@ -165,12 +165,13 @@ def _about(config: LaboratoryConfig, sizes: Sizes) -> tuple[tuple[str, str], ...
         f"{sizes.vocabulary:,} pieces"
     )
     each = (
-        f"{sizes.steps:,} steps of {budget.batch_tokens:,} tokens, {sizes.epochs} epochs, highest learning rate "
+        f"{counted(sizes.steps, 'step', 'steps')} of {budget.batch_tokens:,} tokens, "
+        f"{counted(sizes.epochs, 'epoch', 'epochs')}, highest learning rate "
         f"{budget.learning_rate:g}, one thread"
     )
     told = [("Corpus", corpus), ("Model", model), ("Budget of a run", each)]
     if probe.train is not None:
-        how = f"{probe.epochs} epochs, learning rate {probe.learning_rate:g}"
+        how = f"{counted(probe.epochs, 'epoch', 'epochs')}, learning rate {probe.learning_rate:g}"
         told.append(("Probe", f"{probe.task} on {_short(probe.train)}, {how}"))
     told.append(("Versions", ", ".join(f"{name} {number}" for name, number in versions().items())))
     return tuple(told)

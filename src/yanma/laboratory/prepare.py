@@ -88,6 +88,15 @@ class Sizes:
     """That are begun."""
 
 
+def counted(number: int, one: str, more: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "copy", "copies"), counted(1000, "copy", "copies")
+    ('1 copy', '1,000 copies')
+    """
+    return f"{number:,} {one if number == 1 else more}"
+
+
 def prepare(config: LaboratoryConfig, folder: Path, note: Note) -> tuple[Shared, Sizes]:
     """Make what is not there.
 
@@ -209,6 +218,7 @@ def _check_copies(config: LaboratoryConfig, sizes: Sizes) -> None:
         copies = ARMS[name].copies
         if copies is not None and copies >= sizes.epochs:
             raise ConfigError(
-                f"arm {name} has {copies} copies of each text and a run has {sizes.epochs} epochs: no mask would come "
+                f"arm {name} has {counted(copies, 'copy', 'copies')} of each text and a run has "
+                f"{counted(sizes.epochs, 'epoch', 'epochs')}: no mask would come "
                 f"twice, as in dynamic. Give more --epochs (or --steps), or leave it out of --arms"
             )
