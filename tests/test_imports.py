@@ -40,7 +40,7 @@ LIBRARY: dict[str, set[str]] = {
         "tasks",
         "training",
     },
-    "laboratory": {"errors", "markers", "memory", "corruption", "training", "pretraining"},
+    "laboratory": {"errors", "markers", "memory", "corruption", "tasks", "training", "pretraining"},
     "serving": {"errors", "batch", "models", "tasks", "packing"},
     "apps": {"errors", "tasks", "training", "serving"},
 }

@@ -452,7 +452,9 @@ def compare_masking(
 
 @app.command()
 def corrupt(
-    text: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="a text, or a file with one a line")],
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT|FILE", help="a text, or a file: one a line, or .jsonl with `text`")
+    ],
     tokenizer: Annotated[str, typer.Option(metavar="DIR", help="folder or hub name")],
     epochs: Annotated[int, typer.Option(help="how many versions of each text")] = 3,
     unit: Annotated[
@@ -495,7 +497,9 @@ def corrupt(
 
 @app.command()
 def pmi(
-    corpus: Annotated[list[Path], typer.Argument(metavar="FILE...", help="text files, a text a line")],
+    corpus: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="text files, a text a line, or .jsonl with `text`")
+    ],
     out: Annotated[Path, typer.Option(help="file for the collocations, for yanma corrupt --phrases")],
     size: Annotated[int, typer.Option(help="how many at most")] = 10_000,
     min_count: Annotated[int, typer.Option(help="rarer ones are left out")] = 11,
@@ -512,7 +516,8 @@ def pmi(
         lambda: lines_of(corpus), size, min_count=min_count, segmenter=segmenter_of(segmenter)
     )
     save(found, out)
-    _say(f"{len(found):,} collocations are in {out}")
+    few = f": nothing stands together {min_count} times; give more text, or a lower --min-count"
+    _say(f"{len(found):,} collocations are in {out}{'' if found else few}")
 
 
 # -- audit -------------------------------------------------------------------------------------------------------------
@@ -523,9 +528,11 @@ def audit(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="folder or hub name")],
     data: Annotated[
         str | None,
-        typer.Option(help="texts to audit it with: a file, or NAME:SPLIT (default: random tokens)"),
+        typer.Option(
+            help="texts to audit it with: .txt, a text a line, rows, or NAME:SPLIT (default: random)"
+        ),
     ] = None,
-    text_column: Annotated[str, typer.Option(help="its column of texts")] = "text",
+    text_column: Annotated[str, typer.Option(help="where texts stand in rows")] = "text",
     way: Annotated[
         str | None,
         typer.Option(
@@ -561,13 +568,17 @@ def audit(
 
 def _texts(name: str, model: PreTrainedModel, data: str, column: str) -> list[list[int]]:
     """The first few texts as the model's tokens, cut to what it can read."""
+    from itertools import islice
+
     from .audit import longest_document
-    from .tasks import read_rows
+    from .pretraining.corpus import read_documents
     from .training.pretrained import check_vocabulary, load_tokenizer
 
     tokenizer = load_tokenizer(name)
     check_vocabulary(model, tokenizer)
-    texts = [row.text(column) for row in read_rows(data, (column,))[:_AUDITED_TEXTS]]
+    texts = [document.text for document in islice(read_documents([data], column=column), _AUDITED_TEXTS)]
+    if not texts:
+        raise DataError(f"{data}: no text in it")
     return [ids[: longest_document(model)] for ids in tokenizer(texts, verbose=False)["input_ids"]]
 
 

@@ -10,6 +10,9 @@ Wrong arguments of a Python call are plain `ValueError`s: each class here is one
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+
+_NEAR = 0.65
 
 
 class YanmaError(ValueError):
@@ -34,5 +37,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("epoch", ["seed", "epochs"]), did_you_mean("epoch", ["seed"])
     ("did you mean 'epochs'?", '')
     """
-    near = get_close_matches(name, known, n=1, cutoff=0.65)
+    near = get_close_matches(name, known, n=1, cutoff=_NEAR)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def did_you_mean_file(path: Path) -> str:
+    """The question of a message about a file that is not there; empty where none beside it has nearly its name."""
+    suffix = "".join(path.suffixes)  # what all names here share says nothing
+    stem = path.name.removesuffix(suffix)
+    others = (other.name for other in path.parent.glob("*") if other.name.endswith(suffix))
+    near = get_close_matches(stem, (name.removesuffix(suffix) for name in others), n=1, cutoff=_NEAR)
+    return f"did you mean {near[0] + suffix!r}?" if near else ""

@@ -86,6 +86,18 @@ def test_texts_of_a_file(run, folders, tmp_path):
     assert not report["ways"]["packed"]["ok"], "real text leaks as random tokens do"
 
 
+def test_plain_text_is_a_text_a_line(run, folders, tmp_path):
+    plain, empty, other = (tmp_path / f"{name}.txt" for name in ("plain", "empty", "other"))
+    plain.write_text("\n".join(TEXTS), encoding="utf-8")
+    empty.touch()
+    other.write_bytes(b"\x00\xff\xfe")
+    code, out, _ = run("audit", folders["B"], "--data", plain, "--json")
+    assert code == 0 and json.loads(out)["ok"]
+    for path, words in ((empty, "empty.txt: no text in it"), (other, "other.txt:1: not UTF-8")):
+        code, _, err = run("audit", folders["B"], "--data", path)
+        assert code == 1 and words in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

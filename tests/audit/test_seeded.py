@@ -135,6 +135,7 @@ def test_a_gradient_that_is_not_a_number():
 def test_outputs_that_are_not_numbers_are_not_called_equal():
     found = audit(lambda ids: [torch.full((len(row), 1), torch.nan) for row in ids], [[5, 9], [7]])
     assert failed(found) == {"repeatable"} and "not finite" in found["repeatable"].about
+    assert "weights that are no numbers" in found["repeatable"].fix and "dropout" not in str(found)
     assert found.as_dict()["findings"][0]["number"] is None, "JSON knows no infinity"
 
 

@@ -86,6 +86,7 @@ def test_statistics_of_a_denoiser_are_its_rate_and_spans(t5_folder, tmp_path):
     arguments = ("corrupt", tmp_path / "a.txt", "--tokenizer", t5_folder, "--epochs", 50, "--stats", "--json")
     t5 = json.loads(run(*arguments, "--unit", "t5"))
     assert t5["texts"] == 150 and t5["tokens"] == 150 * 48 and t5["rate"] == pytest.approx(7 / 48)
+    assert list(t5["spans"]) == sorted(t5["spans"], key=int)
     assert sum(t5["spans"].values()) == 150 * 2, "7 tokens of 48 in 2 spans of about 3"
     # Inputs lack 7 and have 2 sentinels and </s>; targets have those 7, 3 sentinels and </s>.
     assert (t5["input_tokens"], t5["label_tokens"]) == (150 * (48 - 7 + 2 + 1), 150 * (7 + 3 + 1))
@@ -146,6 +147,82 @@ def test_files_may_be_packed_and_what_is_no_text_is_refused_by_name(tokenizer_fo
             assert caught.value.code == 1 and told.startswith(f"error: {path}: {said}"), told
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("none.txt", "none.txt: no such file (what has a space"),
+        ("none.JSONL.gz", "none.JSONL.gz: no such file"),
+        ("runs/none", "runs/none: no such file"),
+        ("here", "here: a folder; give a file in it"),
+        ("rows.csv", "rows.csv: rows of .csv; give texts a line"),
+        ("bad.jsonl", "bad.jsonl:2: no JSON object with a text in the column 'text'"),
+    ],
+)
+def test_the_name_of_what_is_no_file_of_texts_is_not_masked(
+    tokenizer_folder, tmp_path, monkeypatch, capsys, name, told
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "rows.csv").write_text("text\na b\n")
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"body": "b"}\n')
+    with pytest.raises(SystemExit) as caught:
+        main(["corrupt", name, "--tokenizer", str(tokenizer_folder)])
+    said = capsys.readouterr()
+    assert caught.value.code == 1 and said.err.startswith(f"error: {told}") and not said.out, said
+
+
+@pytest.mark.parametrize("text", ["and/or is a text .", "end.txt is one", "他/她", "over."])
+def test_a_text_that_looks_a_little_like_a_file_is_a_text(tokenizer_folder, text):
+    assert "epoch 2" in run("corrupt", text, "--tokenizer", tokenizer_folder)
+
+
+def test_of_rows_the_text_is_read_and_versions_of_a_text_stand_together(tokenizer_folder, tmp_path):
+    plain, rows = tmp_path / "a.txt", tmp_path / "a.jsonl"
+    texts = [TEXT, "the cat sat", "new york"]
+    plain.write_text("\n".join(texts))
+    rows.write_text("\n".join(json.dumps({"id": 1, "text": text}) for text in texts))
+    of_both = [run("corrupt", path, "--tokenizer", tokenizer_folder, "--epochs", 2) for path in (plain, rows)]
+    assert of_both[0] == of_both[1]
+    lines = [line for line in of_both[0].splitlines() if line.startswith("epoch")]
+    assert [line.split()[1] for line in lines] == ["0", "1"] * 3
+    assert len(lines[0].split()) == len(lines[1].split()) > len(lines[2].split())
+
+
+def test_no_collocation_is_told_and_refused(tokenizer_folder, tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("the cat sat")
+    with pytest.raises(SystemExit) as caught:
+        main(["pmi", str(tmp_path / "a.txt"), "--out", str(tmp_path / "b.tsv")])
+    assert caught.value.code == 0 and "nothing stands together 11 times" in capsys.readouterr().err
+    arguments = [
+        "--unit",
+        "phrase",
+        "--phrases",
+        str(tmp_path / "b.tsv"),
+        "--tokenizer",
+        str(tokenizer_folder),
+    ]
+    with pytest.raises(SystemExit) as caught:
+        main(["corrupt", "the cat sat", *arguments])
+    assert caught.value.code == 1 and "b.tsv: no collocation in it" in capsys.readouterr().err
+
+
+def test_tokenizers_that_lack_what_a_unit_wants_are_refused_in_plain_words(t5_folder, tmp_path, capsys):
+    tokenizer = T5Tokenizer(vocab=[(piece, 0.0) for piece in ("<pad>", "</s>", "<unk>", "▁a")], extra_ids=5)
+    tokenizer.save_pretrained(tmp_path)
+    for unit, folder, told in (
+        ("token", t5_folder, "--unit token: the tokenizer has no mask token; take one that has"),
+        ("bart", t5_folder, "--unit bart: the tokenizer has no mask token; take one that has"),
+        (
+            "ul2",
+            tmp_path,
+            "--unit ul2: to the tokenizer [NLU], [NLG], [S2S] are the same; take one that knows",
+        ),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(["corrupt", "a a a a", "--unit", unit, "--tokenizer", str(folder)])
+        assert caught.value.code == 2 and told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_a_text_without_a_word_is_refused(tokenizer_folder, capsys, text):
     with pytest.raises(SystemExit) as caught:
@@ -159,11 +236,14 @@ def test_a_text_without_a_word_is_refused(tokenizer_folder, capsys, text):
         (["--unit", "wrod"], "--unit is 'wrod'; did you mean 'word'?"),
         (["--epochs", "0"], "--epochs is 0"),
         (["--unit", "phrase"], "go together; give both"),
-        (["--rate", "1.5"], "rate is 1.5"),
-        (["--unit", "t5"], "no <extra_id_0>"),
+        (["--rate", "1.5"], "--rate is 1.5; give a share above 0 and up to 0.8"),
+        (["--rate", "0.9"], "--rate is 0.9; give a share above 0 and up to 0.8"),
+        (["--seed", "-1"], "--seed is -1; give 0 or more"),
+        (["--unit", "t5"], "--unit t5: the tokenizer has no <extra_id_0>, <extra_id_1>, ... to stand for"),
+        (["--unit", "ul2"], "--unit ul2: the tokenizer has no <extra_id_0>, <extra_id_1>, ... to stand for"),
         (["--unit", "ul2", "--rate", "0.3"], "seven denoisers, each with a rate of its own"),
-        (["--unit", "bart", "--rate", "0"], "rate is 0.0"),
-        (["--rate", "0"], "rate is 0.0"),
+        (["--unit", "bart", "--rate", "0"], "--rate is 0; give a share between 0 and 1"),
+        (["--rate", "0"], "--rate is 0; give a share above 0"),
         (["--unit", "word", "--segmenter", "x"], "--segmenter is 'x'; there is 'jieba'"),
         (["--segmenter", "jieba"], "--segmenter cuts words; --unit token has none"),
         (["--json"], "--json prints what --stats counts"),

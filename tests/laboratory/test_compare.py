@@ -17,6 +17,7 @@ from yanma.laboratory.prepare import Shared
 from yanma.laboratory.progress import Teller
 from yanma.laboratory.run import Runner
 from yanma.pretraining.stepper import Stepper
+from yanma.training.settings import to_toml
 
 pytest.importorskip("matplotlib")
 SILENT = Teller(enabled=False)
@@ -120,7 +121,7 @@ def test_a_second_call_computes_what_is_missing_and_refuses_other_settings(
     again = compare_masking(config(data, tmp_path, arms="dynamic,word", seeds=2), teller=SILENT)
     assert asked[4:] == [("word", 0), ("word", 1)], "an arm more: only its runs"
     assert again.pairs.outcomes["dynamic", 1] == first.pairs.outcomes["dynamic", 1]
-    with pytest.raises(ConfigError, match=r"--steps is 4, but the outcomes in .* are of 3"):
+    with pytest.raises(ConfigError, match=r"--steps is 4, but what is in .* was made with 3; name"):
         compare_masking(config(data, tmp_path, steps=4), teller=SILENT)
 
 
@@ -158,10 +159,53 @@ def test_arms_that_would_be_others_under_another_name_are_refused(data, tmp_path
         ConfigError, match=r"static-10 has 10 copies .* has 2 epochs: no mask would come twice"
     ):
         compare_masking(config(data, tmp_path / "a", arms="static-10,dynamic"), teller=SILENT)
+    with pytest.raises(ConfigError, match=r"static-1 has 1 copy of each text and a run has 1 epoch: no mask"):
+        compare_masking(config(data, tmp_path / "a", steps=1), teller=SILENT)
+    assert not (tmp_path / "a").exists(), "a refused call leaves nothing that binds the next"
     rare = tmp_path / "rare.txt"
     rare.write_text("\n".join(f"word{number} follows nothing{number}" for number in range(9)))
     with pytest.raises(DataError, match="the arm pmi would be the arm word"):
         compare_masking(config(data, tmp_path / "b", train=(str(rare),), arms="dynamic,pmi"), teller=SILENT)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"train": ("{0}/empty.txt",)}, r"empty\.txt: no text in it"),
+        ({"train": ("{0}/one.txt",)}, r"one\.txt: one text alone cannot be both learned from and held out"),
+        ({"probe_train": "{0}/none.jsonl"}, r"none\.jsonl: no such file"),
+        ({"probe_test": "{0}/none.jsonl"}, r"none\.jsonl: no such file"),
+        ({"probe_columns": "label=intent"}, r"rows\.jsonl:1: no column 'intent'"),
+        ({"probe_columns": "lable=label"}, r"--probe-columns: this task has no column 'lable'"),
+    ],
+)
+def test_what_cannot_be_read_is_found_before_a_run_and_binds_nothing(
+    data, tmp_path, in_this_process, monkeypatch, flags, told
+):
+    monkeypatch.setattr(Runner, "__call__", lambda *_: pytest.fail("no run should begin"))
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "one.txt").write_text("one text")
+    rows = str(data / "rows.jsonl")
+    wish = {"probe_train": rows, "probe_test": rows} | {
+        name: tuple(part.format(tmp_path) for part in value)
+        if isinstance(value, tuple)
+        else value.format(tmp_path)
+        for name, value in flags.items()
+    }
+    out = tmp_path / "runs" / "lab"
+    with pytest.raises((ConfigError, DataError), match=told):
+        compare_masking(config(data, out, **wish), teller=SILENT)
+    assert not out.parent.exists()
+
+
+def test_settings_bind_only_where_something_was_made_by_them(data, tmp_path, in_this_process):
+    wish = config(data, tmp_path, steps=7)
+    (tmp_path / "laboratory.toml").write_text(to_toml(wish))
+    compare_masking(config(data, tmp_path), teller=SILENT)
+    with pytest.raises(
+        ConfigError, match=r"--train is none\.txt, but what is in .* was made with .*text\.txt;"
+    ):
+        compare_masking(config(data, tmp_path, train=("none.txt",)), teller=SILENT)
 
 
 def test_a_folder_of_something_else_is_left_alone(data, tmp_path, in_this_process):

@@ -132,6 +132,7 @@ def test_sources_that_are_not_there_are_refused_before_anything_is_read(tmp_path
     good = write(tmp_path / "corpus.txt", "one\n")
     for source, said in {
         str(tmp_path / "corpis.txt"): "no such file or folder; did you mean 'corpus.txt'?",
+        str(tmp_path / "pos.txt"): "no such file or folder; a set of datasets",
         str(tmp_path / "*.jsonl"): "no file matches",
         str(tmp_path / "none"): "no such file or folder; a set of datasets is NAME:SPLIT",
     }.items():

@@ -21,6 +21,9 @@ from .subject import Subject
 # N documents, L tokens of one of them, R rows of its output
 
 _MORE_SLOTS = (1, 7)
+_NOT_FINITE = (
+    "look for weights that are no numbers (of a run that came to nan), or half precision that overflows"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +76,11 @@ class Trial:
 def repeatable(trial: Trial) -> Finding:
     """The same batch twice."""
     same, apart = _compare(trial.outputs, trial.run(trial.documents))
-    finite = all(bool(output.isfinite().all()) for output in trial.outputs)
-    about = "the same batch, run twice" if finite else "outputs are not finite, so nothing can be compared"
-    return trial.passed(
-        "repeatable", finite and apart <= trial.tolerance, about, number=apart, same_bits=same
-    )
+    if not all(bool(output.isfinite().all()) for output in trial.outputs):
+        about = "outputs are not finite, so nothing can be compared"
+        return Finding("repeatable", Verdict.FAIL, about, apart, same, fix=_NOT_FINITE)
+    about = "the same batch, run twice"
+    return trial.passed("repeatable", apart <= trial.tolerance, about, number=apart, same_bits=same)
 
 
 def padding(trial: Trial) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ DENOISERS = ("t5", "bart", "ul2")
 LEGEND = "hidden tokens: the mask (red), a {random} one (yellow), or (as it was) (green)"
 _MODES = ("[NLU]", "[NLG]", "[S2S]")
 """UL2's own words for R, X and S."""
+_PLAIN = (".txt", ".text")
+_JSON = (".jsonl", ".ndjson")
+_ROWS = (*_JSON, ".csv", ".tsv", ".parquet")
 _PACK_TOKENS = 16_384
 """Texts are drawn together up to so many tokens."""
 _COLOURS = {"mask": "31", "random": "33", "kept": "32"}
@@ -55,6 +59,9 @@ class Wish:
             )
         if self.epochs < 1:
             raise ConfigError(f"--epochs is {self.epochs}; give 1 or more")
+        if self.seed < 0:
+            raise ConfigError(f"--seed is {self.seed}; give 0 or more")
+        self._check_rate()
         if self.unit == "ul2" and self.rate is not None:
             raise ConfigError(
                 "--rate: --unit ul2 is seven denoisers, each with a rate of its own; leave it out"
@@ -64,6 +71,17 @@ class Wish:
         if (self.unit == "phrase") != (self.phrases is not None):
             raise ConfigError(
                 "--unit phrase and --phrases FILE (which yanma pmi writes) go together; give both"
+            )
+
+    def _check_rate(self) -> None:
+        rate, most = self.rate, Plan.max_share
+        if rate is None:
+            return
+        if self.unit in DENOISERS and not 0 < rate < 1:
+            raise ConfigError(f"--rate is {rate:g}; give a share between 0 and 1, such as 0.15")
+        if self.unit in UNITS and not 0 < rate <= most:
+            raise ConfigError(
+                f"--rate is {rate:g}; give a share above 0 and up to {most:g}: no more is hidden of a text"
             )
 
     def rate_or(self, usual: float) -> float:
@@ -81,34 +99,66 @@ class Text:
 
 
 def texts_of(text: str) -> list[str]:
-    """The text itself, or the lines of the file of that name; blank ones left out.
+    """The text itself, or the texts of the file of that name; blank ones left out.
 
-    Raises DataError where nothing is left.
+    Raises DataError where nothing is left, and for the name of a folder or of a file that is not there.
     """
     try:
-        is_file = Path(text).is_file()
-    except OSError:  # a text may be too long for a name
-        is_file = False
-    lines = lines_of([Path(text)]) if is_file else [text]
-    if not (texts := [line.rstrip("\n") for line in lines if line.strip()]):
+        path = Path(text).expanduser()
+        is_folder, is_there = (path.is_dir(), path.exists()) if text else (False, False)
+    except (OSError, RuntimeError):  # a text may be too long for a name, or begin with ~
+        is_folder = is_there = False
+    if is_folder:
+        raise DataError(f"{text}: a folder; give a file in it")
+    if not is_there and _looks_like_a_file(text):
+        raise DataError(f"{text}: no such file (what has a space in it is taken as a text)")
+    texts = [line.rstrip("\n") for line in (lines_of([path]) if is_there else [text]) if line.strip()]
+    if not texts:
         raise DataError(f"{text!r}: no text in it")
     return texts
 
 
+def _looks_like_a_file(text: str) -> bool:
+    """A word with a slash in it or with a usual ending; Chinese has slashes too, and no spaces."""
+    if not text or any(map(str.isspace, text)):
+        return False
+    return ("/" in text and text.isascii()) or Path(text.lower()).suffix in (*_PLAIN, *_ROWS, ".gz")
+
+
 def lines_of(files: Iterable[Path]) -> Iterator[str]:
-    """The lines of some files, one after the other; what ends in .gz is unpacked.
+    """The lines of some files, one after the other; of .jsonl the column `text`. What ends in .gz is unpacked.
 
     Raises DataError for what cannot be read as text.
     """
     for path in files:
-        opened = gzip.open if path.suffix == ".gz" else open
+        kind = Path(path.name.lower().removesuffix(".gz")).suffix
+        if kind in _ROWS and kind not in _JSON:
+            raise DataError(f"{path}: rows of {kind}; give texts a line as .txt, or rows as .jsonl")
+        opened = gzip.open if path.suffix.lower() == ".gz" else open
         try:
             with opened(path, "rt", encoding="utf-8") as lines:
-                yield from lines
+                if kind in _JSON:
+                    yield from _column(lines, path)
+                else:
+                    yield from lines
         except UnicodeDecodeError:
             raise DataError(f"{path}: not UTF-8; save the file as UTF-8") from None
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise DataError(f"{path}: the gzip file is damaged or cut off: {error}") from None
+
+
+def _column(lines: Iterable[str], path: Path) -> Iterator[str]:
+    """The texts of rows, one JSON object a line."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise DataError(f"{path}:{number}: no JSON object with a text in the column 'text'")
+        yield row["text"]
 
 
 def segmenter_of(name: str | None) -> Segmenter | None:
@@ -140,6 +190,10 @@ def plan_of(vocabulary: Vocabulary, wish: Wish) -> Plan:
 
     Raises ConfigError for an impossible rate or a tokenizer without a mask.
     """
+    if vocabulary.mask_id is None:
+        raise ConfigError(
+            f"--unit {wish.unit}: the tokenizer has no mask token; take one that has, such as BERT's or RoBERTa's"
+        )
     try:
         return Plan(vocabulary, UNITS[wish.unit], wish.rate_or(0.15))
     except ValueError as error:
@@ -170,14 +224,14 @@ class Counted:
 def lines(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, wish: Wish, *, color: bool
 ) -> Iterator[str]:
-    """What `yanma corrupt` prints: each epoch's versions of each text."""
+    """What `yanma corrupt` prints: text by text, its version in each epoch."""
     vocabulary, tokens = Vocabulary.of(tokenizer), encoded(texts, tokenizer, wish)
     if wish.unit not in DENOISERS:
-        for epoch, _, pair in _corruptions(tokens, vocabulary, wish):
+        for epoch, _, pair in _corruptions(tokens, vocabulary, wish).by_text():
             yield f"epoch {epoch}  {shown(pair, tokenizer, color=color)}"
         return
     denoise = denoiser_of(vocabulary, tokenizer, wish)
-    for epoch, text, made in _denoisings(tokens, denoise, wish):
+    for epoch, text, made in _denoisings(tokens, denoise, wish).by_text():
         inputs, target = (
             " ".join(tokenizer.convert_ids_to_tokens(ids.tolist())) for ids in (made.input_ids, made.labels)
         )
@@ -243,6 +297,13 @@ class _Drawing(Generic[Made]):
                 self._tokens += len(pack.ids)
                 yield from ((epoch, text, one) for text, one in zip(pack.texts, made, strict=True))
 
+    def by_text(self) -> Iterator[tuple[int, Text, Made]]:
+        """The same, text by text: what all epochs make of a pack is held at once."""
+        for pack in self._packs:
+            versions = [self._draw(pack, epoch) for epoch in range(self._epochs)]
+            for place, text in enumerate(pack.texts):
+                yield from ((epoch, text, made[place]) for epoch, made in enumerate(versions))
+
     @property
     def tokens_per_s(self) -> float:
         """Of what was drawn so far."""
@@ -293,6 +354,13 @@ def denoiser_of(vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, wish
 
     Raises ConfigError for an impossible rate or a tokenizer without sentinels or a mask.
     """
+    if wish.unit == "bart" and vocabulary.mask_id is None:
+        raise ConfigError("--unit bart: the tokenizer has no mask token; take one that has, such as BART's")
+    if wish.unit != "bart" and "<extra_id_0>" not in tokenizer.get_vocab():
+        raise ConfigError(
+            f"--unit {wish.unit}: the tokenizer has no <extra_id_0>, <extra_id_1>, ... to stand for what is hidden; "
+            f"take one that has, such as T5's"
+        )
     try:
         if wish.unit == "bart":
             return Infilling(vocabulary, wish.rate_or(0.3))
@@ -300,7 +368,13 @@ def denoiser_of(vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, wish
         if wish.unit == "t5":
             return SpanCorruption(vocabulary, sentinels, wish.rate_or(0.15))
         modes = [tuple(tokenizer(mode, add_special_tokens=False)["input_ids"]) for mode in _MODES]
+        if len(set(modes)) < len(modes):
+            raise ConfigError(
+                f"--unit ul2: to the tokenizer {', '.join(_MODES)} are the same; take one that knows them"
+            )
         return Mixture.ul2(vocabulary, sentinels, modes)
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

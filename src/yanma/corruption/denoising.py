@@ -274,7 +274,7 @@ class Mixture(Denoiser):
             raise ValueError(f"Mixture.ul2: {len(modes)} modes; give the tokens of R, X and S")
         if len(set(modes)) != 3:
             raise ValueError(
-                f"Mixture.ul2: modes of the same tokens, {modes}; a tokenizer must know UL2's [NLU], [NLG] and [S2S]"
+                f"modes of the same tokens, {modes}; the tokenizer must know UL2's [NLU], [NLG] and [S2S]"
             )
         regular = [(3.0, 0.15), (8.0, 0.15)]
         extreme = [(3.0, 0.5), (8.0, 0.5), (64.0, 0.15), (64.0, 0.5)]
@@ -321,7 +321,9 @@ def sentinels_of(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     while (name := f"<extra_id_{len(found)}>") in vocabulary:
         found.append(vocabulary[name])
     if not found:
-        raise ValueError("the tokenizer has no <extra_id_0>; add such tokens, or name others as sentinels")
+        raise ValueError(
+            "the tokenizer has no <extra_id_0>; take T5's or one like it, or add such tokens to this one"
+        )
     return tuple(found)
 
 

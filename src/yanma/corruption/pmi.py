@@ -98,7 +98,7 @@ def save(found: Iterable[Collocation], path: Path) -> None:
 def load(path: Path) -> Phrases:
     """The phrases of a file that `save` wrote.
 
-    Raises DataError that names the line.
+    Raises DataError that names the line, and for a file without a collocation.
     """
     phrases = set()
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -106,6 +106,8 @@ def load(path: Path) -> Phrases:
         if len(fields) != 3 or len(words := tuple(fields[2].split(" "))) < 2:
             raise DataError(f"{path}:{number}: no collocation in {line!r}; write the file with yanma pmi")
         phrases.add(words)
+    if not phrases:
+        raise DataError(f"{path}: no collocation in it; give yanma pmi more text, or a lower --min-count")
     return Phrases(frozenset(phrases))
 
 

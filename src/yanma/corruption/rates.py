@@ -23,7 +23,9 @@ class Between:
 
     def __post_init__(self) -> None:
         if not 0 < self.low <= self.high <= 1:
-            raise ValueError(f"Between({self.low}, {self.high}): a rate is more than 0, at most 1, low first")
+            raise ValueError(
+                f"a rate between {self.low:g} and {self.high:g}: both above 0 and at most 1, the lower one first"
+            )
 
 
 @dataclass(frozen=True)

@@ -138,8 +138,9 @@ class _Tally:
     def found(self) -> Hidden:
         """What was counted."""
         total, hidden = int(self.seen.sum()), int(self.hit.sum())
+        spans = dict(sorted(self.spans.items()))
         positions = tuple((self.hit / self.seen.clamp(min=1)).tolist())
-        return Hidden(self.texts, total, hidden, hidden / max(1, total), self.spans, positions)
+        return Hidden(self.texts, total, hidden, hidden / max(1, total), spans, positions)
 
 
 def _runs(hidden: Tensor) -> list[int]:

@@ -11,10 +11,13 @@ OUT/page.html         the same, to look at
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..errors import ConfigError, YanmaError
 from ..training.folder import write
 from ..training.pretrained import at_home
 from ..training.records import versions
@@ -23,11 +26,11 @@ from . import plot
 from .config import LaboratoryConfig, load, settings
 from .outcome import paired
 from .page import page
-from .prepare import Sizes, prepare
+from .prepare import Sizes, counted, prepare
 from .progress import Teller
 from .report import Report
-from .run import Runner
-from .schedule import complete, processes, wanted
+from .run import Runner, check_probe
+from .schedule import complete, finished, processes, wanted
 
 _MAY_CHANGE = ("out", "arms", "seeds", "jobs")
 
@@ -41,9 +44,14 @@ def compare_masking(config: LaboratoryConfig, *, teller: Teller | None = None) -
     plot.check_installed()
     teller = teller or Teller()
     folder = at_home(config.out)
-    _begin(config, folder)
-    shared, sizes = prepare(config, folder, teller.note)
+    _check_folder(config, folder)
     runs = wanted(config.arms, config.seeds)
+    if len(finished(runs, folder)) < len(runs):
+        check_probe(config.probe)
+    with _nothing_left_where_refused(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / "laboratory.toml", to_toml(config))
+        shared, sizes = prepare(config, folder, teller.note)
     with processes(config.jobs) as executor:
         outcomes = complete(runs, Runner(config, folder, shared), folder, executor, teller)
     report = Report(
@@ -87,15 +95,37 @@ def _short(path: str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def _begin(config: LaboratoryConfig, folder: Path) -> None:
-    """Make the folder, or refuse one that is of something else. Raises ConfigError, which names what differs."""
+def _check_folder(config: LaboratoryConfig, folder: Path) -> None:
+    """Refuse a folder that is of something else. Raises ConfigError, which names what differs."""
     place = folder / "laboratory.toml"
     if place.is_file():
-        _check_unchanged(load(place), config, folder)
+        if _is_begun(folder):
+            _check_unchanged(load(place), config, folder)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not empty and holds no comparison; name another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    write(place, to_toml(config))
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether something is there that was made by the settings there."""
+    return (folder / "shared").is_dir() or any((folder / "outcomes").glob("*.json"))
+
+
+@contextmanager
+def _nothing_left_where_refused(folder: Path) -> Iterator[None]:
+    """What a first call made is taken back where it is refused: its settings shall not bind the next one."""
+    if _is_begun(folder):
+        yield
+        return
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except (YanmaError, OSError):
+        shutil.rmtree(folder / "shared", ignore_errors=True)
+        (folder / "laboratory.toml").unlink(missing_ok=True)
+        with suppress(OSError):  # not made yet, or no longer empty
+            for path in made:
+                path.rmdir()
+        raise
 
 
 def _check_unchanged(before: LaboratoryConfig, now: LaboratoryConfig, folder: Path) -> None:
@@ -106,9 +136,21 @@ def _check_unchanged(before: LaboratoryConfig, now: LaboratoryConfig, folder: Pa
         if was != is_now:
             flag = setting.flag.replace("_", "-")
             raise ConfigError(
-                f"--{flag} is {is_now!r}, but the outcomes in {folder} are of {was!r}; name another --out, or say what "
-                f"was said then ({', '.join(_MAY_CHANGE)} may change)"
+                f"--{flag} is {_said(is_now)}, but what is in {folder} was made with {_said(was)}; name another --out, "
+                f"or say what was said then ({', '.join(_MAY_CHANGE)} may change)"
             )
+
+
+def _said(value: object) -> str:
+    """A setting's value as a person says it."""
+    match value:
+        case None:
+            return "left out"
+        case tuple():
+            return ", ".join(map(str, value))
+        case dict():
+            return ",".join(f"{key}={name}" for key, name in value.items()) or "left out"
+    return str(value)
 
 
 def _about(config: LaboratoryConfig, sizes: Sizes) -> tuple[tuple[str, str], ...]:
@@ -123,12 +165,13 @@ def _about(config: LaboratoryConfig, sizes: Sizes) -> tuple[tuple[str, str], ...
         f"{sizes.vocabulary:,} pieces"
     )
     each = (
-        f"{sizes.steps:,} steps of {budget.batch_tokens:,} tokens, {sizes.epochs} epochs, highest learning rate "
+        f"{counted(sizes.steps, 'step', 'steps')} of {budget.batch_tokens:,} tokens, "
+        f"{counted(sizes.epochs, 'epoch', 'epochs')}, highest learning rate "
         f"{budget.learning_rate:g}, one thread"
     )
     told = [("Corpus", corpus), ("Model", model), ("Budget of a run", each)]
     if probe.train is not None:
-        how = f"{probe.epochs} epochs, learning rate {probe.learning_rate:g}"
+        how = f"{counted(probe.epochs, 'epoch', 'epochs')}, learning rate {probe.learning_rate:g}"
         told.append(("Probe", f"{probe.task} on {_short(probe.train)}, {how}"))
     told.append(("Versions", ", ".join(f"{name} {number}" for name, number in versions().items())))
     return tuple(told)

@@ -88,6 +88,15 @@ class Sizes:
     """That are begun."""
 
 
+def counted(number: int, one: str, more: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "copy", "copies"), counted(1000, "copy", "copies")
+    ('1 copy', '1,000 copies')
+    """
+    return f"{number:,} {one if number == 1 else more}"
+
+
 def prepare(config: LaboratoryConfig, folder: Path, note: Note) -> tuple[Shared, Sizes]:
     """Make what is not there.
 
@@ -123,17 +132,22 @@ def _whole(place: Path, fill: Callable[[Path], None]) -> None:
 
 def _texts_and_tokenizer(config: LaboratoryConfig, shared: Shared) -> None:
     corpus = config.corpus
+    source = ", ".join(corpus.train)
     train = list(read_documents(corpus.train, column=corpus.column))
+    if not train:
+        raise DataError(f"{source}: no text in it")
     if isinstance(corpus.validation, float):
+        if len(train) == 1:
+            raise DataError(
+                f"{source}: one text alone cannot be both learned from and held out; give more, or "
+                f"others with --validation"
+            )
         train, held = hold_out(train, corpus.validation, seed=_HELD_OUT_SEED)
     else:
         held = list(read_documents([corpus.validation], column=corpus.column))
-    for path, documents, source in (
-        (shared.train, train, ", ".join(corpus.train)),
-        (shared.validation, held, str(corpus.validation)),
-    ):
-        if not documents:
-            raise DataError(f"{source}: no text in it")
+    if not held:
+        raise DataError(f"{corpus.validation}: no text in it")
+    for path, documents in ((shared.train, train), (shared.validation, held)):
         write(path, "".join(_row(document) for document in documents))
     tokenizer = learn_tokenizer(
         lambda: (document.text for document in train), "wordpiece", config.model.vocab_size, style="bert"
@@ -204,6 +218,7 @@ def _check_copies(config: LaboratoryConfig, sizes: Sizes) -> None:
         copies = ARMS[name].copies
         if copies is not None and copies >= sizes.epochs:
             raise ConfigError(
-                f"arm {name} has {copies} copies of each text and a run has {sizes.epochs} epochs: no mask would come "
+                f"arm {name} has {counted(copies, 'copy', 'copies')} of each text and a run has "
+                f"{counted(sizes.epochs, 'epoch', 'epochs')}: no mask would come "
                 f"twice, as in dynamic. Give more --epochs (or --steps), or leave it out of --arms"
             )

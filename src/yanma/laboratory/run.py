@@ -10,13 +10,14 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DataError, YanmaError
+from ..errors import ConfigError, DataError, YanmaError
 from ..pretraining import config as pretraining_config
 from ..pretraining.loop import Pretrained, pretrain
+from ..tasks import TASKS, read_rows
 from ..training import config as training_config
 from ..training.loop import train
 from .arms import ARMS, Arm
-from .config import LaboratoryConfig
+from .config import LaboratoryConfig, ProbeConfig
 from .outcome import Outcome
 from .prepare import Shared
 
@@ -104,6 +105,22 @@ class Runner:
         assert trained.test is not None  # the config names test rows
         report = trained.test.report
         return {"probe accuracy": report.accuracy, "probe macro F1": report.averages["macro"].f1}
+
+
+def check_probe(probe: ProbeConfig) -> None:
+    """Read the probe's rows, so that what keeps every run from its probe is found before the first.
+
+    Raises ConfigError for columns that the task has not, DataError for rows that cannot be used.
+    """
+    if probe.train is None or probe.test is None:
+        return
+    kind = TASKS[probe.task]
+    try:
+        columns = kind.columns_named(probe.columns)
+    except ConfigError as error:
+        raise ConfigError(f"--probe-columns: {error}") from None
+    kind.from_rows(read_rows(probe.train, columns.all), columns)
+    read_rows(probe.test, columns.all)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ..errors import ConfigError, DataError, did_you_mean
+from ..errors import ConfigError, DataError, did_you_mean, did_you_mean_file
 from ..tasks import Row
 from ..tasks.formats import Record, format_of, numbered_lines, read_conll, read_dataset
 from ..training.setup import held_out
@@ -123,7 +123,7 @@ def _parts(source: str) -> Sequence[Path | str]:
         return [_checked(file) for file in files]
     if _kind(path) is None and ":" in source:
         return [source]
-    near = did_you_mean(path.name, (file.name for file in path.parent.glob("*")))
+    near = did_you_mean_file(path)
     raise DataError(
         f"{source}: no such file or folder; {near}{' ' * bool(near)}a set of datasets is NAME:SPLIT"
     )

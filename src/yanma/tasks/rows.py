@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, did_you_mean_file
 from .formats import SUFFIXES, Record, format_of, json_fields, read_dataset
 
 
@@ -127,12 +126,8 @@ def _records(source: str, columns: Sequence[str], split: str | None) -> Iterator
 def _nearest(path: Path) -> str:
     if not path.parent.is_dir():
         return f"; there is no folder {str(path.parent)!r} either"
-    suffix = "".join(path.suffixes)  # what all names here share says nothing
-    others = (
-        other.name.removesuffix(suffix) for other in path.parent.iterdir() if other.name.endswith(suffix)
-    )
-    near = get_close_matches(path.name.removesuffix(suffix), others, n=1, cutoff=0.65)
-    return f"; did you mean {near[0] + suffix!r}?" if near else ""
+    near = did_you_mean_file(path)
+    return f"; {near}" if near else ""
 
 
 def _shown(value: object) -> str:
