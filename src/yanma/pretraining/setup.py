@@ -114,12 +114,7 @@ def _phrases(config: Config) -> Phrases | None:
     path = Path(config.objective.phrases)
     if not path.is_file():
         raise DataError(f"--phrases {path}: no such file; yanma pmi makes it")
-    phrases = load_phrases(path)
-    if not phrases.words:
-        raise DataError(
-            f"--phrases {path}: no collocation in it; yanma pmi with a lower --min-count finds more"
-        )
-    return phrases
+    return load_phrases(path)
 
 
 def _tokenizer(config: Config, note: Note, begun: Path | None) -> PreTrainedTokenizerBase:
