@@ -49,3 +49,22 @@ def test_products_of_many_sizes_take_less_memory():
     if grown[False] < 200:
         pytest.skip(f"without a bound this machine's torch grows by {grown[False]} MiB only")
     assert grown[True] < 0.75 * grown[False], f"{grown[True]} MiB with the bound, {grown[False]} without"
+
+
+_GIVEN = """
+import torch
+from yanma.memory import give_back, keep_buffers
+def resident_mib(): return int(open("/proc/self/statm").read().split()[1]) * 4 // 1024
+keep_buffers()
+some = [torch.ones(2**18) for _ in range(400)]
+del some
+kept = resident_mib()
+give_back()
+print(kept - resident_mib())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_what_is_kept_can_be_given_back():
+    found = subprocess.run([sys.executable, "-c", _GIVEN], capture_output=True, text=True, check=True)
+    assert int(found.stdout) > 200, "400 MiB were kept"
