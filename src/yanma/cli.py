@@ -21,6 +21,7 @@ from .errors import ConfigError, DataError, YanmaError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from .markers import Markers
     from .training.evaluate import Evaluation
     from .training.settings import Setting
 
@@ -311,19 +312,10 @@ def bench_masks(
     ] = None,
 ) -> None:
     """Measure attention under masks against torch with a dense mask. Results are compared with float64 first."""
-    from .bench import ParityError
     from .bench.masks import MARKERS
     from .bench.masks import bench_masks as run
 
-    if write is not None:
-        MARKERS.check(write)
-    try:
-        report = run(rounds, quick=quick)
-    except ParityError as error:
-        _fail(str(error), code=1)
-    _print(json.dumps(report.as_dict()) if as_json else "\n".join(report.lines()))
-    if write is not None:
-        MARKERS.write(write, report.lines())
+    _measured(lambda: run(rounds, quick=quick), MARKERS, as_json, write)
 
 
 @benches.command("pretraining")
@@ -338,20 +330,26 @@ def bench_pretraining(
     ] = None,
 ) -> None:
     """Measure steps of masked pre-training, padded and packed. Losses and gradients are compared with float64 first."""
-    from .bench import ParityError
     from .bench.pretraining import MARKERS
     from .bench.pretraining import bench_pretraining as run
     from .bench.progress import Teller
 
+    _measured(lambda: run(rounds, quick=quick, teller=Teller()), MARKERS, as_json, write)
+
+
+def _measured(run: Callable[[], Any], markers: Markers, as_json: bool, write: Path | None) -> None:
+    """Run a bench whose report has a part of a page to itself."""
+    from .bench import ParityError
+
     if write is not None:
-        MARKERS.check(write)
+        markers.check(write)
     try:
-        report = run(rounds, quick=quick, teller=Teller())
+        report = run()
     except ParityError as error:
         _fail(str(error), code=1)
     _print(json.dumps(report.as_dict()) if as_json else "\n".join(report.lines()))
     if write is not None:
-        MARKERS.write(write, report.lines())
+        markers.write(write, report.lines())
 
 
 # -- mask --------------------------------------------------------------------------------------------------------------

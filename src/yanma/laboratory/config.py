@@ -24,13 +24,6 @@ class CorpusConfig(Section):
     )
     column: str = Field(default="text", description="where texts stand in rows")
 
-    @field_validator("validation")
-    @classmethod
-    def _a_share_lies_between_0_and_1(cls, given: str | float) -> str | float:
-        if isinstance(given, float) and not 0 < given < 1:
-            raise ValueError(f"{given:g} is no share; give a number between 0 and 1, or a file")
-        return given
-
 
 class ModelConfig(Section):
     """The model of all arms, always from scratch."""

@@ -133,13 +133,6 @@ class DataConfig(Section):
         description="read train anew in each epoch, in its own order, instead of keeping its tokens",
     )
 
-    @field_validator("validation")
-    @classmethod
-    def _a_share_lies_between_0_and_1(cls, given: str | float) -> str | float:
-        if isinstance(given, float) and not 0 < given < 1:
-            raise ValueError(f"{given:g} is no share; give a number between 0 and 1, or a file")
-        return given
-
 
 class ModelConfig(Section):
     """Which model is trained."""

@@ -7,14 +7,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from ..masks import ParseError, parse
 from .settings import Names, Section, Setting, read, settings_of
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Columns = Annotated[dict[str, str], BeforeValidator(lambda given: _paired(given))]
-PathOrShare = Annotated[str | float, BeforeValidator(lambda given: _share_if_number(given))]
+PathOrShare = Annotated[
+    str | float,
+    BeforeValidator(lambda given: _share_if_number(given)),
+    AfterValidator(lambda given: _between_0_and_1(given)),
+]
 
 
 class TaskConfig(Section):
@@ -38,13 +42,6 @@ class DataConfig(Section):
         description="rows that choose the best epoch; a number below 1 holds that share of train out",
     )
     test: str | None = Field(default=None, description="rows for the report at the end")
-
-    @field_validator("validation")
-    @classmethod
-    def _a_share_lies_between_0_and_1(cls, given: str | float) -> str | float:
-        if isinstance(given, float) and not 0 < given < 1:
-            raise ValueError(f"{given:g} is no share; give a number between 0 and 1, or a file")
-        return given
 
 
 class ModelConfig(Section):
@@ -211,3 +208,9 @@ def _share_if_number(given: object) -> object:
         return float(given) if isinstance(given, str | int) else given
     except ValueError:
         return given
+
+
+def _between_0_and_1(given: str | float) -> str | float:
+    if isinstance(given, float) and not 0 < given < 1:
+        raise ValueError(f"{given:g} is no share; give a number between 0 and 1, or a file")
+    return given
