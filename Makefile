@@ -22,6 +22,8 @@ test: .venv/.dev
 # The weights that are measured come with the demo.
 bench: .venv/.demo .venv/.bench
 	$(BIN)/yanma bench --write docs/benchmarks.md
+	$(BIN)/yanma bench masks --write docs/benchmarks.md
+	$(BIN)/yanma bench pretraining --rounds 5 --write docs/benchmarks.md
 
 # A stamp an extra: set-up runs again only when what it reads has changed.
 .venv/.demo .venv/.dev .venv/.bench: .venv/.torch pyproject.toml constraints.txt
