@@ -151,7 +151,7 @@ def test_a_forbidden_import_is_caught_however_it_is_written(file, source, part):
             "from .interval import Interval\nfrom . import picture\nfrom ..errors import Unsupported",
         ),
         ("batch.py", "from .masks import documents\nfrom yanma.packing import groups"),
-        ("cli.py", "def train():\n    from yanma import unpad\n    from .training import run"),
+        ("cli/train.py", "def train():\n    from yanma import unpad\n    from ..training import run"),
         ("training/loop.py", "import yanmar\nfrom torch import yanma"),
         ("__init__.py", "from .models import unpad"),
     ],

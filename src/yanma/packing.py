@@ -57,8 +57,8 @@ def plan(
     )
 
 
-def shuffled(num_examples: int, *, seed: int, epoch: int) -> list[int]:
-    """A random order of examples that is a pure function of (seed, epoch): no generator's state is involved.
+def shuffled(num_examples: int, *, seed: int, epoch: int, first: int = 0) -> list[int]:
+    """A random order of the examples from number `first` on, a pure function of these numbers, seed and epoch.
 
     >>> shuffled(5, seed=0, epoch=0) == shuffled(5, seed=0, epoch=0) != shuffled(5, seed=0, epoch=1)
     True
@@ -67,7 +67,7 @@ def shuffled(num_examples: int, *, seed: int, epoch: int) -> list[int]:
     def key(index: int) -> bytes:
         return blake2b(f"{seed}/{epoch}/{index}".encode(), digest_size=8).digest()
 
-    return sorted(range(num_examples), key=key)
+    return sorted(range(first, first + num_examples), key=key)
 
 
 def _fill(order: Iterable[int], lengths: tuple[int, ...], budget: int) -> tuple[tuple[int, ...], ...]:

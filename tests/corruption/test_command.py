@@ -49,6 +49,33 @@ def test_each_epoch_is_a_line_of_its_own(unit, tokenizer_folder):
     assert again == printed, "the same every time"
 
 
+def versions(folder, *arguments):
+    printed = run("corrupt", TEXT, "--tokenizer", folder, "--epochs", 4, *arguments)
+    return [line.partition("  ")[2] for line in printed.splitlines() if line.startswith("epoch")]
+
+
+@pytest.mark.parametrize("unit", ["token", "bart"])
+def test_copies_take_turns(unit, tokenizer_folder):
+    how = ("--unit", unit, "--rate", 0.5, "--resampling")
+    anew = versions(tokenizer_folder, *how, "every epoch")
+    assert len(set(anew)) > 2
+    assert versions(tokenizer_folder, *how, "never") == [anew[0]] * 4
+    assert versions(tokenizer_folder, *how, "2") == [anew[0], anew[1]] * 2
+
+
+def test_what_stands_for_hidden_tokens_is_as_it_was_asked(tokenizer_folder):
+    masks = " ".join(versions(tokenizer_folder, "--rate", 0.6, "--replacement", "mask"))
+    randoms = " ".join(versions(tokenizer_folder, "--rate", 0.6, "--replacement", "random"))
+    assert "[MASK]" in masks and not set("({") & set(masks)
+    assert "{" in randoms and "[MASK]" not in randoms
+
+
+def test_a_rate_may_change_from_epoch_to_epoch(tokenizer_folder):
+    mask = ("--replacement", "mask", "--rate")
+    counts = [line.count("[MASK]") for line in versions(tokenizer_folder, *mask, "0.1->0.8 linear")]
+    assert counts[0] <= 2 and counts[-1] >= 7 and counts == sorted(counts), counts
+
+
 def test_hidden_tokens_can_be_told_apart(tokenizer):
     ids, labels = (
         [tokenizer.convert_tokens_to_ids(t) for t in s.split()]
@@ -245,6 +272,15 @@ def test_a_text_without_a_word_is_refused(tokenizer_folder, capsys, text):
         (["--unit", "bart", "--rate", "0"], "--rate is 0; give a share between 0 and 1"),
         (["--rate", "0"], "--rate is 0; give a share above 0"),
         (["--unit", "word", "--segmenter", "x"], "--segmenter is 'x'; there is 'jieba'"),
+        (["--rate", "most"], "--rate: 'most' is no rate; give a share as 0.15"),
+        (["--rate", "0.9->0.1 linear"], "--rate is 0.9; give a share above 0 and up to 0.8"),
+        (
+            ["--unit", "bart", "--rate", "0.1..0.5"],
+            "--rate: --unit bart takes one share for all texts and epochs",
+        ),
+        (["--replacement", "berd"], "--replacement is 'berd'; did you mean 'bert'?"),
+        (["--unit", "bart", "--replacement", "mask"], "--replacement: --unit bart has one of its own"),
+        (["--resampling", "0"], "--resampling: must be 'every epoch', 'never' or a number of fixed copies"),
         (["--segmenter", "jieba"], "--segmenter cuts words; --unit token has none"),
         (["--json"], "--json prints what --stats counts"),
     ],

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from corruption.packs import texts
-from yanma.corruption import ALL_MASK, IGNORE, Corrupted, Plan, replaced_tokens
+from yanma.corruption import ALL_MASK, IGNORE, Corrupted, Plan, electra, replaced_tokens
 
 
 def hidden(vocabulary, some, examples):
@@ -51,6 +51,29 @@ def test_a_text_is_the_same_alone_and_in_company(vocabulary):
         [lengths[5]], vocabulary, seed=0, epoch=0, examples=[5],
     )  # fmt: skip
     assert torch.equal(alone.input_ids, made.input_ids[part]) and torch.equal(alone.labels, made.labels[part])
+
+
+def test_rows_that_are_made_a_few_at_a_time_give_the_same_tokens(vocabulary, monkeypatch):
+    corrupted, _, lengths = hidden(vocabulary, texts(), range(9))
+    count = int((corrupted.labels != IGNORE).sum())
+    logits = torch.randn(count, 1000, generator=torch.Generator().manual_seed(0))
+    how = {"seed": 0, "epoch": 0, "examples": range(9)}
+    whole = replaced_tokens(corrupted, logits, lengths, vocabulary, **how)
+    monkeypatch.setattr(electra, "_BLOCK_NUMBERS", 7 * vocabulary.size)
+    asked = []
+
+    def few(rows):
+        asked.append(rows)
+        return logits[rows]
+
+    made = replaced_tokens(corrupted, few, lengths, vocabulary, **how)
+    assert torch.equal(made.input_ids, whole.input_ids) and torch.equal(made.labels, whole.labels)
+    assert [row for rows in asked for row in range(rows.start, rows.stop)] == list(range(count))
+    assert len(asked) > 1 and max(rows.stop - rows.start for rows in asked) == 7
+    with pytest.raises(
+        ValueError, match=r"logits of 7 rows were asked for, and of 1000 tokens; got \(7, 999\)"
+    ):
+        replaced_tokens(corrupted, lambda rows: logits[rows, 1:], lengths, vocabulary, **how)
 
 
 def test_logits_that_do_not_fit_are_refused(vocabulary):

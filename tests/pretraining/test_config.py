@@ -23,10 +23,14 @@ from yanma.training.settings import to_toml
             "--rate: rate is 1; it must be more than 0 and less than 1",
         ),
         ({"unit": "wrd"}, "--unit: must be 'token', 'word'"),
-        ({"resampling": "0"}, "--resampling: 0 copies; give 1 or more"),
         (
-            {"resampling": "always"},
-            "--resampling: must be 'every epoch', 'never' or a number of fixed copies; got 'always'",
+            {"resampling": "0"},
+            "--resampling: must be 'every epoch', 'never' or a number of fixed copies, 1 or more",
+        ),
+        ({"resampling": "always"}, "a number of fixed copies, 1 or more; got 'always'"),
+        (
+            {"objective": "span-corruption", "from_scratch": "t5-tiny", "rate": "0.3->0.1 linear"},
+            "--rate: the rate of span-corruption is one number, such as 0.15",
         ),
         ({"unit": "phrase"}, "unit phrase (--unit phrase) and phrases (--phrases FILE) go together"),
         ({"phrases": "p.tsv"}, "unit phrase (--unit phrase) and phrases (--phrases FILE) go together"),

@@ -18,7 +18,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from yanma.corruption.pmi import collocations, save
 from yanma.errors import ConfigError, DataError, Unsupported
-from yanma.pretraining import loop
+from yanma.pretraining import loop, setup
 from yanma.pretraining.config import load
 from yanma.pretraining.folder import PretrainingFolder
 from yanma.pretraining.loop import pretrain
@@ -255,19 +255,12 @@ def test_other_words_or_another_stream_are_refused_on_resume(config, corpus, tmp
         pretrain(config(**how), resume=True)
 
 
-def test_a_stream_gives_the_weights_of_texts_in_their_order(config, corpus, monkeypatch, tmp_path):
+def test_a_short_stream_gives_the_weights_of_texts_in_memory(config, corpus, tmp_path):
     how = {"validation": str(corpus), "steps": 12, "batch_tokens": 600}
     streamed = pretrain(config(out=str(tmp_path / "stream"), streaming=True, save_every=5, **how))
-    from yanma.pretraining import order
-
-    def in_order(lengths, **keys):
-        return cut_in_order(lengths, keys["batch_tokens"])
-
-    monkeypatch.setattr(order, "cut_epoch", in_order)
     kept = pretrain(config(out=str(tmp_path / "kept"), **how))
     assert figures(kept.folder)["loss_per_step"] == figures(streamed.folder)["loss_per_step"]
     assert figures(kept.folder)["validations"][-1]["epoch"] > 1, "the stream was read more than once"
-    monkeypatch.undo()
     state = json.loads((streamed.folder / "checkpoints" / "step-00000010" / "state.json").read_text())
     assert state["begin"] > 0
     for path in (streamed.folder / "checkpoints").glob("step-00000012"):
@@ -277,17 +270,6 @@ def test_a_stream_gives_the_weights_of_texts_in_their_order(config, corpus, monk
         assert torch.equal(tensor, weights(kept.folder)[name]) and torch.equal(
             tensor, weights(resumed.folder)[name]
         )
-
-
-def cut_in_order(lengths, batch_tokens):
-    steps, tokens = [[]], 0
-    for index, length in enumerate(lengths):
-        if steps[-1] and tokens + length > batch_tokens:
-            steps.append([])
-            tokens = 0
-        steps[-1].append(index)
-        tokens += length
-    return [tuple(step) for step in steps]
 
 
 def test_epochs_are_whole_and_each_is_shuffled_anew(config, monkeypatch):
@@ -313,7 +295,6 @@ def test_epochs_are_whole_and_each_is_shuffled_anew(config, monkeypatch):
     ("objective", "flags", "message"),
     [
         ("mlm", {"max_length": 400}, "--batch-tokens: 300 is less than one block of 400 tokens"),
-        ("span-corruption", {"vocab_size": 300, "rate": "0.3->0.1 linear"}, "its rate is one number"),
         (
             "span-corruption",
             {"vocab_size": 300, "mean_span": 1, "rate": 0.5, "max_length": 250, "max_batch_tokens": 300},
@@ -328,6 +309,35 @@ def test_what_cannot_start_is_refused_before_the_folder_is_touched(
     with pytest.raises((ConfigError, DataError), match=message):
         pretrain(config(objective, **flags))
     assert not (tmp_path / "run").exists()
+
+
+def test_spans_without_a_sentinel_are_told_before_a_tokenizer_is_learned(config, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("learned")
+
+    monkeypatch.setattr(setup, "learn_tokenizer", never)
+    with pytest.raises(ConfigError, match="may need 126 sentinels and the tokenizer has 100"):
+        pretrain(config("span-corruption", mean_span=1, rate=0.5, max_length=250, max_batch_tokens=300))
+
+
+@pytest.mark.parametrize(
+    ("names", "flags", "message"),
+    [
+        (["a.txt"], {"column": "body"}, "--column is 'body', but plain text has no columns"),
+        (["a.jsonl"], {"documents": "file"}, "--documents is 'file', but each row is one text"),
+        (["a.txt", "a.jsonl"], {"column": "body", "documents": "file"}, None),
+    ],
+)
+def test_settings_that_no_file_uses_are_refused(config, corpus, tmp_path, names, flags, message):
+    lines = corpus.read_text().splitlines()
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": x, "body": x}) + "\n" for x in lines))
+    wanted = config(train=[str(tmp_path / name) for name in names], **flags)
+    if message is None:
+        pretrain(wanted)
+        return
+    with pytest.raises(ConfigError, match=message):
+        pretrain(wanted)
 
 
 @pytest.mark.parametrize("streaming", [False, True])

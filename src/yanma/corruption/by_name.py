@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from .phrases import Phrases
+from .plan import Resampling
 from .rates import Between, Decay, Rate
 from .replacement import ALL_MASK, ALL_RANDOM, BERT, Replacement
 from .units import Spans, Unit, needs_words
@@ -57,6 +58,22 @@ def numbering(
     if needs_words(UNITS[unit]):
         return lambda text, offsets: whole_words(text, offsets, segmenter)
     return None
+
+
+def resampling_of(text: str) -> Resampling:
+    """When other tokens are hidden, as it is written.
+
+    >>> resampling_of("never"), resampling_of("10")
+    ('never', 10)
+
+    Raises ValueError for anything but "every epoch", "never" and a number of fixed copies.
+    """
+    match text:
+        case "every epoch" | "never":
+            return text
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise ValueError(f"must be 'every epoch', 'never' or a number of fixed copies, 1 or more; got {text!r}")
 
 
 def rate_of(text: str) -> Rate:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 
 from ..errors import ConfigError, DataError, did_you_mean
-from .by_name import UNITS, numbering
+from .by_name import REPLACEMENTS, UNITS, numbering
 from .denoising import Denoised, Denoiser, Infilling, Mixture, SpanCorruption, sentinels_of
-from .plan import IGNORE, Corrupted, Plan
+from .plan import IGNORE, Corrupted, Plan, Resampling, copy_of
 from .pmi import load
+from .rates import Rate, highest
 from .statistics import Hidden, denoising_statistics, statistics
 from .vocabulary import Vocabulary
 from .words import Segmenter, jieba_words
@@ -44,19 +45,18 @@ class Wish:
     """The settings of `yanma corrupt`."""
 
     unit: str = "token"
-    rate: float | None = None
+    rate: Rate | None = None
     """None = what is usual for the unit."""
+    replacement: str | None = None
+    """None = as BERT's; a denoiser has no other than its own."""
+    resampling: Resampling = "every epoch"
     seed: int = 0
     epochs: int = 3
     segmenter: str | None = None
     phrases: Path | None = None
 
     def __post_init__(self) -> None:
-        known = (*UNITS, *DENOISERS)
-        if self.unit not in known:
-            raise ConfigError(
-                f"--unit is {self.unit!r}; {did_you_mean(self.unit, known)} there are {', '.join(known)}"
-            )
+        self._check_names()
         if self.epochs < 1:
             raise ConfigError(f"--epochs is {self.epochs}; give 1 or more")
         if self.seed < 0:
@@ -73,20 +73,44 @@ class Wish:
                 "--unit phrase and --phrases FILE (which yanma pmi writes) go together; give both"
             )
 
+    def _check_names(self) -> None:
+        units, replacements = (*UNITS, *DENOISERS), (*REPLACEMENTS,)
+        if self.unit not in units:
+            raise ConfigError(
+                f"--unit is {self.unit!r}; {did_you_mean(self.unit, units)} there are {', '.join(units)}"
+            )
+        if self.replacement is None:
+            return
+        if self.unit in DENOISERS:
+            raise ConfigError(f"--replacement: --unit {self.unit} has one of its own; leave it out")
+        if self.replacement not in replacements:
+            hint = did_you_mean(self.replacement, replacements)
+            raise ConfigError(
+                f"--replacement is {self.replacement!r}; {hint} there are {', '.join(replacements)}"
+            )
+
     def _check_rate(self) -> None:
         rate, most = self.rate, Plan.max_share
         if rate is None:
             return
-        if self.unit in DENOISERS and not 0 < rate < 1:
-            raise ConfigError(f"--rate is {rate:g}; give a share between 0 and 1, such as 0.15")
-        if self.unit in UNITS and not 0 < rate <= most:
+        if self.unit in DENOISERS and not isinstance(rate, float):
             raise ConfigError(
-                f"--rate is {rate:g}; give a share above 0 and up to {most:g}: no more is hidden of a text"
+                f"--rate: --unit {self.unit} takes one share for all texts and epochs, such as 0.15"
+            )
+        if self.unit in DENOISERS and not 0 < highest(rate) < 1:
+            raise ConfigError(f"--rate is {highest(rate):g}; give a share between 0 and 1, such as 0.15")
+        if self.unit in UNITS and not 0 < highest(rate) <= most:
+            raise ConfigError(
+                f"--rate is {highest(rate):g}; give a share above 0 and up to {most:g}: no more is hidden of a text"
             )
 
-    def rate_or(self, usual: float) -> float:
-        """The rate, or the usual one where none was said."""
-        return usual if self.rate is None else self.rate
+    def share_or(self, usual: float) -> float:
+        """A denoiser's rate, or the usual one where none was said."""
+        return self.rate if isinstance(self.rate, float) else usual
+
+    def progress(self, epoch: int) -> float:
+        """The share of the epochs that are done when this one begins: 1 in the last, where a rate is at its end."""
+        return epoch / max(1, self.epochs - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +120,14 @@ class Text:
     number: int
     ids: tuple[int, ...]
     words: tuple[int, ...] | None
+
+
+def parsed(flag: str, read: Callable[[str], Made], text: str) -> Made:
+    """What a flag's text says. Raises ConfigError, which names the flag, where `read` raises ValueError."""
+    try:
+        return read(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {error}") from None
 
 
 def texts_of(text: str) -> list[str]:
@@ -195,7 +227,9 @@ def plan_of(vocabulary: Vocabulary, wish: Wish) -> Plan:
             f"--unit {wish.unit}: the tokenizer has no mask token; take one that has, such as BERT's or RoBERTa's"
         )
     try:
-        return Plan(vocabulary, UNITS[wish.unit], wish.rate_or(0.15))
+        rate = Plan.rate if wish.rate is None else wish.rate
+        replacement = REPLACEMENTS[wish.replacement or "bert"]
+        return Plan(vocabulary, UNITS[wish.unit], rate, replacement, wish.resampling)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
@@ -236,7 +270,7 @@ def lines(
             " ".join(tokenizer.convert_ids_to_tokens(ids.tolist())) for ids in (made.input_ids, made.labels)
         )
         if isinstance(denoise, Mixture):
-            (which,) = denoise.which(wish.seed, epoch, [text.number])
+            (which,) = denoise.which(wish.seed, copy_of(wish.resampling, epoch), [text.number])
             inputs = f"{_named(denoise.denoisers[which])}\n     input  {inputs}"
         yield f"epoch {epoch}  {inputs}\n    target  {target}"
 
@@ -315,7 +349,13 @@ def _corruptions(texts: Sequence[Text], vocabulary: Vocabulary, wish: Wish) -> _
 
     def draw(pack: _Pack, epoch: int) -> list[Corrupted]:
         made = plan.flat(
-            pack.ids, pack.lengths, seed=wish.seed, epoch=epoch, examples=pack.numbers, words=pack.words
+            pack.ids,
+            pack.lengths,
+            seed=wish.seed,
+            epoch=epoch,
+            examples=pack.numbers,
+            words=pack.words,
+            progress=wish.progress(epoch),
         )
         return list(map(Corrupted, made.input_ids.split(pack.lengths), made.labels.split(pack.lengths)))
 
@@ -324,7 +364,8 @@ def _corruptions(texts: Sequence[Text], vocabulary: Vocabulary, wish: Wish) -> _
 
 def _denoisings(texts: Sequence[Text], denoise: Denoiser, wish: Wish) -> _Drawing[Denoised]:
     def draw(pack: _Pack, epoch: int) -> list[Denoised]:
-        made = denoise(pack.ids, pack.lengths, seed=wish.seed, epoch=epoch, examples=pack.numbers)
+        copy = copy_of(wish.resampling, epoch)
+        made = denoise(pack.ids, pack.lengths, seed=wish.seed, epoch=copy, examples=pack.numbers)
         return [
             Denoised(inputs, (len(inputs),), labels, (len(labels),), hidden)
             for (inputs, labels), hidden in zip(made.pairs(), made.hidden.split(pack.lengths), strict=True)
@@ -363,10 +404,10 @@ def denoiser_of(vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, wish
         )
     try:
         if wish.unit == "bart":
-            return Infilling(vocabulary, wish.rate_or(0.3))
+            return Infilling(vocabulary, wish.share_or(0.3))
         sentinels = sentinels_of(tokenizer)
         if wish.unit == "t5":
-            return SpanCorruption(vocabulary, sentinels, wish.rate_or(0.15))
+            return SpanCorruption(vocabulary, sentinels, wish.share_or(0.15))
         modes = [tuple(tokenizer(mode, add_special_tokens=False)["input_ids"]) for mode in _MODES]
         if len(set(modes)) < len(modes):
             raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,12 +12,16 @@ from .layout import Layout
 from .plan import IGNORE, Corrupted
 from .vocabulary import Vocabulary
 
-# N examples, T tokens, K of them hidden, V tokens in the vocabulary
+# N examples, T tokens, K of them hidden, V tokens in the vocabulary, R rows of a block
+
+_BLOCK_NUMBERS = 2**21
+"""Chances that are there at once: 16 MiB, and as much for their sums."""
 
 
 def replaced_tokens(
     corrupted: Corrupted,  # (T,)
-    logits: Tensor,  # (K, V), the generator's at the tokens that were hidden, in their order
+    logits: Tensor
+    | Callable[[slice], Tensor],  # (K, V), the generator's at the hidden tokens, in their order
     lengths: Sequence[int] | Tensor,  # (N,)
     vocabulary: Vocabulary,
     *,
@@ -29,7 +33,8 @@ def replaced_tokens(
 
     Special tokens are labelled IGNORE. Each token is drawn from the softmax of its logits, special tokens left out, by
     a number of its own: on one machine a function of (seed, epoch, example) and the logits. On another, rounding may
-    draw a neighbour.
+    draw a neighbour. `logits` may be a function that makes those of a slice of rows, (R, V): it is asked for a few rows
+    at a time, so that those of all are never there at once.
 
     >>> from yanma.corruption import Plan
     >>> vocabulary = Vocabulary(size=9, special_ids=(0,), mask_id=8)
@@ -39,26 +44,35 @@ def replaced_tokens(
     >>> pair.input_ids.tolist(), pair.labels.tolist()
     ([0, 7, 4, 5], [-100, 1, 0, 0])
 
-    Raises ValueError where there is not one row of logits for each hidden token.
+    Raises ValueError where there is not one row of logits for each hidden token, as wide as the vocabulary.
     """
     hidden = corrupted.labels != IGNORE
     true = torch.where(hidden, corrupted.labels, corrupted.input_ids)
     places = hidden.nonzero().flatten()
-    if logits.shape != (len(places), vocabulary.size):
+    if isinstance(logits, Tensor) and logits.shape != (len(places), vocabulary.size):
         raise ValueError(
             f"logits are {tuple(logits.shape)}; {len(places)} hidden tokens of a vocabulary of {vocabulary.size} "
             f"need {(len(places), vocabulary.size)}"
         )
+    rows_of = logits.__getitem__ if isinstance(logits, Tensor) else logits
     layout = Layout.of(lengths, len(true), true.device)
     keys = example_keys(seed, epoch, examples, true.device)
     lot = share(drawn(keys[layout.example[places]], Drawn.TOKEN, layout.place[places]))
-    chances = (
-        logits.detach().double().masked_fill(vocabulary.is_special.to(logits.device), -torch.inf).softmax(1)
-    )
-    upto = chances.cumsum(1)
     read = true.clone()
-    read[places] = torch.searchsorted(upto, (lot.to(upto.device) * upto[:, -1])[:, None], right=True)[
-        :, 0
-    ].to(read.device)
+    step = max(1, _BLOCK_NUMBERS // vocabulary.size)
+    for start in range(0, len(places), step):
+        block = slice(start, min(start + step, len(places)))
+        read[places[block]] = _drawn_tokens(rows_of(block), lot[block], vocabulary).to(read.device)
     labels = (read != true).long().masked_fill(~vocabulary.hideable(true), IGNORE)
     return Corrupted(read, labels)
+
+
+def _drawn_tokens(logits: Tensor, lot: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """(R,) int64: where each lot (R,), 0 to 1, falls among the summed chances of logits (R, V)."""
+    if logits.shape != (len(lot), vocabulary.size):
+        raise ValueError(
+            f"logits of {len(lot)} rows were asked for, and of {vocabulary.size} tokens; got {tuple(logits.shape)}"
+        )
+    is_special = vocabulary.is_special.to(logits.device)
+    upto = logits.detach().double().masked_fill(is_special, -torch.inf).softmax(1).cumsum(1)
+    return torch.searchsorted(upto, (lot.to(upto.device) * upto[:, -1])[:, None], right=True)[:, 0]

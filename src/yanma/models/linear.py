@@ -51,6 +51,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None = No
     return out[:num_rows].view(*x.shape[:-1], len(weight))
 
 
+def as_computed(rows: Tensor) -> Tensor:
+    """In the dtype of a product of these rows: autocast's, where it is on."""
+    kind = rows.device.type
+    return rows.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else rows
+
+
 def product(rows: Tensor, weight: Tensor) -> Tensor:
     """rows (R, I) times weight (O, I) transposed: (R, O), where no gradient is asked for."""
     return _product(rows, weight, None, None, fastest(rows.dtype, rows.device).forward)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import Unsupported
 from .families import Head
 from .inputs import Call
 from .layout import Scoring, run_with
+from .linear import as_computed
 from .vocabulary_loss import LEAST_MIB, cross_entropy
 
 # K scored tokens, D width, V vocabulary, T tokens of the pack
@@ -89,11 +89,9 @@ def _left(model: Any, scoring: Scoring) -> tuple[Tensor, Tensor, Tensor | None]:
     # The graph of the rows begins at embeddings that know `scoring`: a ring that no collector sees unless it is cut.
     scoring.rows = scoring.weight = scoring.bias = None
     added = getattr(model, "final_logits_bias", None)
-    if torch.is_autocast_enabled(rows.device.type):
-        rows = rows.to(torch.get_autocast_dtype(rows.device.type))
     if added is not None:
         bias = added[0] if bias is None else bias + added[0]
-    return rows, weight, bias
+    return as_computed(rows), weight, bias
 
 
 def _cap(model: Any) -> float | None:

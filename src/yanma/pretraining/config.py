@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from ..corruption.by_name import rate_of
-from ..corruption.plan import Plan
+from ..corruption.by_name import rate_of, resampling_of
+from ..corruption.plan import Plan, Resampling
 from ..corruption.rates import highest
 from ..errors import ConfigError
 from ..training.config import Moves, PathOrShare, Share, made_by
@@ -81,18 +81,14 @@ class ObjectiveConfig(Section):
             raise ValueError(f"rate is {wished:g}; it must be more than 0 and at most {most:g}")
         if not 0 < wished < 1:
             raise ValueError(f"rate is {wished:g}; it must be more than 0 and less than 1")
+        if info.data.get("name") == "span-corruption" and not isinstance(rate_of(given), float):
+            raise ValueError(f"the rate of span-corruption is one number, such as 0.15; got {given!r}")
         return given
 
     @field_validator("resampling", mode="before")
     @classmethod
-    def _a_number_of_copies_is_one(cls, given: Any) -> Any:
-        if isinstance(given, str) and given.isdecimal():
-            given = int(given)
-        if isinstance(given, str) and given not in ("every epoch", "never"):
-            raise ValueError(f"must be 'every epoch', 'never' or a number of fixed copies; got {given!r}")
-        if isinstance(given, int) and given < 1:
-            raise ValueError(f"{given} copies; give 1 or more")
-        return given
+    def _a_number_of_copies_is_one(cls, given: Any) -> Resampling:
+        return resampling_of(str(given))
 
     @model_validator(mode="after")
     def _settings_that_are_used(self) -> ObjectiveConfig:
@@ -130,7 +126,8 @@ class DataConfig(Section):
     )
     streaming: bool = Field(
         default=False,
-        description="read train anew in each epoch, in its own order, instead of keeping its tokens",
+        description="read train anew in each epoch instead of keeping its tokens, and shuffle a few thousand blocks at "
+        "a time",
     )
 
 

@@ -80,6 +80,15 @@ def read_documents(sources: Sequence[str], *, column: str = "text", rule: Docume
     return Documents(row for part in found for row in _texts(part, column, rule))
 
 
+def kinds_of(sources: Sequence[str]) -> set[Literal["plain", "rows"]]:
+    """Whether plain text is among the files of some sources, and whether rows are, as those of a set of `datasets` are.
+
+    Raises DataError for a source that is not there.
+    """
+    parts = (part for source in sources for part in _parts(source))
+    return {"plain" if isinstance(part, Path) and _kind(part) in _PLAIN else "rows" for part in parts}
+
+
 def hold_out(
     documents: Sequence[Document], share: float, *, seed: int
 ) -> tuple[list[Document], list[Document]]:

@@ -22,9 +22,11 @@ from torch.nn import functional as F
 from ..batch import PackedBatch
 from ..corruption import IGNORE, Corrupted, Denoiser, Plan, RunningLoss, replaced_tokens
 from ..corruption.plan import Resampling, copy_of
+from ..models.linear import as_computed, linear
 from ..models.pairs import shifted
 from ..models.scored import scored_loss
 from ..models.unpad import recognise
+from ..models.vocabulary_loss import cross_entropy
 from ..packing import plan as plan_packs
 from .blocks import Block, pack_blocks
 
@@ -217,12 +219,10 @@ class Rtd:
         places = (labels != IGNORE).nonzero().flatten()
         generator: Any = self.model.generator
         states = generator.electra(batch.to(device), seed=dropout_seed ^ _GENERATOR).last_hidden_state
-        logits = generator.generator_lm_head(
-            generator.generator_predictions(states[places.to(device)])
-        ).float()
+        rows = generator.generator_predictions(states[places.to(device)])
         true = labels[places]
-        losses = F.cross_entropy(logits, true.to(device), reduction="none")
-        replaced = self._replaced(batch, labels, logits, epoch)
+        losses, _ = cross_entropy(as_computed(rows), *self._head(), true.to(device))
+        replaced = self._replaced(batch, labels, rows.detach(), epoch)
         judged = (replaced.labels != IGNORE).to(device)
         scores = self.model.discriminator(
             replace(batch, input_ids=replaced.input_ids).to(device), seed=dropout_seed
@@ -231,11 +231,18 @@ class Rtd:
         detected = F.binary_cross_entropy_with_logits(scores.float()[judged], answers, reduction="sum")
         return Terms((losses.sum(), detected), true, losses.detach())
 
-    def _replaced(self, batch: PackedBatch, labels: Tensor, logits: Tensor, epoch: int) -> Corrupted:
+    def _head(self) -> tuple[Tensor, Tensor]:
+        """The generator's last layer: weight (V, D) and bias (V,)."""
+        head: Any = self.model.generator.generator_lm_head
+        return head.weight, head.bias
+
+    def _replaced(self, batch: PackedBatch, labels: Tensor, rows: Tensor, epoch: int) -> Corrupted:
+        """What the discriminator reads; `rows` (K, D) are what the generator's last layer is given."""
         vocabulary = self.plan.vocabulary
+        weight, bias = (part.detach()[: vocabulary.size] for part in self._head())
         return replaced_tokens(
             Corrupted(batch.input_ids, labels),
-            logits[:, : vocabulary.size],
+            lambda some: linear(rows[some], weight, bias),
             batch.lengths,
             vocabulary,
             seed=self.seed,

@@ -1,4 +1,4 @@
-"""Which blocks move the weights together, epoch by epoch: a pure function of (seed, epoch), or of the stream."""
+"""Which blocks move the weights together, epoch by epoch: a pure function of the blocks, the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
+from ..packing import shuffled
 from ..training.steps import cut_epoch
 from .blocks import Block, Blocks
+
+WINDOW = 4096
+"""Blocks of a stream that are held at once: of 512 tokens each, 8 MB, and as much again where words are kept."""
 
 Step = Sequence[Block]
 """The blocks of one move of the weights."""
@@ -47,19 +51,23 @@ class Shuffled:
 
 @dataclass(frozen=True)
 class Streamed:
-    """Blocks as they come, in the same order in each epoch; what was done already is read again and passed over."""
+    """Blocks as they come, so many at a time shuffled as by `Shuffled`; what is done is read again and passed over."""
 
     blocks: Callable[[], Iterable[Block]]
     """Begins anew at each call."""
+    seed: int
     batch_tokens: int
+    """Of a step, at most; a longer block makes a step of its own."""
+    window: int = WINDOW
+    """Blocks that are held and shuffled at once."""
 
     def steps(self, epoch: int, begin: int = 0) -> Iterator[Step]:
-        return islice(self._cut(), begin, None)
+        return islice(self._cut(epoch), begin, None)
 
-    def _cut(self) -> Iterator[Step]:
+    def _cut(self, epoch: int) -> Iterator[Step]:
         step: list[Block] = []
         tokens = 0
-        for block in self.blocks():
+        for block in self._shuffled(epoch):
             if step and tokens + len(block.ids) > self.batch_tokens:
                 yield step
                 step, tokens = [], 0
@@ -67,3 +75,11 @@ class Streamed:
             tokens += len(block.ids)
         if step:
             yield step
+
+    def _shuffled(self, epoch: int) -> Iterator[Block]:
+        stream = iter(self.blocks())
+        first = 0
+        while held := list(islice(stream, self.window)):
+            for number in shuffled(len(held), seed=self.seed, epoch=epoch, first=first):
+                yield held[number - first]
+            first += len(held)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,11 +28,11 @@ from ..corruption.phrases import Phrases
 from ..corruption.pmi import load as load_phrases
 from ..errors import ConfigError, DataError
 from ..training import pretrained
-from ..training.tokenizer import learn_tokenizer
+from ..training.tokenizer import NUM_SENTINELS, learn_tokenizer
 from . import objectives
 from .blocks import Block, Blocks, cut_blocks, stream_blocks
 from .config import Config
-from .corpus import Document, hold_out, read_documents
+from .corpus import Document, hold_out, kinds_of, read_documents
 from .measure import Held, fixed_plans
 from .models import Made, make
 from .objectives import Objective
@@ -46,6 +47,8 @@ _STYLES: dict[str, Literal["bert", "t5", "gpt"]] = {
     "span-corruption": "t5",
     "causal-lm": "gpt",
 }
+_COMPARED = 64
+"""Blocks of a stream that a run which goes on must find again."""
 _VALIDATED_UNITS = ("token", "word", "span")
 
 
@@ -65,7 +68,7 @@ class Ready:
     sizes: dict[str, dict[str, int]]
     """Blocks and tokens of train (empty where it is streamed) and validation."""
     fingerprint: str
-    """Of the blocks of train; where they are streamed, of those of the first step."""
+    """Of the blocks of train; where they are streamed, of the first ones."""
 
     @property
     def losses(self) -> RunningLoss | None:
@@ -94,18 +97,24 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
     order = _order(config, cut, train)
     num_steps = config.optim.steps or cast(Shuffled, order).count(cast(int, config.optim.epochs))
     sizes = {"validation": _size(held.blocks)} | ({} if train is None else {"train": _size(train)})
-    fingerprint = _fingerprint(train, order)
+    fingerprint = _fingerprint(order)
     return Ready(config, tokenizer, vocabulary, made, objective, order, num_steps, held, sizes, fingerprint)
 
 
 def _check_sources(config: Config) -> None:
-    """Refuse files that are not there, before anything is computed."""
-    _documents(config, config.data.train)
-    if isinstance(config.data.validation, str):
+    """Refuse files that are not there, and settings that none of them uses, before anything is computed."""
+    named = config.data
+    found = kinds_of(named.train)
+    if isinstance(named.validation, str):
         try:
-            _documents(config, (config.data.validation,))
+            found |= kinds_of((named.validation,))
         except DataError as error:
             raise DataError(f"--validation {error}") from None
+    usual = type(named).model_fields
+    if "rows" not in found and named.column != usual["column"].default:
+        raise ConfigError(f"--column is {named.column!r}, but plain text has no columns: leave it out")
+    if "plain" not in found and named.documents != usual["documents"].default:
+        raise ConfigError(f"--documents is {named.documents!r}, but each row is one text: leave it out")
 
 
 def _phrases(config: Config) -> Phrases | None:
@@ -124,7 +133,9 @@ def _tokenizer(config: Config, note: Note, begun: Path | None) -> PreTrainedToke
     if given is not None:
         return pretrained.load_tokenizer(given)
     wish = config.model
-    _with_max_length(config, None)  # a budget that is too small is told before this takes its time
+    hoped = _with_max_length(config, None)  # what cannot be is told before this takes its time
+    if config.objective.name == "span-corruption":
+        _check_sentinels(hoped, NUM_SENTINELS)
     if next(_documents(config, config.data.train), None) is None:
         raise _no_text(config.data.train)
     tokenizer = learn_tokenizer(
@@ -185,18 +196,21 @@ def _objective(
 def _span_corruption(
     config: Config, model: torch.nn.Module, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase
 ) -> Objective:
-    wish, rate = config.objective, rate_of(config.objective.rate)
-    if not isinstance(rate, float):
-        raise ValueError(f"its rate is one number; got {wish.rate}")
-    sentinels = sentinels_of(tokenizer)
-    spans = math.ceil(cast(int, config.model.max_length) * rate / wish.mean_span) + 1
-    if spans > len(sentinels):
-        raise ValueError(
-            f"blocks of {config.model.max_length} tokens may need {spans} sentinels and the tokenizer has "
-            f"{len(sentinels)}; take a lower max_length or rate, or a larger mean_span"
-        )
-    denoise = SpanCorruption(vocabulary, sentinels, rate, wish.mean_span)
+    wish, sentinels = config.objective, sentinels_of(tokenizer)
+    _check_sentinels(config, len(sentinels))
+    denoise = SpanCorruption(vocabulary, sentinels, float(wish.rate), wish.mean_span)
     return objectives.SpanCorruption(model, denoise, wish.resampling, config.seed)
+
+
+def _check_sentinels(config: Config, number: int) -> None:
+    """Refuse blocks that may have more spans than the tokenizer has sentinels."""
+    wish, max_length = config.objective, cast(int, config.model.max_length)
+    spans = math.ceil(max_length * float(wish.rate) / wish.mean_span) + 1
+    if spans > number:
+        raise ConfigError(
+            f"--objective span-corruption: blocks of {max_length} tokens may need {spans} sentinels and the tokenizer "
+            f"has {number}; give a lower --max-length or --rate, or a larger --mean-span"
+        )
 
 
 class _Cutter:
@@ -251,12 +265,12 @@ def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> t
     return blocks, Held(held, units)
 
 
-def _order(config: Config, cut: _Cutter, train: Blocks | None) -> Order:
+def _order(config: Config, cut: _Cutter, train: Blocks | None) -> Shuffled | Streamed:
     named, batch_tokens = config.data.train, config.optim.batch_tokens
     if train is not None:
         return Shuffled(train, config.seed, batch_tokens)
-    streamed = Streamed(lambda: cut.stream(_documents(config, named)), batch_tokens)
-    if next(streamed.steps(0), None) is None:
+    streamed = Streamed(lambda: cut.stream(_documents(config, named)), config.seed, batch_tokens)
+    if next(iter(streamed.blocks()), None) is None:
         raise _no_text(named)
     return streamed
 
@@ -279,12 +293,12 @@ def _size(blocks: Blocks) -> dict[str, int]:
     return {"blocks": len(blocks), "tokens": int(sum(blocks.lengths)), "longest": int(max(blocks.lengths))}
 
 
-def _fingerprint(train: Blocks | None, order: Order) -> str:
-    """Of all that is hidden by: tokens, their words, where blocks end; of a stream's first step alone."""
-    if train is None:
-        parts = [part for block in next(order.steps(0)) for part in (block.ids, block.words)]
+def _fingerprint(order: Shuffled | Streamed) -> str:
+    """Of all that is hidden by: tokens, their words, where blocks end; of a stream's first blocks alone."""
+    if isinstance(order, Streamed):
+        parts = [part for block in islice(order.blocks(), _COMPARED) for part in (block.ids, block.words)]
     else:
-        parts = [train.flat, train.flat_words, torch.tensor(train.lengths)]
+        parts = [order.blocks.flat, order.blocks.flat_words, torch.tensor(order.blocks.lengths)]
     found = blake2b(digest_size=16)
     for part in parts:
         if part is not None:

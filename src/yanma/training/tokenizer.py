@@ -27,6 +27,9 @@ Style = Literal["bert", "t5", "gpt"]
 Texts = Callable[[], Iterator[str]]
 """Gives all texts from their beginning, each time it is called: they are read twice."""
 
+NUM_SENTINELS = 100
+"""Of the style "t5"."""
+
 # The threads of sentencepiece share its sums out: another number rounds otherwise, so it is the same everywhere.
 _UNIGRAM_THREADS = 4
 _LONGEST_TEXT_BYTES = 2**30
@@ -62,7 +65,7 @@ _STYLES: dict[Style, _Specials] = {
         {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}, "<s> $A </s>"
     ),
 }
-_SENTINELS: dict[Style, list[str]] = {"t5": [f"<extra_id_{number}>" for number in range(100)]}
+_SENTINELS: dict[Style, list[str]] = {"t5": [f"<extra_id_{number}>" for number in range(NUM_SENTINELS)]}
 
 
 def learn_tokenizer(

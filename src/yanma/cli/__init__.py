@@ -1,0 +1,70 @@
+"""The command line. Data goes to stdout, words to stderr; each command is a thin wrapper over an importable function.
+
+train.py        train, evaluate, predict
+pretrain.py     pretrain
+bench.py        bench, bench masks, bench pretraining
+mask.py         mask
+laboratory.py   compare-masking
+corrupt.py      corrupt, pmi
+audit.py        audit
+demo.py         demo
+flags.py        settings of a run as flags of a command
+output.py       what all of them say, and how
+
+Exit codes: 0 done; 1 input that cannot be used, a full disk and the like, or an audit that failed; 2 a wrong setting
+or usage; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+
+from ..errors import DataError, YanmaError
+from .audit import audit
+from .bench import bench, bench_masks, bench_pretraining
+from .corrupt import corrupt, pmi
+from .demo import demo
+from .laboratory import compare_masking
+from .mask import mask
+from .output import fail, told
+from .pretrain import pretrain
+from .train import evaluate, predict, train
+
+app = typer.Typer(
+    name="yanma",
+    help="Transformers without padding: masks that follow the data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(train)
+app.command()(evaluate)
+app.command()(predict)
+app.command()(pretrain)
+app.command()(mask)
+app.command("compare-masking")(compare_masking)
+app.command()(corrupt)
+app.command()(pmi)
+app.command()(audit)
+app.command()(demo)
+
+benches = typer.Typer(invoke_without_command=True)
+benches.callback()(bench)
+benches.command("masks")(bench_masks)
+benches.command("pretraining")(bench_pretraining)
+app.add_typer(benches, name="bench")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit; every error that is the user's to solve is one line on stderr."""
+    try:
+        app(None if arguments is None else list(arguments))
+    except YanmaError as error:
+        fail(str(error), code=1 if isinstance(error, DataError) else 2)
+    except OSError as error:
+        fail(told(error), code=1)
+    sys.exit(0)

@@ -1,0 +1,78 @@
+"""`yanma audit`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import ConfigError, DataError
+from .output import Json, put
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_TEXTS = 5
+
+
+def audit(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="folder or hub name")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="texts to audit it with: .txt, a text a line, rows, or NAME:SPLIT (default: random)"
+        ),
+    ] = None,
+    text_column: Annotated[str, typer.Option(help="where texts stand in rows")] = "text",
+    way: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="WAY",
+            help="padded, packed or unpadded: the way that decides the exit code "
+            "(default: unpadded where yanma knows the model, else packed, else padded)",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what leaks in a model: padding, company, other documents, later tokens, micro-batches.
+
+    It is run as it is, padded and packed, and unpadded where yanma knows it. Exits with 1 where a check fails in the
+    way that --as names.
+    """
+    from ..audit import WAYS
+
+    if way is not None and way not in WAYS:
+        raise ConfigError(f"--as is {way!r}; there are {', '.join(WAYS)}")
+    from ..audit.report import every_way
+    from ..training.pretrained import load_as_saved
+
+    stock = load_as_saved(model)
+    report = every_way(stock, None if data is None else _texts(model, stock, data, text_column), way)
+    if as_json:
+        put(json.dumps(report.as_dict(), ensure_ascii=False))
+    else:
+        report.show()
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _texts(name: str, model: PreTrainedModel, data: str, column: str) -> list[list[int]]:
+    """The first few texts as the model's tokens, cut to what it can read."""
+    from itertools import islice
+
+    from ..audit import longest_document
+    from ..pretraining.corpus import kinds_of, read_documents
+    from ..training.pretrained import check_vocabulary, load_tokenizer
+
+    tokenizer = load_tokenizer(name)
+    check_vocabulary(model, tokenizer)
+    if column != "text" and kinds_of([data]) == {"plain"}:
+        raise ConfigError(
+            f"--text-column is {column!r}, but {data} is plain text, which has no columns: leave it out"
+        )
+    texts = [document.text for document in islice(read_documents([data], column=column), _TEXTS)]
+    if not texts:
+        raise DataError(f"{data}: no text in it")
+    return [ids[: longest_document(model)] for ids in tokenizer(texts, verbose=False)["input_ids"]]

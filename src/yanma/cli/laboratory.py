@@ -1,0 +1,56 @@
+"""`yanma compare-masking`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .flags import one_flag_a_setting
+from .output import Json, put, say
+
+if TYPE_CHECKING:
+    from ..training.settings import Setting
+
+
+def _laboratory_settings() -> Iterable[Setting]:
+    from ..laboratory.config import settings
+
+    return settings()
+
+
+@one_flag_a_setting(_laboratory_settings)
+def compare_masking(
+    config: Annotated[Path | None, typer.Option(help="TOML file; flags override what it says")] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="a page whose part between two markers is rewritten")
+    ] = None,
+    as_json: Json = False,
+    **flags: str | bool | list[str] | None,
+) -> None:
+    """Compare ways to mask: static, dynamic, scheduled, by units; the same budget, paired by seed, with intervals.
+
+    What is finished is kept: the same command again computes what is missing. --out then has page.html.
+
+    Example: yanma compare-masking --train corpus.txt --epochs 40 --seeds 5 --jobs 2 --out runs/masking
+    """
+    from ..laboratory.config import load
+
+    wanted = load(config, {name: value for name, value in flags.items() if value != []})
+    try:
+        from ..laboratory import markdown
+        from ..laboratory.compare import compare_masking as run
+
+        if write is not None:
+            markdown.MARKERS.check(write)
+        report = run(wanted)
+    except KeyboardInterrupt:
+        say(f"interrupted; what was finished is in {wanted.out}, and the same command goes on from there")
+        raise typer.Exit(130) from None
+    if write is not None:
+        markdown.MARKERS.write(write, [markdown.render(report)])
+    put(json.dumps(report.as_dict()) if as_json else markdown.render(report))
+    say(f"{Path(wanted.out) / 'page.html'} shows it")

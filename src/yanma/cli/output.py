@@ -1,0 +1,50 @@
+"""Data goes to stdout, words to stderr; of several processes that a launcher started the first one speaks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="print the report as JSON")]
+
+
+def is_first_rank() -> bool:
+    """Whether this is the process that speaks, of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def put(data: str) -> None:
+    """Data, for stdout."""
+    if is_first_rank():
+        print(data, flush=True)
+
+
+def say(words: str) -> None:
+    """Words, for stderr."""
+    if is_first_rank():
+        print(words, file=sys.stderr, flush=True)
+
+
+def say_error(words: str) -> None:
+    """What went wrong, on one line."""
+    say(f"error: {' '.join(words.splitlines())}")
+
+
+def fail(words: str, *, code: int) -> NoReturn:
+    """Say what went wrong, and exit."""
+    say_error(words)
+    sys.exit(code)
+
+
+def told(error: OSError) -> str:
+    """Which file, and what the system said of it."""
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}"
+
+
+def is_coloured() -> bool:
+    """Whether stdout is a terminal that shows colours, and nobody asked for none (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
