@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import Json, fail, put
+from .output import Json, Page, fail, put
 
 if TYPE_CHECKING:
     from ..markers import Markers
+
+Rounds = Annotated[int, typer.Option(min=1, help="turns of each that are counted")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="little of everything: to see that it runs, not for numbers")
+]
 
 
 def bench(
@@ -41,15 +46,11 @@ def bench(
         list[str] | None, typer.Option(help="embeddings, text, classification or training; may be repeated")
     ] = None,
     workload: Annotated[list[str] | None, typer.Option(help="drawn or real; may be repeated")] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="a few texts: to see that it runs, not for numbers")
-    ] = False,
+    quick: Quick = False,
     json_to: Annotated[
         str | None, typer.Option("--json", metavar="FILE|-", help="all numbers as JSON")
     ] = None,
-    write: Annotated[
-        Path | None, typer.Option(help="a page whose part between two markers is rewritten")
-    ] = None,
+    write: Page = None,
 ) -> None:
     """Measure speed side by side: padded in three ways, other runtimes, yanma. Results are compared first.
 
@@ -80,14 +81,10 @@ def bench(
 
 
 def bench_masks(
-    rounds: Annotated[int, typer.Option(min=1, help="turns of each that are counted")] = 5,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="few tokens: to see that it runs, not for numbers")
-    ] = False,
+    rounds: Rounds = 5,
+    quick: Quick = False,
     as_json: Json = False,
-    write: Annotated[
-        Path | None, typer.Option(help="a page whose part between two markers is rewritten")
-    ] = None,
+    write: Page = None,
 ) -> None:
     """Measure attention under masks against torch with a dense mask. Results are compared with float64 first."""
     from ..bench.masks import MARKERS
@@ -97,14 +94,10 @@ def bench_masks(
 
 
 def bench_pretraining(
-    rounds: Annotated[int, typer.Option(min=1, help="turns of each that are counted")] = 3,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="tiny models: to see that it runs, not for numbers")
-    ] = False,
+    rounds: Rounds = 3,
+    quick: Quick = False,
     as_json: Json = False,
-    write: Annotated[
-        Path | None, typer.Option(help="a page whose part between two markers is rewritten")
-    ] = None,
+    write: Page = None,
 ) -> None:
     """Measure steps of masked pre-training, padded and packed. Losses and gradients are compared with float64 first."""
     from ..bench.pretraining import MARKERS

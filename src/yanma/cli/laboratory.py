@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .flags import one_flag_a_setting
-from .output import Json, put, say
+from .output import Json, Page, put, say
 
 if TYPE_CHECKING:
     from ..training.settings import Setting
@@ -25,9 +25,7 @@ def _laboratory_settings() -> Iterable[Setting]:
 @one_flag_a_setting(_laboratory_settings)
 def compare_masking(
     config: Annotated[Path | None, typer.Option(help="TOML file; flags override what it says")] = None,
-    write: Annotated[
-        Path | None, typer.Option(help="a page whose part between two markers is rewritten")
-    ] = None,
+    write: Page = None,
     as_json: Json = False,
     **flags: str | bool | list[str] | None,
 ) -> None:

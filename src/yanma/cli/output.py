@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+if TYPE_CHECKING:
+    from ..training.folder import RunFolder
+
 Json = Annotated[bool, typer.Option("--json", help="print the report as JSON")]
+Page = Annotated[Path | None, typer.Option(help="a page whose part between two markers is rewritten")]
 
 
 def is_first_rank() -> bool:
@@ -37,6 +44,19 @@ def fail(words: str, *, code: int) -> NoReturn:
     """Say what went wrong, and exit."""
     say_error(words)
     sys.exit(code)
+
+
+@contextmanager
+def leaving(folder: RunFolder) -> Iterator[None]:
+    """Say what a run's folder holds at its end, and where it is interrupted or the system fails it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted; {folder.describe()}")
+        raise typer.Exit(130) from None
+    except OSError as error:
+        fail(f"{told(error)}; {folder.describe()}", code=1)
+    say(folder.describe())
 
 
 def told(error: OSError) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import ConfigError
 from .flags import one_flag_a_setting
-from .output import Json, fail, put, say, told
+from .output import Json, leaving, put, say
 
 if TYPE_CHECKING:
     from ..training.settings import Setting
@@ -54,14 +54,7 @@ def pretrain(
     except KeyboardInterrupt:
         say("interrupted before anything was begun")
         raise typer.Exit(130) from None
-    folder = PretrainingFolder(wanted.out)
-    try:
+    with leaving(PretrainingFolder(wanted.out)):
         done = run(wanted, overwrite=overwrite, resume=resume)
-    except KeyboardInterrupt:
-        say(f"interrupted; {folder.describe()}")
-        raise typer.Exit(130) from None
-    except OSError as error:
-        fail(f"{told(error)}; {folder.describe()}", code=1)
-    say(folder.describe())
     if as_json:
         put(json.dumps(done.as_dict(), ensure_ascii=False))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .flags import one_flag_a_setting
-from .output import Json, fail, is_first_rank, put, say, say_error, told
+from .output import Json, is_first_rank, leaving, put, say, say_error
 
 if TYPE_CHECKING:
     from ..training.evaluate import Evaluation
@@ -45,15 +45,8 @@ def train(
     except KeyboardInterrupt:
         say("interrupted before anything was begun")
         raise typer.Exit(130) from None
-    folder = RunFolder(wanted.out)
-    try:
+    with leaving(RunFolder(wanted.out)):
         trained = run(wanted, overwrite=overwrite)
-    except KeyboardInterrupt:
-        say(f"interrupted; {folder.describe()}")
-        raise typer.Exit(130) from None
-    except OSError as error:
-        fail(f"{told(error)}; {folder.describe()}", code=1)
-    say(folder.describe())
     if as_json:
         put(json.dumps(trained.as_dict(), ensure_ascii=False))
     elif trained.test is not None:
