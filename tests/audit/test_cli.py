@@ -86,6 +86,14 @@ def test_texts_of_a_file(run, folders, tmp_path):
     assert not report["ways"]["packed"]["ok"], "real text leaks as random tokens do"
 
 
+def test_a_column_that_nothing_has_is_refused(run, folders, tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS))
+    code, _, told = run("audit", folders["B"], "--data", tmp_path / "a.txt", "--text-column", "body")
+    assert code == 2 and "--text-column is 'body', but" in told and "plain text without columns" in told
+    code, _, told = run("audit", folders["B"], "--text-column", "body")
+    assert code == 2 and "--text-column is 'body', but no --data is given" in told
+
+
 def test_plain_text_is_a_text_a_line(run, folders, tmp_path):
     plain, empty, other = (tmp_path / f"{name}.txt" for name in ("plain", "empty", "other"))
     plain.write_text("\n".join(TEXTS), encoding="utf-8")

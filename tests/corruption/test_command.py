@@ -215,11 +215,32 @@ def test_of_rows_the_text_is_read_and_versions_of_a_text_stand_together(tokenize
     assert len(lines[0].split()) == len(lines[1].split()) > len(lines[2].split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "0"], "--size is 0; give 1 or more"),
+        (["--min-count", "-1"], "--min-count is -1; give 1 or more"),
+        (["--out", "a.txt"], "--out is a.txt, which is read; name another file"),
+    ],
+)
+def test_collocations_that_cannot_be_are_refused(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("new york " * 20)
+    with pytest.raises(SystemExit) as caught:
+        main(["pmi", str(tmp_path / "a.txt"), "--out", "b.tsv", *arguments])
+    told = capsys.readouterr().err
+    assert caught.value.code == 2 and message in told and len(told.strip().splitlines()) == 1, told
+    assert (tmp_path / "a.txt").read_text() == "new york " * 20 and not (tmp_path / "b.tsv").exists()
+
+
 def test_no_collocation_is_told_and_refused(tokenizer_folder, tmp_path, capsys):
     (tmp_path / "a.txt").write_text("the cat sat")
-    with pytest.raises(SystemExit) as caught:
-        main(["pmi", str(tmp_path / "a.txt"), "--out", str(tmp_path / "b.tsv")])
-    assert caught.value.code == 0 and "nothing stands together 11 times" in capsys.readouterr().err
+    (tmp_path / "b.tsv").write_text("")
+    for out in ("b.tsv", "c.tsv"):
+        with pytest.raises(SystemExit) as caught:
+            main(["pmi", str(tmp_path / "a.txt"), "--out", str(tmp_path / out)])
+        assert caught.value.code == 1 and "nothing stands together 11 times" in capsys.readouterr().err
+    assert not (tmp_path / "c.tsv").exists()
     arguments = [
         "--unit",
         "phrase",
@@ -281,6 +302,7 @@ def test_a_text_without_a_word_is_refused(tokenizer_folder, capsys, text):
         (["--replacement", "berd"], "--replacement is 'berd'; did you mean 'bert'?"),
         (["--unit", "bart", "--replacement", "mask"], "--replacement: --unit bart has one of its own"),
         (["--resampling", "0"], "--resampling: must be 'every epoch', 'never' or a number of fixed copies"),
+        (["--rate", "0.3->0.1 linear", "--resampling", "2"], "--resampling is 2; a --rate that changes"),
         (["--segmenter", "jieba"], "--segmenter cuts words; --unit token has none"),
         (["--json"], "--json prints what --stats counts"),
     ],

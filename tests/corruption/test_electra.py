@@ -60,6 +60,7 @@ def test_rows_that_are_made_a_few_at_a_time_give_the_same_tokens(vocabulary, mon
     how = {"seed": 0, "epoch": 0, "examples": range(9)}
     whole = replaced_tokens(corrupted, logits, lengths, vocabulary, **how)
     monkeypatch.setattr(electra, "_BLOCK_NUMBERS", 7 * vocabulary.size)
+    monkeypatch.setattr(electra, "_LEAST_ROWS", 1)
     asked = []
 
     def few(rows):

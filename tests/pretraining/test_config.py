@@ -27,6 +27,10 @@ from yanma.training.settings import to_toml
             {"resampling": "0"},
             "--resampling: must be 'every epoch', 'never' or a number of fixed copies, 1 or more",
         ),
+        (
+            {"resampling": "3", "rate": "0.3->0.1 linear"},
+            "resampling (--resampling) is 3; a rate that changes over the steps",
+        ),
         ({"resampling": "always"}, "a number of fixed copies, 1 or more; got 'always'"),
         (
             {"objective": "span-corruption", "from_scratch": "t5-tiny", "rate": "0.3->0.1 linear"},
@@ -72,7 +76,7 @@ def test_a_setting_that_would_do_nothing_is_refused(settings, objective):
 
 
 def test_a_config_comes_back_from_toml_as_it_was(settings, tmp_path):
-    config = load(flags=settings(rate="0.3->0.15 linear", resampling="10", train=["a,b.txt", "c.txt"]))
+    config = load(flags=settings(rate="0.1..0.5", resampling="10", train=["a,b.txt", "c.txt"]))
     assert config.objective.resampling == 10 and config.data.train == ("a,b.txt", "c.txt")
     path = tmp_path / "pretrain.toml"
     path.write_text(to_toml(config), encoding="utf-8")

@@ -23,6 +23,7 @@ from yanma.pretraining.config import load
 from yanma.pretraining.folder import PretrainingFolder
 from yanma.pretraining.loop import pretrain
 from yanma.pretraining.models import make
+from yanma.pretraining.order import Streamed
 from yanma.pretraining.setup import set_up
 from yanma.pretraining.stepper import Stepper
 from yanma.training.config import load as load_fine_tuning
@@ -250,9 +251,43 @@ def test_other_words_or_another_stream_are_refused_on_resume(config, corpus, tmp
     stream.write_text(corpus.read_text())
     how = {"train": str(stream), "streaming": True, "validation": str(corpus), "steps": 1, "vocab_size": 150}
     pretrain(config(**how))
-    stream.write_text("Another text at first.\n" + corpus.read_text())
-    with pytest.raises(DataError, match="the texts of train are others now"):
-        pretrain(config(**how), resume=True)
+    lines = corpus.read_text().splitlines()
+    for place in (0, 20):
+        stream.write_text("\n".join([*lines[:place], "Another text.", *lines[place:]]))
+        with pytest.raises(DataError, match="the texts of train are others now"):
+            pretrain(config(**how), resume=True)
+
+
+def test_settings_that_were_edited_in_the_folder_are_refused_on_resume(config, tmp_path):
+    done = pretrain(config(steps=4, save_every=2))
+    shutil.rmtree(done.folder / "checkpoints" / "step-00000004")
+    toml = done.folder / "config.toml"
+    assert "learning_rate = 0.002" in toml.read_text()
+    toml.write_text(toml.read_text().replace("learning_rate = 0.002", "learning_rate = 0.01"))
+    with pytest.raises(ConfigError, match=r"--learning-rate is 0.01, but the run was begun with 0.002"):
+        pretrain(load(toml), resume=True)
+
+
+def test_a_run_without_its_checkpoints_is_not_begun_again_once_it_is_finished(config, capfd):
+    done = pretrain(config(steps=4))
+    kept = weights(done.folder)
+    for path in (done.folder / "checkpoints").glob("step-*"):
+        shutil.rmtree(path)
+    with pytest.raises(ConfigError, match="the run is finished, and its checkpoints are gone"):
+        pretrain(config(steps=4), resume=True)
+    figures_of_half = figures(done.folder) | {"num_steps": 8}
+    (done.folder / "metrics.json").write_text(json.dumps(figures_of_half))
+    capfd.readouterr()
+    again = pretrain(config(steps=4), resume=True)
+    assert "there is no checkpoint; the run begins again at step 0" in capfd.readouterr().err
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in weights(again.folder).items())
+
+
+def test_a_tokenizer_that_is_gone_is_named_on_resume(config):
+    done = pretrain(config())
+    shutil.rmtree(done.folder / "checkpoints" / "tokenizer")
+    with pytest.raises(DataError, match=r"tokenizer: gone, and --resume needs the run's tokenizer; copy"):
+        pretrain(config(), resume=True)
 
 
 def test_a_short_stream_gives_the_weights_of_texts_in_memory(config, corpus, tmp_path):
@@ -263,13 +298,27 @@ def test_a_short_stream_gives_the_weights_of_texts_in_memory(config, corpus, tmp
     assert figures(kept.folder)["validations"][-1]["epoch"] > 1, "the stream was read more than once"
     state = json.loads((streamed.folder / "checkpoints" / "step-00000010" / "state.json").read_text())
     assert state["begin"] > 0
-    for path in (streamed.folder / "checkpoints").glob("step-00000012"):
-        path.rename(tmp_path / "gone")
+    whole, without_end = weights(streamed.folder), weights(kept.folder)
+    assert all(torch.equal(tensor, without_end[name]) for name, tensor in whole.items())
+    (streamed.folder / "checkpoints" / "step-00000012").rename(tmp_path / "gone")
+    shutil.rmtree(streamed.folder / "model")
     resumed = pretrain(config(out=str(tmp_path / "stream"), streaming=True, save_every=5, **how), resume=True)
-    for name, tensor in weights(streamed.folder).items():
-        assert torch.equal(tensor, weights(kept.folder)[name]) and torch.equal(
-            tensor, weights(resumed.folder)[name]
-        )
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(resumed.folder).items())
+
+
+def test_a_stream_longer_than_its_window_goes_on_with_the_same_bits(config, corpus, monkeypatch, tmp_path):
+    class Short(Streamed):
+        def __init__(self, blocks, seed, batch_tokens):
+            super().__init__(blocks, seed, batch_tokens, window=16)
+
+    monkeypatch.setattr(setup, "Streamed", Short)
+    how = {"validation": str(corpus), "steps": 12, "batch_tokens": 600, "streaming": True, "save_every": 5}
+    done = pretrain(config(**how))
+    whole = weights(done.folder)
+    (done.folder / "checkpoints" / "step-00000012").rename(tmp_path / "gone")
+    shutil.rmtree(done.folder / "model")
+    resumed = pretrain(config(**how), resume=True)
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(resumed.folder).items())
 
 
 def test_epochs_are_whole_and_each_is_shuffled_anew(config, monkeypatch):
@@ -316,22 +365,25 @@ def test_spans_without_a_sentinel_are_told_before_a_tokenizer_is_learned(config,
         raise AssertionError("learned")
 
     monkeypatch.setattr(setup, "learn_tokenizer", never)
-    with pytest.raises(ConfigError, match="may need 126 sentinels and the tokenizer has 100"):
+    with pytest.raises(ConfigError, match=r"^--objective span-corruption: blocks of 250 tokens may need 126"):
         pretrain(config("span-corruption", mean_span=1, rate=0.5, max_length=250, max_batch_tokens=300))
 
 
 @pytest.mark.parametrize(
     ("names", "flags", "message"),
     [
-        (["a.txt"], {"column": "body"}, "--column is 'body', but plain text has no columns"),
-        (["a.jsonl"], {"documents": "file"}, "--documents is 'file', but each row is one text"),
+        (["a.txt"], {"column": "body"}, r"--column is 'body', but .*a.txt is plain text without columns"),
+        (["a.jsonl"], {"documents": "file"}, r"--documents is 'file', but .*a.jsonl has rows"),
         (["a.txt", "a.jsonl"], {"column": "body", "documents": "file"}, None),
+        (["a.txt"], {"column": "body", "validation": "a.jsonl"}, None),
     ],
 )
 def test_settings_that_no_file_uses_are_refused(config, corpus, tmp_path, names, flags, message):
     lines = corpus.read_text().splitlines()
     (tmp_path / "a.txt").write_text("\n".join(lines))
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": x, "body": x}) + "\n" for x in lines))
+    if "validation" in flags:
+        flags = flags | {"validation": str(tmp_path / flags["validation"])}
     wanted = config(train=[str(tmp_path / name) for name in names], **flags)
     if message is None:
         pretrain(wanted)

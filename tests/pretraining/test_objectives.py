@@ -6,7 +6,9 @@ import transformers
 from accelerate import Accelerator
 from torch.nn import functional as F
 
-from yanma.corruption import Corrupted, Plan, RunningLoss, replaced_tokens
+from yanma.corruption import Corrupted, Plan, RunningLoss, electra, replaced_tokens
+from yanma.models.linear import linear
+from yanma.pretraining import objectives
 from yanma.pretraining.models import GENERATOR
 from yanma.pretraining.setup import set_up
 from yanma.pretraining.stepper import Place, Stepper
@@ -124,6 +126,22 @@ def test_a_step_has_the_gradient_of_stock_models_one_block_at_a_time(ready, tmp_
     difference = sum(float((ours[name].double() - grad).square().sum()) for name, grad in theirs.items())
     size = sum(float(grad.square().sum()) for grad in theirs.values())
     assert size > 0 and (difference / size) ** 0.5 < 1e-5, f"relative difference {(difference / size) ** 0.5}"
+
+
+def test_a_generator_makes_its_logits_a_few_rows_at_a_time(ready, monkeypatch):
+    made = ready("rtd")
+    whole = gradient(made, a_step(made), max_batch_tokens=10_000)
+    rows = []
+
+    def few(x, weight, bias):
+        rows.append(len(x))
+        return linear(x, weight, bias)
+
+    monkeypatch.setattr(objectives, "linear", few)
+    monkeypatch.setattr(electra, "_BLOCK_NUMBERS", 0)
+    again = gradient(made, a_step(made), max_batch_tokens=10_000)
+    assert len(rows) > 1 and max(rows) == electra._LEAST_ROWS
+    assert again[0] == whole[0] and all(torch.equal(again[1][name], one) for name, one in whole[1].items())
 
 
 @pytest.mark.parametrize("goal", OBJECTIVES)

@@ -218,8 +218,8 @@ def _section(shape: Shape, rounds: int, teller: Teller) -> Section:
     with teller.stage(f"{shape.name}: time", rounds * len(turns)):
         times = in_turns(turns, rounds, told=teller.turn)
     for name, time in times.items():  # what follows takes a minute, and may end for want of memory
-        each = ", ".join(f"{1000 * seconds:,.0f}" for seconds in time.seconds)
-        teller.note(f"  {name}: {each} ms, {time.over(times[YANMA]):.2f} x yanma")
+        rounds_ms = ", ".join(f"{1000 * seconds:,.0f}" for seconds in time.seconds)
+        teller.note(f"  {name}: {rounds_ms} ms, {time.over(times[YANMA]):.2f} x yanma")
     num_parameters = sum(p.numel() for p in everyone[0].model.parameters())
     del tried, turns, everyone
     give_back()

@@ -45,6 +45,8 @@ def audit(
 
     if way is not None and way not in WAYS:
         raise ConfigError(f"--as is {way!r}; there are {', '.join(WAYS)}")
+    if data is None and text_column != "text":
+        raise ConfigError(f"--text-column is {text_column!r}, but no --data is given to have it")
     from ..audit.report import every_way
     from ..training.pretrained import load_as_saved
 
@@ -63,15 +65,12 @@ def _texts(name: str, model: PreTrainedModel, data: str, column: str) -> list[li
     from itertools import islice
 
     from ..audit import longest_document
-    from ..pretraining.corpus import kinds_of, read_documents
+    from ..pretraining.corpus import check_used, read_documents
     from ..training.pretrained import check_vocabulary, load_tokenizer
 
     tokenizer = load_tokenizer(name)
     check_vocabulary(model, tokenizer)
-    if column != "text" and kinds_of([data]) == {"plain"}:
-        raise ConfigError(
-            f"--text-column is {column!r}, but {data} is plain text, which has no columns: leave it out"
-        )
+    check_used([data], column=column, flags=("--text-column", ""))
     texts = [document.text for document in islice(read_documents([data], column=column), _TEXTS)]
     if not texts:
         raise DataError(f"{data}: no text in it")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from .output import is_coloured, put, say
 
 
@@ -28,7 +28,7 @@ def corrupt(
         str | None,
         typer.Option(
             help="share of tokens that is hidden: a number, '0.3->0.15 linear' (cosine, step 4) over the epochs, or "
-            "0.1..0.5, drawn for each text (default: 0.15; bart: 0.3)"
+            "0.1..0.5, drawn for each text; t5 and bart: a number (default: 0.15; bart: 0.3)"
         ),
     ] = None,
     replacement: Annotated[
@@ -85,7 +85,12 @@ def pmi(
         list[Path], typer.Argument(metavar="FILE...", help="text files, a text a line, or .jsonl with `text`")
     ],
     out: Annotated[Path, typer.Option(help="file for the collocations, for yanma corrupt --phrases")],
-    size: Annotated[int, typer.Option(help="how many at most")] = 10_000,
+    size: Annotated[
+        int,
+        typer.Option(
+            help="how many at most: half of two words, a quarter of three, an eighth of four and five each"
+        ),
+    ] = 10_000,
     min_count: Annotated[int, typer.Option(help="rarer ones are left out")] = 11,
     segmenter: Annotated[str | None, typer.Option(help="jieba: Chinese words by its dictionary")] = None,
 ) -> None:
@@ -96,9 +101,18 @@ def pmi(
     from ..corruption.command import lines_of, segmenter_of
     from ..corruption.pmi import collocations, save
 
+    for flag, value in (("--size", size), ("--min-count", min_count)):
+        if value < 1:
+            raise ConfigError(f"{flag} is {value}; give 1 or more")
+    if out.resolve() in [path.resolve() for path in corpus]:
+        raise ConfigError(f"--out is {out}, which is read; name another file")
     found = collocations(
         lambda: lines_of(corpus), size, min_count=min_count, segmenter=segmenter_of(segmenter)
     )
+    if not found:
+        raise DataError(
+            f"{', '.join(map(str, corpus))}: nothing stands together {min_count} times; give more text, or a lower "
+            f"--min-count ({out} was not written)"
+        )
     save(found, out)
-    few = f": nothing stands together {min_count} times; give more text, or a lower --min-count"
-    say(f"{len(found):,} collocations are in {out}{'' if found else few}")
+    say(f"{len(found):,} collocations are in {out}")

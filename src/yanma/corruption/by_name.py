@@ -1,4 +1,4 @@
-"""Units, rates and replacements by the names that settings and the command line give them."""
+"""Units, rates, replacements and resampling by the names that settings and the command line give them."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from .by_name import REPLACEMENTS, UNITS, numbering
 from .denoising import Denoised, Denoiser, Infilling, Mixture, SpanCorruption, sentinels_of
 from .plan import IGNORE, Corrupted, Plan, Resampling, copy_of
 from .pmi import load
-from .rates import Rate, highest
+from .rates import Decay, Rate, highest
 from .statistics import Hidden, denoising_statistics, statistics
 from .vocabulary import Vocabulary
 from .words import Segmenter, jieba_words
@@ -61,11 +61,11 @@ class Wish:
             raise ConfigError(f"--epochs is {self.epochs}; give 1 or more")
         if self.seed < 0:
             raise ConfigError(f"--seed is {self.seed}; give 0 or more")
-        self._check_rate()
         if self.unit == "ul2" and self.rate is not None:
             raise ConfigError(
                 "--rate: --unit ul2 is seven denoisers, each with a rate of its own; leave it out"
             )
+        self._check_rate()
         if self.segmenter is not None and self.unit in ("token", "sentence", *DENOISERS):
             raise ConfigError(f"--segmenter cuts words; --unit {self.unit} has none: leave it out")
         if (self.unit == "phrase") != (self.phrases is not None):
@@ -77,17 +77,15 @@ class Wish:
         units, replacements = (*UNITS, *DENOISERS), (*REPLACEMENTS,)
         if self.unit not in units:
             raise ConfigError(
-                f"--unit is {self.unit!r}; {did_you_mean(self.unit, units)} there are {', '.join(units)}"
+                f"--unit is {self.unit!r}; {did_you_mean(self.unit, units) or 'there are ' + ', '.join(units)}"
             )
         if self.replacement is None:
             return
         if self.unit in DENOISERS:
             raise ConfigError(f"--replacement: --unit {self.unit} has one of its own; leave it out")
         if self.replacement not in replacements:
-            hint = did_you_mean(self.replacement, replacements)
-            raise ConfigError(
-                f"--replacement is {self.replacement!r}; {hint} there are {', '.join(replacements)}"
-            )
+            hint = did_you_mean(self.replacement, replacements) or f"there are {', '.join(replacements)}"
+            raise ConfigError(f"--replacement is {self.replacement!r}; {hint}")
 
     def _check_rate(self) -> None:
         rate, most = self.rate, Plan.max_share
@@ -103,13 +101,17 @@ class Wish:
             raise ConfigError(
                 f"--rate is {highest(rate):g}; give a share above 0 and up to {most:g}: no more is hidden of a text"
             )
+        if isinstance(rate, Decay) and self.resampling != "every epoch":
+            raise ConfigError(
+                f"--resampling is {self.resampling!r}; a --rate that changes over the epochs needs 'every epoch'"
+            )
 
     def share_or(self, usual: float) -> float:
         """A denoiser's rate, or the usual one where none was said."""
         return self.rate if isinstance(self.rate, float) else usual
 
     def progress(self, epoch: int) -> float:
-        """The share of the epochs that are done when this one begins: 1 in the last, where a rate is at its end."""
+        """From 0 in the first epoch to 1 in the last, where a rate is at its end; 0 where there is one."""
         return epoch / max(1, self.epochs - 1)
 
 

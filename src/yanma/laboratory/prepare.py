@@ -22,7 +22,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 from ..corruption import pmi
 from ..errors import ConfigError, DataError
 from ..pretraining.blocks import Blocks, cut_blocks
-from ..pretraining.corpus import Document, hold_out, read_documents
+from ..pretraining.corpus import Document, check_used, hold_out, read_documents
 from ..pretraining.order import Shuffled
 from ..pretraining.shapes import SHAPES
 from ..training.folder import write
@@ -133,6 +133,8 @@ def _whole(place: Path, fill: Callable[[Path], None]) -> None:
 def _texts_and_tokenizer(config: LaboratoryConfig, shared: Shared) -> None:
     corpus = config.corpus
     source = ", ".join(corpus.train)
+    validation = [corpus.validation] if isinstance(corpus.validation, str) else []
+    check_used([*corpus.train, *validation], column=corpus.column)
     train = list(read_documents(corpus.train, column=corpus.column))
     if not train:
         raise DataError(f"{source}: no text in it")

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from ..corruption.by_name import rate_of, resampling_of
 from ..corruption.plan import Plan, Resampling
-from ..corruption.rates import highest
+from ..corruption.rates import Decay, highest
 from ..errors import ConfigError
 from ..training.config import Moves, PathOrShare, Share, made_by
 from ..training.settings import Files, Section, Setting, read, settings_of
@@ -46,7 +46,7 @@ class ObjectiveConfig(Section):
     rate: Annotated[str, BeforeValidator(lambda given: str(given))] = Field(
         default="0.15",
         description="share of tokens that is hidden: a number, '0.3->0.15 linear' (cosine, step 4) over the steps, "
-        "or 0.1..0.5, drawn for each block",
+        "or 0.1..0.5, drawn for each block; span-corruption: a number",
     )
     mean_span: float = Field(default=3.0, ge=1, description="span-corruption: tokens of a span on average")
     replacement: Literal["bert", "spanbert", "mask", "random"] = Field(
@@ -99,6 +99,11 @@ class ObjectiveConfig(Section):
                 raise ValueError(
                     f"{key} (--{flag}) does nothing with {self.name}; it goes with {_and(goals)}"
                 )
+        if isinstance(rate_of(self.rate), Decay) and self.resampling != "every epoch":
+            raise ValueError(
+                f"resampling (--resampling) is {self.resampling!r}; a rate that changes over the steps "
+                f"(--rate {self.rate!r}) needs 'every epoch'"
+            )
         if (self.unit == "phrase") != (self.phrases is not None):
             raise ValueError("unit phrase (--unit phrase) and phrases (--phrases FILE) go together")
         if self.segmenter is not None and self.unit in ("token", "sentence"):
@@ -304,16 +309,27 @@ def resumed(before: Config, now: Config) -> Config:
     if now.model.max_length is None:
         model = now.model.model_copy(update={"max_length": before.model.max_length})
         now = now.model_copy(update={"model": model})
-    for setting in settings():
-        if setting.section in _MAY_CHANGE or setting.flag == "out":
-            continue
-        was, is_now = (
-            getattr(config if setting.section is None else getattr(config, setting.section), setting.key)
-            for config in (before, now)
-        )
-        if was != is_now:
-            flag = setting.flag.replace("_", "-")
-            raise ConfigError(
-                f"--{flag} is {is_now!r}, but the run was begun with {was!r}; a run is resumed with its own settings"
-            )
+    check_fixed(fixed(before), now)
     return now
+
+
+def fixed(config: Config) -> dict[str, str]:
+    """What leads a run, by flag, in words: all that a run that goes on must find as it was."""
+    found = {}
+    for setting in settings():
+        if setting.section not in _MAY_CHANGE and setting.flag != "out":
+            section = config if setting.section is None else getattr(config, setting.section)
+            value = getattr(section, setting.key)
+            found[f"--{setting.flag.replace('_', '-')}"] = (
+                " ".join(value) if isinstance(value, tuple) else repr(value)
+            )
+    return found
+
+
+def check_fixed(before: Mapping[str, str], now: Config) -> None:
+    """Raises ConfigError, which names the first setting that is not as it was."""
+    for flag, value in fixed(now).items():
+        if before[flag] != value:
+            raise ConfigError(
+                f"{flag} is {value}, but the run was begun with {before[flag]}; a run is resumed with its own settings"
+            )

@@ -16,6 +16,8 @@ from ..training.setup import held_out
 DocumentRule = Literal["line", "paragraph", "file"]
 """What of a plain text file is one document."""
 
+_COLUMN = "text"
+_RULE: DocumentRule = "line"
 _PLAIN = (".txt", ".text")
 _KNOWN = (*_PLAIN, ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
@@ -47,7 +49,7 @@ class Documents(Iterator[Document]):
         raise StopIteration
 
 
-def read_documents(sources: Sequence[str], *, column: str = "text", rule: DocumentRule = "line") -> Documents:
+def read_documents(sources: Sequence[str], *, column: str = _COLUMN, rule: DocumentRule = _RULE) -> Documents:
     r"""The documents of some sources, in the order in which they are named.
 
     A source is one of:
@@ -80,13 +82,29 @@ def read_documents(sources: Sequence[str], *, column: str = "text", rule: Docume
     return Documents(row for part in found for row in _texts(part, column, rule))
 
 
-def kinds_of(sources: Sequence[str]) -> set[Literal["plain", "rows"]]:
-    """Whether plain text is among the files of some sources, and whether rows are, as those of a set of `datasets` are.
+def check_used(
+    sources: Sequence[str],
+    *,
+    column: str = _COLUMN,
+    rule: DocumentRule = _RULE,
+    flags: tuple[str, str] = ("--column", "--documents"),
+) -> None:
+    """Raises ConfigError where a column is named and all sources are plain text, or a rule and none of them is.
+
+    >>> check_used(["wikitext:train"], rule="file")
+    Traceback (most recent call last):
+      ...
+    yanma.errors.ConfigError: --documents is 'file', but wikitext:train has rows, each of them one text; leave it out
 
     Raises DataError for a source that is not there.
     """
-    parts = (part for source in sources for part in _parts(source))
-    return {"plain" if isinstance(part, Path) and _kind(part) in _PLAIN else "rows" for part in parts}
+    parts = [part for source in sources for part in _parts(source)]
+    plain = [isinstance(part, Path) and _kind(part) in _PLAIN for part in parts]
+    read = ", ".join(sources)
+    if column != _COLUMN and all(plain):
+        raise ConfigError(f"{flags[0]} is {column!r}, but {read} is plain text without columns; leave it out")
+    if rule != _RULE and not any(plain):
+        raise ConfigError(f"{flags[1]} is {rule!r}, but {read} has rows, each of them one text; leave it out")
 
 
 def hold_out(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
+from ..errors import ConfigError
 from ..training.folder import RunFolder, remove, write
 from ..training.settings import to_toml
 from .checkpoint import Checkpoints
@@ -56,11 +57,26 @@ class PretrainingFolder(RunFolder):
         further = further if resumable else ""
         if not self.model.is_dir():
             return f"{self.path}: no model yet, none was saved{further}"
+        last = self._last()
+        if last is None:
+            return f"{self.model}: a model whose figures were not written{further}"
+        step, num_steps, loss = last
+        figures = f"step {step} of {num_steps}, validation loss {loss:.4f}"
+        return f"{self.model}: {figures}{'' if step == num_steps else further}"
+
+    def check_unfinished(self) -> None:
+        """Raises ConfigError where the run is at its end, so that going on without a checkpoint would undo it."""
+        last = self._last()
+        if last is not None and last[0] == last[1]:
+            raise ConfigError(
+                f"--resume: {self.path}: the run is finished, and its checkpoints are gone; --overwrite begins it anew"
+            )
+
+    def _last(self) -> tuple[int, int, float] | None:
+        """Step, steps in all, and loss of the last validation; None where they cannot be read."""
         try:
             metrics = json.loads((self.path / "metrics.json").read_text("utf-8"))
             last = metrics["validations"][-1]
-            figures = f"step {last['step']} of {metrics['num_steps']}, validation loss {last['validation']['loss']:.4f}"
-            done = last["step"] == metrics["num_steps"]
+            return last["step"], metrics["num_steps"], last["validation"]["loss"]
         except (OSError, ValueError, LookupError):
-            return f"{self.model}: a model whose figures were not written{further}"
-        return f"{self.model}: {figures}{'' if done else further}"
+            return None

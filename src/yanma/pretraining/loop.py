@@ -20,7 +20,7 @@ from ..training.progress import Speed, Teller
 from ..training.records import Curves, versions
 from ..training.stepper import REMEDY, Moved, NoNumberError
 from .checkpoint import restore
-from .config import Config, resumed
+from .config import Config, check_fixed, fixed, resumed
 from .evaluate import pseudo_perplexity
 from .folder import PretrainingFolder
 from .measure import FIXED_SEED, Validation, validate
@@ -111,6 +111,9 @@ def pretrain(config: Config, *, overwrite: bool = False, resume: bool = False) -
         folder.check_possible()
     teller = Teller(enabled=accelerator.is_main_process)
     newest = folder.checkpoints.newest() if resume else None
+    if resume and newest is None:
+        folder.check_unfinished()
+        teller.note(f"{folder.path}: there is no checkpoint; the run begins again at step 0")
     begun = None if newest is None else folder.checkpoints.tokenizer
     ready = set_up(config, accelerator.device, teller.note, begun)
     accelerator.wait_for_everyone()
@@ -158,8 +161,9 @@ class _Run:
         self._saved_at = 0
 
     def restore(self, checkpoint: Path) -> None:
-        """Go back to a checkpoint. Raises DataError where it is not of these texts."""
+        """Go back to a checkpoint. Raises DataError where it is not of these texts, ConfigError of other settings."""
         state, tensors = restore(checkpoint, self._ready.made.trained, self._optimizer)
+        check_fixed(state.pop("settings"), self._ready.config)  # config.toml may have been edited
         if state.pop("fingerprint") != self._ready.fingerprint:
             raise DataError(
                 f"{checkpoint}: the texts of train are others now than when the run was begun, "
@@ -287,7 +291,10 @@ class _Run:
             raise NoNumberError(f"a weight is no number after step {progress.step}; {REMEDY}")
         if not self._is_first:
             return
-        state = asdict(progress) | {"fingerprint": self._ready.fingerprint}
+        state = asdict(progress) | {
+            "fingerprint": self._ready.fingerprint,
+            "settings": fixed(self._ready.config),
+        }
         tensors = {"losses": torch.tensor(state.pop("losses"), dtype=torch.float64)}
         if (hard := self._stepper.losses) is not None:
             tensors |= {"hard_values": hard.values, "hard_seen": hard.seen}

@@ -239,7 +239,7 @@ class Rtd:
     def _replaced(self, batch: PackedBatch, labels: Tensor, rows: Tensor, epoch: int) -> Corrupted:
         """What the discriminator reads; `rows` (K, D) are what the generator's last layer is given."""
         vocabulary = self.plan.vocabulary
-        weight, bias = (part.detach()[: vocabulary.size] for part in self._head())
+        weight, bias = (as_computed(part.detach()[: vocabulary.size]) for part in self._head())
         return replaced_tokens(
             Corrupted(batch.input_ids, labels),
             lambda some: linear(rows[some], weight, bias),

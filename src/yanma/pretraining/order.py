@@ -83,3 +83,4 @@ class Streamed:
             for number in shuffled(len(held), seed=self.seed, epoch=epoch, first=first):
                 yield held[number - first]
             first += len(held)
+            held.clear()  # before the next ones are read

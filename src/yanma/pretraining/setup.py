@@ -32,7 +32,7 @@ from ..training.tokenizer import NUM_SENTINELS, learn_tokenizer
 from . import objectives
 from .blocks import Block, Blocks, cut_blocks, stream_blocks
 from .config import Config
-from .corpus import Document, hold_out, kinds_of, read_documents
+from .corpus import Document, check_used, hold_out, read_documents
 from .measure import Held, fixed_plans
 from .models import Made, make
 from .objectives import Objective
@@ -104,17 +104,15 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
 def _check_sources(config: Config) -> None:
     """Refuse files that are not there, and settings that none of them uses, before anything is computed."""
     named = config.data
-    found = kinds_of(named.train)
+    _documents(config, named.train)
+    sources = [*named.train]
     if isinstance(named.validation, str):
         try:
-            found |= kinds_of((named.validation,))
+            _documents(config, (named.validation,))
         except DataError as error:
             raise DataError(f"--validation {error}") from None
-    usual = type(named).model_fields
-    if "rows" not in found and named.column != usual["column"].default:
-        raise ConfigError(f"--column is {named.column!r}, but plain text has no columns: leave it out")
-    if "plain" not in found and named.documents != usual["documents"].default:
-        raise ConfigError(f"--documents is {named.documents!r}, but each row is one text: leave it out")
+        sources.append(named.validation)
+    check_used(sources, column=named.column, rule=named.documents)
 
 
 def _phrases(config: Config) -> Phrases | None:
@@ -128,6 +126,11 @@ def _phrases(config: Config) -> Phrases | None:
 
 def _tokenizer(config: Config, note: Note, begun: Path | None) -> PreTrainedTokenizerBase:
     if begun is not None:
+        if not begun.is_dir():
+            raise DataError(
+                f"{begun}: gone, and --resume needs the run's tokenizer; copy its files (tokenizer.json, "
+                f"tokenizer_config.json) from the run's model folder to there"
+            )
         return pretrained.load_tokenizer(str(begun))
     given = config.model.path or config.model.tokenizer
     if given is not None:
@@ -185,6 +188,8 @@ def _objective(
         # ELECTRA's generator reads the mask for every hidden token (Clark et al. 2020, 3.1)
         replacement = ALL_MASK if wish.name == "rtd" else REPLACEMENTS[wish.replacement]
         plan = Plan(vocabulary, UNITS[wish.unit], rate_of(wish.rate), replacement, wish.resampling)
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(f"--objective {wish.name}: {error}") from None
     if wish.name == "mlm":

@@ -50,6 +50,7 @@ def check_place(name: str) -> None:
 
     Raises ConfigError for a folder that is missing or holds no model, Unsupported for a pickle checkpoint.
     """
+    _check_no_file(name, "model")
     if is_elsewhere(name):
         return _check_hub(name)
     folder = at_home(name)
@@ -68,6 +69,11 @@ def check_place(name: str) -> None:
                 f"save it as model.safetensors"
             )
         raise ConfigError(f"{name}: no model.safetensors in it")
+
+
+def _check_no_file(name: str, what: str) -> None:
+    if at_home(name).is_file():
+        raise ConfigError(f"{name}: a file; a {what} is a folder, or a name on the hub")
 
 
 def _meant(folder: Path, *files: str) -> str:
@@ -122,6 +128,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
     Raises ConfigError where there is none, Unsupported for a slow one, which cannot say which word a token is of.
     """
+    _check_no_file(name, "tokenizer")
     if is_elsewhere(name):
         _check_hub(name)
     elif not at_home(name).is_dir():
@@ -156,6 +163,11 @@ def load_with(
     """
     check_place(name)
     config = _asked(name, lambda: AutoConfig.from_pretrained(_place(name), trust_remote_code=False))
+    if type(config) not in auto._model_mapping:
+        head = auto.__name__.removeprefix("AutoModelFor")
+        raise ConfigError(
+            f"{name}: a model of the type {config.model_type}, which has no head {head}; take another"
+        )
     if labels is not None:
         _name_labels(config, labels)
     if dropout is not None:
