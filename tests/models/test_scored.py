@@ -19,6 +19,7 @@ from yanma import PackedBatch, Unsupported, restore, scored_loss, unpad
 from yanma.models import vocabulary_loss
 from yanma.models.families import Family
 from yanma.models.layout import Scoring
+from yanma.models.linear import MIN_ROWS
 
 HEADS = [
     pytest.param(family, name, id=name)
@@ -202,6 +203,17 @@ def test_padding_ids_among_the_tokens_get_no_gradient_as_embeddings():
     assert relative(gradient(model), gradient(stock)) < 1e-6
 
 
+def test_a_table_without_a_padding_id_learns_from_every_token():
+    case = Case.of(BY_NAME["GPT2LMHeadModel"], "GPT2LMHeadModel")
+    case.texts[0] = case.texts[0].index_fill(0, torch.tensor([2, 5]), 1)
+    stock = doubled(build(case.family, case.name))
+    assert stock.get_input_embeddings().padding_idx is None, "or this checks nothing"
+    model = unpad(copy.deepcopy(stock))
+    F.cross_entropy(case.alone(stock), case.targets(), reduction="sum").backward()
+    case.scored(model).loss.backward()
+    assert relative(gradient(model), gradient(stock)) < 1e-6
+
+
 @pytest.mark.parametrize("name", ["BartForConditionalGeneration", "MarianMTModel"])
 def test_what_translators_add_to_their_logits_is_added(name):
     case, stock = Case.of(BY_NAME[name], name), doubled(build(BY_NAME[name], name))
@@ -347,6 +359,14 @@ def test_many_rows_in_blocks_that_are_kept_in_part(mib):
         )
 
 
+@pytest.mark.parametrize("mib", [4, 16])
+def test_blocks_follow_each_other_and_none_is_too_thin_for_its_products(mib):
+    for num_rows in range(300):
+        blocks = list(vocabulary_loss._blocks(num_rows, mib * 2**20, torch.float64))
+        assert [row for b in blocks for row in range(b.start, b.stop)] == list(range(num_rows))
+        assert min(b.stop - b.start for b in blocks) >= min(num_rows, MIN_ROWS), (num_rows, blocks)
+
+
 def test_of_equal_logits_the_first_is_the_likeliest():
     x, weight = torch.ones(2, 3), torch.ones(9000, 3)
     assert vocabulary_loss.cross_entropy(x, weight, None, torch.tensor([1, 2]))[1].tolist() == [0, 0]
@@ -416,6 +436,8 @@ def test_wrong_labels_are_refused():
     scoring_error(
         ValueError, "a label is 100; it must be one of the 100 tokens", "BertForMaskedLM", labels=wrong
     )
+    one = torch.full_like(wrong, -100).index_fill(0, torch.tensor([7]), -1)
+    scoring_error(ValueError, "a label is -1; it must be one of the 100", "BertForMaskedLM", labels=one)
     scoring_error(ValueError, "labels is .3,.; the pack has 51", "BertForMaskedLM", labels=wrong[:3])
     scoring_error(ValueError, "labels are torch.float32", "BertForMaskedLM", labels=wrong.float())
 
