@@ -81,3 +81,11 @@ def test_logits_that_do_not_fit_are_refused(vocabulary):
     corrupted, _, lengths = hidden(vocabulary, texts([10]), [0])
     with pytest.raises(ValueError, match=r"logits are \(2, 1000\); 3 hidden tokens"):
         replaced_tokens(corrupted, torch.zeros(2, 1000), lengths, vocabulary, seed=0, epoch=0, examples=[0])
+
+
+def test_the_last_token_of_the_vocabulary_can_be_drawn(vocabulary):
+    corrupted, _, lengths = hidden(vocabulary, texts(), range(9))
+    at = corrupted.labels != IGNORE
+    logits = torch.full((int(at.sum()), 1000), -50.0).index_fill(1, torch.tensor([999]), 50.0)
+    made = replaced_tokens(corrupted, logits, lengths, vocabulary, seed=0, epoch=0, examples=range(9))
+    assert bool((made.input_ids[at] == 999).all()), "the generator is sure of it"

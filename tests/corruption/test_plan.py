@@ -258,6 +258,7 @@ def test_a_running_loss_is_a_value():
         ({"rate": 0.0}, "rate is 0.0"),
         ({"rate": 0.9}, "a rate of 0.9 is more than may be hidden of a text, 0.8"),
         ({"unit": "words"}, "unit is 'words'"),
+        ({"max_share": 1.5}, r"max_share is 1\.5"),
         ({"resampling": 0}, "resampling is 0"),
         ({"resampling": "sometimes"}, "resampling is 'sometimes'"),
         ({"resampling": 2, "rate": Decay(0.3, 0.1)}, "needs resampling='every epoch'"),
@@ -298,3 +299,30 @@ def test_the_special_tokens_are_those_of_the_tokenizer(tokenizer):
     assert vocabulary.size == len(tokenizer) and vocabulary.mask_id == tokenizer.mask_token_id
     special = tokenizer.convert_ids_to_tokens(vocabulary.special_ids)
     assert special == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+@pytest.mark.parametrize("make", [lambda: Replacement(0.9, 0.2), lambda: Replacement(-0.1, 0.1)])
+def test_shares_that_are_none_are_refused(make):
+    with pytest.raises(ValueError, match="shares of 0 or more, together at most 1"):
+        make()
+
+
+def test_random_tokens_need_no_mask():
+    ids, labels = Plan(Vocabulary(10), replacement=ALL_RANDOM)([5, 6, 7], seed=0, epoch=0, example=0)
+    assert int((labels != IGNORE).sum()) == 1 and len(ids) == 3
+
+
+def test_a_token_that_is_not_scored_keeps_its_loss():
+    once = RunningLoss.start(4, 0.5).updated(torch.tensor([1]), torch.tensor([4.0]))
+    twice = once.updated(torch.tensor([2]), torch.tensor([1.0]))
+    assert twice.values.tolist() == [0, 4, 1, 0], "what is not in a step does not decay"
+    assert twice.seen.tolist() == [False, True, True, False], "nor does it count as seen"
+
+
+def test_weights_know_no_unit_of_loss_and_span_a_factor_of_16():
+    start, some = RunningLoss.start(2), torch.arange(2)
+    small, large = (start.updated(some, torch.tensor(each)).weights for each in ([0.1, 0.3], [1.0, 3.0]))
+    assert torch.equal(small, large), "only relative losses count"
+    losses = torch.zeros(100).index_fill(0, torch.tensor([7]), 100.0)
+    wide = RunningLoss.start(100).updated(torch.arange(100), losses).weights
+    assert wide.max() == 16 * wide.min()

@@ -43,6 +43,9 @@ def test_counts_and_scores_by_hand():
     assert found["new", "york"].pmi == pytest.approx(expected)
     assert ("york", "old") not in found, "no n-gram reaches over punctuation"
     assert not collocations(lambda: texts, 100, min_count=31)
+    enough = {c.words for c in collocations(lambda: texts, 100, min_count=20)}
+    assert ("new", "york") in enough, "20 times are 20 times"
+    assert collocations(lambda: texts, 2, min_count=1), "the least that can be asked for"
 
 
 def test_half_are_bigrams_a_quarter_trigrams_and_the_best_come_first():

@@ -1,11 +1,12 @@
 """Spans: the budget is kept, none overlaps or reaches over special tokens, lengths are as stated."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from yanma.corruption import ALL_MASK, IGNORE, Plan, Spans, Vocabulary
-from yanma.corruption.draws import example_keys
+from yanma.corruption.draws import Drawn, example_keys, top
 from yanma.corruption.layout import Layout
 from yanma.corruption.units import unit_starts
 
@@ -70,3 +71,18 @@ def test_lengths_are_distributed_as_stated():
     assert chi_square < 9 + 4 * (2 * 9) ** 0.5, f"chi-square {chi_square:.1f} of 9"
     mean = (counts * torch.arange(1, 11)).sum() / counts.sum()
     assert abs(mean - 3.797) < 0.03, "SpanBERT's 3.8"
+
+
+def test_every_decision_has_numbers_of_its_own():
+    assert len(Drawn) == len(Drawn.__members__), "no two decisions share a number"
+    assert top(torch.tensor([-1]), 8).item() == 255, "all bits count"
+
+
+@pytest.mark.parametrize("weights", [(), (1.0, -0.5), (0.0, 0.0)])
+def test_spans_of_no_length_are_refused(weights):
+    with pytest.raises(ValueError, match="give a weight of 0 or more"):
+        Spans(weights)
+
+
+def test_lengths_of_spans_end_where_they_are_told():
+    assert len(Spans.geometric().weights) == 10 and len(Spans.geometric(longest=1).weights) == 1

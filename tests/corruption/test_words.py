@@ -205,3 +205,8 @@ def test_time_grows_with_the_text_and_not_faster():
 
     seconds(10)
     assert seconds(3200) < 16 * 4 * seconds(200), "16 times the text, 16 times the time, and room for noise"
+
+
+@pytest.mark.parametrize("char", "\u1000\u31f0\u31ff\uf900\u4e00\u9fff")
+def test_the_first_and_last_letters_of_unspaced_scripts_are_no_part_of_a_latin_word(char):
+    assert cut(f"a{char}b") == ["a", char, "b"]
