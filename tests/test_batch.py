@@ -5,14 +5,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from yanma import PackedBatch
 from yanma.masks import documents
 
 documents_lists = st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=9), min_size=1, max_size=8)
-quick = settings(deadline=None)
 
 
 def rectangle(sequences, side="right", pad=0):
@@ -30,7 +29,6 @@ def rectangle(sequences, side="right", pad=0):
     )
 
 
-@quick
 @given(documents_lists)
 def test_what_is_packed_is_unpacked(sequences):
     batch = PackedBatch.from_sequences(sequences)
@@ -40,7 +38,6 @@ def test_what_is_packed_is_unpacked(sequences):
     assert batch.max_seqlen == max(map(len, sequences))
 
 
-@quick
 @given(documents_lists)
 def test_positions_and_boundaries_follow_the_lengths(sequences):
     batch = PackedBatch.from_sequences(sequences)
@@ -52,7 +49,6 @@ def test_positions_and_boundaries_follow_the_lengths(sequences):
     assert batch.mask == documents(batch.lengths)
 
 
-@quick
 @given(
     documents_lists,
     st.sampled_from(["left", "right"]),
@@ -67,7 +63,6 @@ def test_a_padded_rectangle_and_the_sequences_make_the_same_batch(sequences, sid
     assert torch.equal(batch.token_type_ids, batch.input_ids + 1)
 
 
-@quick
 @given(documents_lists, st.integers(-5, 5))
 def test_pad_lays_out_what_from_padded_packed(sequences, value):
     input_ids, valid = rectangle(sequences, pad=value)

@@ -136,7 +136,7 @@ def test_shuffled_puts_every_example_everywhere():
     assert all(abs(count - 800) < 5 * 25 for row in places for count in row), places
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 200), st.integers(0, 5))
 def test_a_shuffled_plan_is_a_plan(count, epoch):
     lengths = [1 + i % 17 for i in range(count)]

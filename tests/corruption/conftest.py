@@ -1,13 +1,9 @@
-"""Hypothesis without a deadline, and vocabularies and tokenizers that are easy to read."""
+"""Vocabularies and tokenizers that are easy to read."""
 
 import pytest
-from hypothesis import settings
 from transformers import BertTokenizer
 
 from yanma.corruption import Vocabulary
-
-settings.register_profile("without-deadline", deadline=None)
-settings.load_profile("without-deadline")
 
 PIECES = "[PAD] [UNK] [CLS] [SEP] [MASK] a b c the cat sat on un ##believ ##able in new york , . ! 我 来 到 北 京 清 华"
 

@@ -326,3 +326,15 @@ def test_weights_know_no_unit_of_loss_and_span_a_factor_of_16():
     losses = torch.zeros(100).index_fill(0, torch.tensor([7]), 100.0)
     wide = RunningLoss.start(100).updated(torch.arange(100), losses).weights
     assert wide.max() == 16 * wide.min()
+
+
+def test_each_token_of_a_unit_that_is_cut_is_hidden_as_often(vocabulary):
+    plan, text = Plan(vocabulary, "word"), list(range(50, 60))
+    epochs = 2000
+    times = torch.zeros(10)
+    for epoch in range(epochs):
+        hidden = plan(text, seed=0, epoch=epoch, example=0, words=[0] * 10).labels != IGNORE
+        assert int(hidden.sum()) == 8, "max_share of it"
+        times += hidden
+    bound = 4 * math.sqrt(0.8 * 0.2 * epochs)
+    assert bool(((times - 0.8 * epochs).abs() < bound).all()), times

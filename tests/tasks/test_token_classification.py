@@ -331,7 +331,7 @@ def rows_and_groups(draw):
 XY = TokenClassification(("O", *(f"{prefix}-{kind}" for kind in "XY" for prefix in "BIES")))
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=rows_and_groups())
 def test_what_is_encoded_is_decoded_whatever_the_order_and_grouping(tokenizer, case):
     rows, groups, max_length = case

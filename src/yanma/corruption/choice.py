@@ -43,7 +43,7 @@ def choose(
     Systematic sampling in a drawn order (Madow 1949): the units stand on a circle, each as long as it has tokens; those
     that begin in a window as long as the budget, laid at a drawn place, are chosen. So each unit is as likely as any
     other, however long it is. At least one token and at most `max_share` of them (rounded down, but not to 0) is
-    chosen: where no unit is, a drawn word is taken, cut if it alone is more than that.
+    chosen: where no unit is, a drawn word is taken, cut at a drawn place if it alone is more than that.
     """
     starts = units.starts
     tokens = hideable.nonzero().flatten()  # (H,)
@@ -77,7 +77,7 @@ def _drawn_words(
     has_none: Tensor,  # (N,) bool: the examples to draw for
     weights: Tensor | None,  # (T,)
 ) -> Tensor:  # (H,) bool
-    """One word of each such example, and of it at most `caps` tokens: the first in the order in which units stand."""
+    """One word of each such example, the first in the order in which units stand, and at most `caps` tokens of it."""
     word = _running_number(words, len(layout.example))[tokens]  # (H,)
     sizes = torch.bincount(word, minlength=len(words))
     weight = _unit_weights(weights, tokens, word, sizes)
@@ -93,7 +93,10 @@ def _drawn_words(
     num_taken = torch.zeros_like(sizes)
     num_taken[order[is_first]] = sizes[order[is_first]].minimum(caps[example[is_first]])
     begin = sizes.cumsum(0) - sizes
-    return torch.arange(len(tokens), device=tokens.device) - begin[word] < num_taken[word]
+    place = torch.arange(len(tokens), device=tokens.device) - begin[word]
+    # A word that is cut is hidden from a drawn token on, around its end: no part of it is left out in every epoch.
+    shift = share(drawn(keys[layout.example[words]], Drawn.CUT, layout.place[words])).mul(sizes).long()
+    return (place - shift[word]) % sizes[word] < num_taken[word]
 
 
 def _order(

@@ -34,6 +34,8 @@ class Drawn(IntEnum):
     DENOISER = 6
     GAP = 7
     """Where unhidden stretches between hidden spans end."""
+    CUT = 8
+    """Which part of a word is hidden that is larger than may be."""
 
 
 def example_keys(seed: int, epoch: int, examples: Sequence[int] | Tensor, device: torch.device) -> Tensor:
