@@ -172,6 +172,7 @@ def test_arms_that_would_be_others_under_another_name_are_refused(data, tmp_path
     ("flags", "told"),
     [
         ({"train": ("{0}/empty.txt",)}, r"empty\.txt: no text in it"),
+        ({"column": "body"}, r"--column is 'body', but .*text\.txt is plain text without columns"),
         ({"train": ("{0}/one.txt",)}, r"one\.txt: one text alone cannot be both learned from and held out"),
         ({"probe_train": "{0}/none.jsonl"}, r"none\.jsonl: no such file"),
         ({"probe_test": "{0}/none.jsonl"}, r"none\.jsonl: no such file"),
