@@ -311,6 +311,11 @@ def _with_float32_mask(module: nn.Module, args: Any, kwargs: Any) -> Any:
     return args, kwargs | {"attention_mask": mask}
 
 
+def relative(got: Tensor, expected: Tensor) -> float:
+    """The length of the difference as a share of the length of what is expected."""
+    return float((got - expected).detach().norm() / expected.detach().norm())
+
+
 def gradient(model: nn.Module) -> Tensor:
     """All gradients end to end; absent ones are 0."""
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from .output import is_coloured, put, say
 
 def corrupt(
     text: Annotated[
-        str, typer.Argument(metavar="TEXT|FILE", help="a text, or a file: one a line, or .jsonl with `text`")
+        str, typer.Argument(metavar="TEXT|FILE", help="a text, or a file: one a line, or rows with `text`")
     ],
     tokenizer: Annotated[str, typer.Option(metavar="DIR", help="folder or hub name")],
     epochs: Annotated[int, typer.Option(help="how many versions of each text")] = 3,
@@ -69,7 +70,7 @@ def corrupt(
         segmenter=segmenter,
         phrases=phrases,
     )
-    texts, loaded = command.texts_of(text), load_tokenizer(tokenizer)
+    texts, loaded = command.texts_of(text, lambda file: _texts([file])), load_tokenizer(tokenizer)
     if stats:
         found = command.stats(texts, loaded, wish)
         put(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
@@ -82,7 +83,7 @@ def corrupt(
 
 def pmi(
     corpus: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="text files, a text a line, or .jsonl with `text`")
+        list[Path], typer.Argument(metavar="FILE...", help="text files, a text a line, or rows with `text`")
     ],
     out: Annotated[Path, typer.Option(help="file for the collocations, for yanma corrupt --phrases")],
     size: Annotated[
@@ -98,7 +99,7 @@ def pmi(
 
     Example: yanma pmi corpus.txt --out collocations.tsv
     """
-    from ..corruption.command import lines_of, segmenter_of
+    from ..corruption.command import segmenter_of
     from ..corruption.pmi import collocations, save
 
     for flag, value in (("--size", size), ("--min-count", min_count)):
@@ -107,7 +108,7 @@ def pmi(
     if out.resolve() in [path.resolve() for path in corpus]:
         raise ConfigError(f"--out is {out}, which is read; name another file")
     found = collocations(
-        lambda: lines_of(corpus), size, min_count=min_count, segmenter=segmenter_of(segmenter)
+        lambda: _texts(map(str, corpus)), size, min_count=min_count, segmenter=segmenter_of(segmenter)
     )
     if not found:
         raise DataError(
@@ -116,3 +117,9 @@ def pmi(
         )
     save(found, out)
     say(f"{len(found):,} collocations are in {out}")
+
+
+def _texts(files: Iterable[str]) -> Iterator[str]:
+    from ..pretraining.corpus import read_documents
+
+    return (document.text for document in read_documents(list(files)))

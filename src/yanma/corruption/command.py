@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +29,7 @@ DENOISERS = ("t5", "bart", "ul2")
 LEGEND = "hidden tokens: the mask (red), a {random} one (yellow), or (as it was) (green)"
 _MODES = ("[NLU]", "[NLG]", "[S2S]")
 """UL2's own words for R, X and S."""
-_PLAIN = (".txt", ".text")
-_JSON = (".jsonl", ".ndjson")
-_ROWS = (*_JSON, ".csv", ".tsv", ".parquet")
+_FILES = (".txt", ".text", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz")
 _PACK_TOKENS = 16_384
 """Texts are drawn together up to so many tokens."""
 _COLOURS = {"mask": "31", "random": "33", "kept": "32"}
@@ -132,21 +127,19 @@ def parsed(flag: str, read: Callable[[str], Made], text: str) -> Made:
         raise ConfigError(f"{flag}: {error}") from None
 
 
-def texts_of(text: str) -> list[str]:
-    """The text itself, or the texts of the file of that name; blank ones left out.
+def texts_of(text: str, read: Callable[[str], Iterable[str]]) -> list[str]:
+    """The text itself, or what `read` finds in the file or folder of that name; blank ones left out.
 
-    Raises DataError where nothing is left, and for the name of a folder or of a file that is not there.
+    Raises DataError where nothing is left, and for the name of a file that is not there.
     """
     try:
         path = Path(text).expanduser()
-        is_folder, is_there = (path.is_dir(), path.exists()) if text else (False, False)
+        is_there = bool(text) and path.exists()
     except (OSError, RuntimeError):  # a text may be too long for a name, or begin with ~
-        is_folder = is_there = False
-    if is_folder:
-        raise DataError(f"{text}: a folder; give a file in it")
+        is_there = False
     if not is_there and _looks_like_a_file(text):
         raise DataError(f"{text}: no such file (what has a space in it is taken as a text)")
-    texts = [line.rstrip("\n") for line in (lines_of([path]) if is_there else [text]) if line.strip()]
+    texts = [one for one in (read(str(path)) if is_there else [text]) if one.strip()]
     if not texts:
         raise DataError(f"{text!r}: no text in it")
     return texts
@@ -156,43 +149,7 @@ def _looks_like_a_file(text: str) -> bool:
     """A word with a slash in it or with a usual ending; Chinese has slashes too, and no spaces."""
     if not text or any(map(str.isspace, text)):
         return False
-    return ("/" in text and text.isascii()) or Path(text.lower()).suffix in (*_PLAIN, *_ROWS, ".gz")
-
-
-def lines_of(files: Iterable[Path]) -> Iterator[str]:
-    """The lines of some files, one after the other; of .jsonl the column `text`. What ends in .gz is unpacked.
-
-    Raises DataError for what cannot be read as text.
-    """
-    for path in files:
-        kind = Path(path.name.lower().removesuffix(".gz")).suffix
-        if kind in _ROWS and kind not in _JSON:
-            raise DataError(f"{path}: rows of {kind}; give texts a line as .txt, or rows as .jsonl")
-        opened = gzip.open if path.suffix.lower() == ".gz" else open
-        try:
-            with opened(path, "rt", encoding="utf-8") as lines:
-                if kind in _JSON:
-                    yield from _column(lines, path)
-                else:
-                    yield from lines
-        except UnicodeDecodeError:
-            raise DataError(f"{path}: not UTF-8; save the file as UTF-8") from None
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise DataError(f"{path}: the gzip file is damaged or cut off: {error}") from None
-
-
-def _column(lines: Iterable[str], path: Path) -> Iterator[str]:
-    """The texts of rows, one JSON object a line."""
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise DataError(f"{path}:{number}: no JSON object with a text in the column 'text'")
-        yield row["text"]
+    return ("/" in text and text.isascii()) or Path(text.lower()).suffix in _FILES
 
 
 def segmenter_of(name: str | None) -> Segmenter | None:

@@ -139,12 +139,10 @@ def _texts_and_tokenizer(config: LaboratoryConfig, shared: Shared) -> None:
     if not train:
         raise DataError(f"{source}: no text in it")
     if isinstance(corpus.validation, float):
-        if len(train) == 1:
-            raise DataError(
-                f"{source}: one text alone cannot be both learned from and held out; give more, or "
-                f"others with --validation"
-            )
-        train, held = hold_out(train, corpus.validation, seed=_HELD_OUT_SEED)
+        try:
+            train, held = hold_out(train, corpus.validation, seed=_HELD_OUT_SEED)
+        except DataError as error:
+            raise DataError(f"{source}: {error}") from None
     else:
         held = list(read_documents([corpus.validation], column=corpus.column))
     if not held:

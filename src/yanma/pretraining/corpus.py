@@ -120,13 +120,12 @@ def hold_out(
 
     Raises DataError for fewer than two documents.
     """
-    if len(documents) < 2:
-        found = (
-            "one text alone cannot be both learned from and held out"
-            if documents
-            else "no text to learn from"
+    if not documents:
+        raise DataError("no text to learn from")
+    if len(documents) == 1:
+        raise DataError(
+            "one text alone cannot be both learned from and held out; give more, or others with --validation"
         )
-        raise DataError(f"{found}; name texts with --validation" if documents else found)
     held = held_out(range(len(documents)), share, seed=seed)
     train = [document for number, document in enumerate(documents) if number not in held]
     return train, [documents[number] for number in sorted(held)]
