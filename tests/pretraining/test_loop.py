@@ -369,6 +369,15 @@ def test_spans_without_a_sentinel_are_told_before_a_tokenizer_is_learned(config,
         pretrain(config("span-corruption", mean_span=1, rate=0.5, max_length=250, max_batch_tokens=300))
 
 
+def test_spans_without_a_sentinel_of_a_given_tokenizer_are_told_by_their_objective(config, tmp_path):
+    done = pretrain(config("span-corruption", steps=1, vocab_size=300, out=str(tmp_path / "learned")))
+    given = {"tokenizer": str(done.folder / "model"), "vocab_size": None}
+    with pytest.raises(ConfigError, match=r"^--objective span-corruption: blocks of 250 tokens may need 126"):
+        pretrain(
+            config("span-corruption", mean_span=1, rate=0.5, max_length=250, max_batch_tokens=300, **given)
+        )
+
+
 @pytest.mark.parametrize(
     ("names", "flags", "message"),
     [

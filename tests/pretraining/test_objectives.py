@@ -128,6 +128,14 @@ def test_a_step_has_the_gradient_of_stock_models_one_block_at_a_time(ready, tmp_
     assert size > 0 and (difference / size) ** 0.5 < 1e-5, f"relative difference {(difference / size) ** 0.5}"
 
 
+@pytest.mark.parametrize("goal", OBJECTIVES)
+def test_bf16_is_near_float32(ready, goal):
+    made = ready(goal)
+    exact, rough = (gradient(made, a_step(made), bf16=bf16)[0] for bf16 in (False, True))
+    assert exact != rough, "bf16 was at work"
+    assert rough == pytest.approx(exact, rel=2e-2)
+
+
 def test_a_generator_makes_its_logits_a_few_rows_at_a_time(ready, monkeypatch):
     made = ready("rtd")
     whole = gradient(made, a_step(made), max_batch_tokens=10_000)
