@@ -117,7 +117,11 @@ def refusal(*args, error=DataError, **how):
         ("a.jsonl", '{"text": "\\ud800"}\n', "a.jsonl:1: 'text' holds \\ud800, half of a surrogate pair"),
         ("a.jsonl", '{"txt": "one"}\n', "a.jsonl:1: no column 'text'; did you mean 'txt'?"),
         ("a.csv", "id,text\n1,one,more\n", "a.csv:2: 3 fields, but the header has 2"),
-        ("a.txt.gz", gzip.compress(b"one\ntwo\n", mtime=0)[:-9], "a.txt.gz:3: the gzip file is damaged or cut off"),
+        (
+            "a.txt.gz",
+            gzip.compress(b"one\ntwo\n", mtime=0)[:-9],
+            "a.txt.gz:3: the gzip file is damaged or cut off",
+        ),
         ("a.txt", "one\n".encode("utf-16"), "a.txt:1: not UTF-8 (it looks like UTF-16)"),
         ("a.parquet", "no", "a.parquet: cannot be read as parquet"),
         ("a.conll", "in O\n", "a.conll: the name does not say its format; known: .txt"),

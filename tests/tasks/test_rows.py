@@ -144,7 +144,11 @@ def test_an_empty_file_is_refused(tmp_path, kind):
         ("a.jsonl", b'{"text": "\xe4"}\n', ":1: not UTF-8: byte 11 of the line is 0xe4"),
         ("a.csv", b"text,label\nx,y\nx\xff,y\n", ":3: not UTF-8: byte 2 of the line is 0xff"),
         ("a.csv", "text,label\nx,y\n".encode("utf-16"), ":1: not UTF-8 (it looks like UTF-16)"),
-        ("a.jsonl", gzip.compress(b'{"text": "x"}'), ":1: not UTF-8 (it looks like gzip: name it .gz)"),
+        (
+            "a.jsonl",
+            gzip.compress(b'{"text": "x"}', mtime=0),
+            ":1: not UTF-8 (it looks like gzip: name it .gz)",
+        ),
         ("a.csv", b"text,label\n", ": no rows in it"),
         (
             "a.csv",
@@ -168,10 +172,10 @@ def test_an_empty_file_is_refused(tmp_path, kind):
         ("a.parquet", b"PAR1 this is none", ": cannot be read as parquet: "),
         (
             "a.jsonl.gz",
-            gzip.compress(b'{"text": "x", "label": "y"}\n' * 500)[:-20],
+            gzip.compress(b'{"text": "x", "label": "y"}\n' * 500, mtime=0)[:-20],
             ": the gzip file is damaged or cut off",
         ),
-        ("a.parquet.gz", gzip.compress(b"x" * 500)[:-20], ": the gzip file is damaged or cut off"),
+        ("a.parquet.gz", gzip.compress(b"x" * 500, mtime=0)[:-20], ": the gzip file is damaged or cut off"),
         ("a.csv.gz", b"text,label\nx,y\n", ":1: the gzip file is damaged or cut off: Not a gzipped file"),
         ("a.json", b"[]", ": the name does not say its format; known: .jsonl"),
         ("a.xlsx", b"PK", ": the name does not say its format; known: .jsonl"),
