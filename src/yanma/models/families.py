@@ -87,6 +87,8 @@ class Family:
     """Whether its models keep keys and values unless told not to."""
     cross_attention: str = ""
     """What a decoder's layer calls its attention to what the encoder gives."""
+    reads_source: tuple[str, ...] = ("k_proj", "v_proj")
+    """What that attention calls the modules that are given the encoder's tokens."""
     starts_with_last: bool = False
     """Whether a decoder's input starts with the last token to be written, a language, and not with a token for all."""
     hears: bool = False
@@ -238,6 +240,7 @@ def _t5(model_type: str, prefix: str) -> Family:
         mixins={prefix + "Attention": relative.BucketedAttention},
         counts_distances=True,
         cross_attention="EncDecAttention",
+        reads_source=("k", "v"),
     )
 
 

@@ -84,6 +84,7 @@ class Layout:
     handed: list[Tensor] = field(default_factory=list)
     """What one module leaves for the next."""
     _visits: Counter[int] = field(default_factory=Counter)
+    """A decoder's and its source's are one: what is computed again of a layer may read both."""
 
     @cached_property
     def _masks(self) -> dict[tuple[Mask | None, int | None], Mask]:

@@ -241,6 +241,17 @@ class Pooler(Linear):
         return super().forward(input if layout is None else layout.handed.pop())
 
 
+class ReadsSource(nn.Module):
+    """What a decoder makes keys or values of the encoder's tokens by, with parts of its own, such as an adapter's."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        layout = running()
+        if layout is None or layout.source is None:
+            return super().forward(*args, **kwargs)
+        with run_with(layout.source):
+            return super().forward(*args, **kwargs)
+
+
 class SomeTokensOnly(nn.Module):
     """The last layer's BERT `*SelfOutput`: where only some tokens will be read, the rest of the layer is for them.
 

@@ -45,7 +45,7 @@ def prepare_pairs(
     )
     encoder = replace(encoder, positions=position_ids(config, family, read, encoder))
     positions = position_ids(config, family, written, decoder)
-    decoder = replace(decoder, ids=encoder.ids, positions=positions, source=encoder)
+    decoder = replace(decoder, ids=encoder.ids, positions=positions, source=encoder, _visits=encoder._visits)
     labels = document_labels(head, kwargs, len(order))
     order_tensor = torch.tensor(order, device=decoder.device)
     flat = read.tokens | written.tokens | {"use_cache": False}

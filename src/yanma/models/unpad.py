@@ -59,6 +59,7 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
         _swap(module, site, family)
         if family.cross_attention and name.endswith("." + family.cross_attention):
             module._yanma_crosses = True
+            _show_source(module, family)
     for module, own in zip(attentions, masks, strict=True):
         module._yanma_mask = own  # type: ignore[assignment]
     last = [module for module in model.modules() if type(module).__name__ == family.attention_output][-1:]
@@ -248,6 +249,16 @@ def _adopt(model: nn.Module, family: Family) -> None:
     for place, module in enumerate(model.modules()):
         if type(module) in (nn.Linear, nn.Dropout):
             _swap(module, _LATER + place, family)
+        elif "_yanma_crosses" in vars(module):
+            _show_source(module, family)
+
+
+def _show_source(attention: nn.Module, family: Family) -> None:
+    """Tell a decoder's modules that have parts of their own where the encoder's tokens lie, which they are given."""
+    for name in family.reads_source:
+        module = attention.get_submodule(name)
+        if next(module.children(), None) is not None and not isinstance(module, modules.ReadsSource):
+            mix(module, modules.ReadsSource)
 
 
 _BY_CLASS = {
