@@ -18,49 +18,17 @@ from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding
 from sentence_transformers.sparse_encoder.modules import SpladePooling
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer
 from torch.nn import functional as F
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    BertForSequenceClassification,
-    BertModel,
-    PreTrainedTokenizerFast,
-)
 
 import yanma
+from plays.tiny import PAIRS, TEXTS, encoder, save_models
 from yanma.models import is_unpadded
-
-WORDS = "the cat sat on a mat and what is it who reads all of this no one".split()
-TEXTS = [
-    " ".join((WORDS * 12)[i % 7 : i % 7 + n]) for i, n in enumerate((1, 5, 130, 2, 5, 40, 1, 17, 90, 3) * 4)
-]
-PAIRS = [(a, b) for a, b in zip(TEXTS, reversed(TEXTS), strict=True)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A tiny BERT, its classifier and a tokenizer of words."""
-    place = tmp_path_factory.mktemp("tiny")
-    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=100, **names)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=100, num_labels=1, **sizes)
-    kinds = {"base": BertModel, "classifier": BertForSequenceClassification, "masked": BertForMaskedLM}
-    for name, kind in kinds.items():
-        kind(config).save_pretrained(place / name)
-        tokenizer.save_pretrained(place / name)
-    return place
-
-
-def encoder(folder, pooling="mean", *more) -> SentenceTransformer:
-    inner = Transformer(str(folder / "base"), max_seq_length=100)
-    return SentenceTransformer(modules=[inner, Pooling(32, pooling), *more], device="cpu")
+    return save_models(tmp_path_factory.mktemp("tiny"))
 
 
 def same(ours, stock) -> None:
@@ -115,7 +83,25 @@ def test_every_argument_of_encode_is_honoured(folder, wishes):
 def test_a_text_alone_and_no_text(folder):
     stock, ours = encoder(folder), yanma.unpad(encoder(folder))
     same(ours.encode(TEXTS[2]), stock.encode(TEXTS[2]))
-    assert ours.encode([]).shape == stock.encode([]).shape
+    for wishes in ({}, {"convert_to_tensor": True}, {"convert_to_numpy": False}, {"output_value": None}):
+        found, expected = (model.encode([], **wishes) for model in (ours, stock))
+        assert type(found) is type(expected) and len(found) == len(expected) == 0
+
+
+def test_no_pair(folder):
+    stock, ours = (CrossEncoder(str(folder / "classifier"), device="cpu") for _ in range(2))
+    yanma.unpad(ours)
+    for wishes in ({}, {"convert_to_tensor": True}, {"convert_to_numpy": False}, {"apply_softmax": True}):
+        found, expected = (model.predict([], **wishes) for model in (ours, stock))
+        assert type(found) is type(expected) and len(found) == len(expected) == 0
+    assert ours.rank("the cat", []) == []
+
+
+def test_a_batch_without_a_text_is_refused_in_words(folder):
+    ours = yanma.unpad(encoder(folder))
+    nothing = torch.zeros(0, 4, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"the input is \(0, 4\): there is no token in it"):
+        ours({"input_ids": nothing, "attention_mask": nothing})
 
 
 def test_a_vector_has_the_same_bits_whatever_texts_are_encoded_with_it(folder):
@@ -230,11 +216,73 @@ def test_modules_of_ones_own_are_given_rectangles_as_they_may_mix_tokens(folder)
     same(ours.encode(TEXTS), stock.encode(TEXTS))
 
 
+def test_what_others_read_in_features_is_the_stock_models(folder):
+    stock, ours = encoder(folder, "mean", Normalize()), yanma.unpad(encoder(folder, "mean", Normalize()))
+    given = [model.preprocess(TEXTS[:10]) for model in (stock, ours)]
+    found = [model(features) for model, features in zip((stock, ours), given, strict=True)]
+    for before, after in zip(given, found, strict=True):
+        assert after is before, "losses read the features that they gave"
+    assert [*found[0]] == [*found[1]]
+    hidden = found[0]["attention_mask"] == 0
+    found[0]["token_embeddings"] = found[0]["token_embeddings"].masked_fill(hidden[..., None], 0)
+    for name, value in found[0].items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(found[1][name], value, rtol=0, atol=1e-6)
+    again = ours(found[1])["sentence_embedding"]
+    torch.testing.assert_close(again, found[0]["sentence_embedding"], rtol=0, atol=1e-6)
+
+
+def test_modules_are_given_packs_and_other_models_rectangles(folder):
+    ours, guide, seen = yanma.unpad(encoder(folder)), encoder(folder), []
+    ours[1].register_forward_pre_hook(lambda _, args: seen.append(args[0]["input_ids"].shape))
+    features = ours.preprocess(TEXTS[:10])
+    expected = guide(dict(features))["sentence_embedding"]
+    torch.testing.assert_close(ours(features)["sentence_embedding"], expected, rtol=0, atol=1e-6)
+    assert seen == [(1, int(features["attention_mask"].sum()))]
+
+
+def test_columns_that_the_stock_model_merges_go_through_one_forward(folder):
+    runs = []
+    for model in (encoder(folder), yanma.unpad(encoder(folder))):
+        runs.append([])
+        model[1].register_forward_pre_hook(lambda *_, own=runs[-1]: own.append(1))
+        columns = [model.preprocess(TEXTS[i : i + 5]) for i in (0, 5, 10, 15)]
+        MultipleNegativesRankingLoss(model)(columns, None)
+    assert runs[0] == runs[1] == [1, 1], "the first column, then all others together"
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken", "weightedmean"])
+def test_rows_padded_on_the_left_are_each_texts_alone(folder, pooling):
+    stock, ours = encoder(folder, pooling), yanma.unpad(encoder(folder, pooling))
+    ours.tokenizer.padding_side = "left"
+    features = ours.preprocess(TEXTS[:5])
+    assert not features["attention_mask"][0, 0]
+    same(ours(features)["sentence_embedding"].detach(), stock.encode(TEXTS[:5], batch_size=1))
+
+
+@pytest.mark.parametrize("group", ["common", "text"])
+def test_wishes_about_tensors_are_honoured_or_fail_as_in_the_stock_model(folder, group):
+    stock, ours = encoder(folder), yanma.unpad(encoder(folder))
+    wish = {"processing_kwargs": {group: {"return_tensors": "np"}}}
+    for found, expected in zip(
+        *(m.preprocess(TEXTS[:3], **wish).values() for m in (ours, stock)), strict=True
+    ):
+        assert type(found) is type(expected)
+    for model in (stock, ours) if group == "common" else ():
+        with pytest.raises((TypeError, AttributeError)):
+            model.encode(TEXTS[:3], **wish)
+    wide = {"processing_kwargs": {"text": {"padding": "max_length"}}}
+    assert ours.preprocess(TEXTS[:3], **wide)["input_ids"].shape == (3, 100)
+    same(ours.encode(TEXTS[:3], **wide), stock.encode(TEXTS[:3], **wide))
+
+
 def test_one_may_still_ask_for_padding(folder):
     stock, ours = encoder(folder), yanma.unpad(encoder(folder))
     ours[0].unpad_inputs = False
-    assert "attention_mask" in ours.preprocess(TEXTS)
+    seen = []
+    ours[1].register_forward_pre_hook(lambda _, args: seen.append("attention_mask" in args[0]))
     same(ours.encode(TEXTS), stock.encode(TEXTS))
+    assert seen and all(seen)
 
 
 def test_training_gives_the_stock_gradients(folder, tmp_path):

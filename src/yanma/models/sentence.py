@@ -1,14 +1,16 @@
-"""sentence-transformers around unpadded models: texts are tokenised without padding, and go to the model in packs.
+"""sentence-transformers around unpadded models: what is computed goes through their modules in packs.
 
 Since version 6, sentence-transformers has a form of a batch without padding, made for flash attention: `input_ids`
-(1, T) with `cu_seq_lens_q` (N + 1,), which its pooling and its losses understand. That form is used here as it is.
+(1, T) with `cu_seq_lens_q` (N + 1,), which its pooling understands. That form is used here as it is, but between a
+model's modules alone. Features that others see, and may read or hand to other models, as losses, teachers and guides
+do, are the stock model's rectangles.
 """
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -35,10 +37,15 @@ WINDOW = 1024
 _MODELS = ("BaseModel", "SentenceTransformer", "CrossEncoder")
 _TASKS = ("feature-extraction", "fill-mask", "sequence-classification")
 _TAKES_PACKS = frozenset(
-    "Transformer Router Pooling Normalize Dense Dropout LayerNorm SpladePooling MultiVectorMask".split()
+    "Transformer Router Pooling Normalize Dense Dropout LayerNorm SpladePooling SparseAutoEncoder".split()
 )
 """Modules of sentence-transformers that know what to do with a batch without padding, or only see vectors of texts."""
-_padded: ContextVar[bool] = ContextVar("yanma_padded", default=False)
+_ASKED = frozenset("input_ids attention_mask token_type_ids modality prompt_length task".split())
+"""What features of texts are made of."""
+_FOUND = frozenset("token_embeddings sentence_embedding scores".split())
+"""What a model writes into them; where it is there already, it is written anew."""
+_OF_TENSORS = ("return_tensors", "return_attention_mask", "padding", "padding_side", "pad_to_multiple_of")
+_flat: ContextVar[bool] = ContextVar("yanma_flat", default=False)
 
 
 def is_sentence_model(model: nn.Module) -> bool:
@@ -67,9 +74,8 @@ def flatten(model: nn.Module) -> None:
             mix(module, FlatInputs)
         module._yanma_takes_packs = takes_packs
         module.unpad_inputs = module.unpad_inputs  # asked anew whether inputs can go without padding
-    name = type(model).__name__
-    if name in ("SentenceTransformer", "CrossEncoder") and not isinstance(model, Packs):
-        mix(model, Packs)
+    if not isinstance(model, Door):
+        mix(model, Packs if type(model).__name__ in ("SentenceTransformer", "CrossEncoder") else Door)
 
 
 def pad_again(model: nn.Module) -> None:
@@ -93,13 +99,13 @@ def _takes_packs(model: nn.Module) -> bool:
 
 
 @contextmanager
-def padded_inputs() -> Iterator[None]:
-    """Texts are padded to rectangles all the same, for callers who ask for what is in them."""
-    token = _padded.set(True)
+def flat_inputs() -> Iterator[None]:
+    """Texts are tokenised without padding, for who knows what to do with that."""
+    token = _flat.set(True)
     try:
         yield
     finally:
-        _padded.reset(token)
+        _flat.reset(token)
 
 
 class FlatInputs(ABC, nn.Module):
@@ -108,6 +114,8 @@ class FlatInputs(ABC, nn.Module):
     Its bases are those of their `Module`, in that order: else Python would not let one class take the other's place.
     """
 
+    model: Any
+    can_flatten_inputs: bool
     transformer_task: str
     modality_config: dict[str, Any]
     model_forward_params: set[str] | None
@@ -128,7 +136,90 @@ class FlatInputs(ABC, nn.Module):
         return True
 
     def _should_flatten_inputs(self, *args: Any, **kwargs: Any) -> bool:
-        return not _padded.get() and bool(super()._should_flatten_inputs(*args, **kwargs))  # type: ignore[misc]
+        return _flat.get() and bool(super()._should_flatten_inputs(*args, **kwargs))  # type: ignore[misc]
+
+
+def _work(device: str, model: nn.Module, *queues: Any) -> None:
+    """What a process of a pool runs. It is found by its name, which a class that `unpad` made is not."""
+    kind: Any = type(model)
+    kind._yanma_stock._multi_process_worker(device, model, *queues)
+
+
+class Door(nn.Module):
+    """A model of sentence-transformers whose modules are given packs, and its callers rectangles."""
+
+    _multi_process_worker = staticmethod(_work)
+
+    def forward(self, input: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        pack = _packed(self, input)
+        if pack is None:
+            given: dict[str, Any] = super().forward(input, **kwargs)
+            return given
+        return _laid_out(super().forward(pack, **kwargs), input, _scores_vocabulary(self))
+
+
+def _packed(model: nn.Module, features: dict[str, Any]) -> dict[str, Any] | None:
+    """Features of texts, the tokens of each in one piece, as a pack; None for others, and where modules take none."""
+    ids, mask = (features.get(name) for name in ("input_ids", "attention_mask"))
+    if (
+        not (isinstance(ids, Tensor) and isinstance(mask, Tensor))
+        or ids.dim() != 2
+        or ids.shape != mask.shape
+    ):
+        return None
+    if not features.keys() <= _ASKED | _FOUND or not all(_is_plain(part) for part in _parts(model)):
+        return None
+    valid = mask.bool()
+    firsts = valid & ~nn.functional.pad(valid[:, :-1], (1, 0))
+    if not len(valid) or not bool((firsts.sum(1) == 1).all()):
+        return None
+    pack = {name: value for name, value in features.items() if name in _ASKED and name != "attention_mask"}
+    pack |= {name: pack[name][valid][None] for name in ("input_ids", "token_type_ids") if name in pack}
+    return pack | {BOUNDS: nn.functional.pad(valid.sum(1).cumsum(0, dtype=torch.int32), (1, 0))}
+
+
+def _parts(model: nn.Module) -> Iterator[Any]:
+    """Its modules, with those behind each route of a Router."""
+    for part in model.children():
+        routes: Any = getattr(part, "sub_modules", None)
+        yield part
+        for route in routes.values() if routes is not None else ():
+            yield from route
+
+
+def _is_plain(part: Any) -> bool:
+    """Whether a module runs as its class does, a transformer without padding and for its last layer alone."""
+    if "forward" in vars(part):  # who replaced it, as AdaptiveLayerLoss does, reads features or adds to them
+        return False
+    return not isinstance(part, FlatInputs) or bool(
+        part.can_flatten_inputs and not getattr(part.model.config, "output_hidden_states", False)
+    )
+
+
+def _scores_vocabulary(model: nn.Module) -> bool:
+    return any(
+        isinstance(part, FlatInputs) and part.transformer_task == "fill-mask" for part in _parts(model)
+    )
+
+
+def _laid_out(found: dict[str, Any], features: dict[str, Any], scores_vocabulary: bool) -> dict[str, Any]:
+    """What a model found of a pack, written into the caller's features as the stock model would.
+
+    But for logits of a vocabulary by token: a rectangle of these would be as large as all else together.
+    """
+    valid = features["attention_mask"].bool()
+    for name, value in found.items():
+        if name in _ASKED or name == BOUNDS:
+            continue
+        if isinstance(value, Tensor) and value.dim() == 3 and value.shape[:2] == (1, int(valid.sum())):
+            features.pop(name, None)
+            if scores_vocabulary:
+                continue
+            slots = valid.flatten().nonzero()[:, 0]
+            laid = value.new_zeros(valid.numel(), value.shape[2]).index_copy(0, slots, value[0])
+            value = laid.view(*valid.shape, -1)
+        features[name] = value
+    return features
 
 
 @dataclass(frozen=True)
@@ -143,17 +234,10 @@ class Text:
         return len(self.fields["input_ids"])
 
 
-def _work(device: str, model: nn.Module, *queues: Any) -> None:
-    """What a process of a pool runs. It is found by its name, which a class that `unpad` made is not."""
-    kind: Any = type(model)
-    kind._yanma_stock._multi_process_worker(device, model, *queues)
-
-
-class Packs(nn.Module):
+class Packs(Door):
     """A SentenceTransformer or CrossEncoder that computes many texts together, under a budget of tokens."""
 
     max_seq_length: int | None
-    _multi_process_worker = staticmethod(_work)
 
     def _can_flatten_inputs(self) -> bool:
         return False  # long and short texts would be mixed; packs are of like lengths
@@ -168,8 +252,7 @@ class Packs(nn.Module):
         stock: Any = super()._inference  # type: ignore[misc]
         batches = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
         if kwargs.get("output_value", "sentence_embedding") != "sentence_embedding":
-            with padded_inputs():
-                return stock(inputs, **batches, **kwargs)
+            return stock(inputs, **batches, **kwargs)
         texts = self._tokenised(inputs, kwargs, set(inspect.signature(stock).parameters))
         if texts is None:
             return stock(inputs, **batches, **kwargs)
@@ -187,8 +270,11 @@ class Packs(nn.Module):
         """Each input's tokens; None where there are none, or they cannot go without padding (images, say)."""
         wishes = {name: value for name, value in kwargs.items() if name == "prompt" or name not in named}
         texts: list[Text] = []
+        if _asks_of_tensors(kwargs.get("processing_kwargs")):
+            return None
         for start in range(0, len(inputs), WINDOW):
-            features = self.preprocess(inputs[start : start + WINDOW], **wishes)
+            with flat_inputs():
+                features = self.preprocess(inputs[start : start + WINDOW], **wishes)
             if BOUNDS not in features:
                 return None
             texts += _split(features)
@@ -206,6 +292,11 @@ class Packs(nn.Module):
             return -len(sample)
         length: int = super()._input_length(sample)  # type: ignore[misc]
         return length
+
+
+def _asks_of_tensors(processing_kwargs: Mapping[str, Any] | None) -> bool:
+    """Whether a caller's wishes for tokenising say how rows become tensors, which a pack would pass over."""
+    return any(name in group for group in (processing_kwargs or {}).values() for name in _OF_TENSORS)
 
 
 def _split(features: dict[str, Any]) -> list[Text]:
