@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig
 
 from yanma.corruption.pmi import collocations, save
 from yanma.errors import ConfigError, DataError, Unsupported
@@ -28,8 +28,10 @@ from yanma.pretraining.setup import set_up
 from yanma.pretraining.stepper import Stepper
 from yanma.training.config import load as load_fine_tuning
 from yanma.training.loop import train
-from yanma.training.pretrained import load_tokenizer
+from yanma.training.pretrained import load_tokenizer, quiet
+from yanma.training.tokenizer import learn_tokenizer
 
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 CPU = torch.device("cpu")
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 RUN = """
@@ -153,6 +155,30 @@ def test_bfloat16_computes_nearly_the_same(config, tmp_path):
     runs = [pretrain(config(bf16=bf16, dropout=0, out=str(tmp_path / str(bf16)))) for bf16 in (False, True)]
     exact, rounded = (figures(run.folder)["loss_per_step"] for run in runs)
     assert exact != rounded and rounded == pytest.approx(exact, rel=1e-2)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
+def test_a_checkpoint_of_half_precision_goes_on_in_float32(config, tmp_path, capsys, stored, bf16):
+    torch.manual_seed(0)
+    tokenizer = learn_tokenizer(lambda: iter(["the red fox watches an unbelievable story"]), "wordpiece", 80)
+    own = BertConfig(
+        **SIZES, vocab_size=len(tokenizer), problem_type="regression", num_labels=1, finetuning_task="stsb"
+    )
+    with quiet():
+        AutoModelForMaskedLM.from_config(own).to(stored).save_pretrained(tmp_path / "half")
+        tokenizer.save_pretrained(tmp_path / "half")
+    given = {"from_scratch": None, "vocab_size": None, "model": str(tmp_path / "half")}
+    pretrain(config(**given, learning_rate=2e-5, bf16=bf16, steps=2))
+    before, after = load_file(tmp_path / "half" / "model.safetensors"), weights(tmp_path / "run")
+    assert {tensor.dtype for tensor in after.values()} == {torch.float32}
+    matrices = [name for name in after if "layer" in name and after[name].dim() == 2]
+    for name in matrices:
+        moved = (after[name] != before[name].float()).float().mean()
+        assert moved > 0.9, f"of {name} only {moved:.0%} moved"
+    assert matrices and "are trained, and saved, in float32" in " ".join(capsys.readouterr().err.split())
+    saved = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert saved["dtype"] == "float32" and not {"problem_type", "finetuning_task", "id2label"} & set(saved)
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_same_bits(config, monkeypatch, tmp_path):

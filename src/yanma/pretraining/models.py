@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import ConfigError
 from ..models import unpad
 from ..training import pretrained
+from ..training.head import forget_task
 from .config import Config
 from .evaluate import check_writes_on
 from .objectives import Electra
@@ -42,6 +43,8 @@ class Made:
     """What stands in model/ beside it."""
     fresh: tuple[str, ...]
     """Names of weights that start at random."""
+    notes: tuple[str, ...] = ()
+    """What the user should read."""
 
 
 def make(config: Config, tokenizer: PreTrainedTokenizerBase, device: torch.device, max_length: int) -> Made:
@@ -57,25 +60,27 @@ def make(config: Config, tokenizer: PreTrainedTokenizerBase, device: torch.devic
     else:
         assert config.model.path is not None  # the config has checked it
         loaded = pretrained.load_with(_AUTO[goal], config.model.path, dropout=dropout)
-    model = loaded.model.float()  # transformers takes the checkpoint's own precision
+    model: Any = loaded.model
+    forget_task(model.config)
     pretrained.check_vocabulary(model, tokenizer)
     if goal == "rtd":
-        return _electra(config, model, device, loaded.fresh)
+        return _electra(config, loaded, device)
     unpad(model)
     if goal == "causal-lm":
         check_writes_on(model)
     model.to(device)
-    return Made(model, model, {}, loaded.fresh)
+    return Made(model, model, {}, loaded.fresh, loaded.notes)
 
 
-def _electra(config: Config, model: PreTrainedModel, device: torch.device, fresh: tuple[str, ...]) -> Made:
+def _electra(config: Config, loaded: pretrained.Loaded, device: torch.device) -> Made:
+    model, fresh = loaded.model, loaded.fresh
     beside = _generator(config, model)
-    generator: Any = beside.model.float()
+    generator: Any = beside.model
     unpad(model)
     unpad(generator.electra)
     both = Electra(generator, model).to(device)
     own = tuple(f"{GENERATOR}: {name}" for name in beside.fresh) if fresh != ("all",) else ()
-    return Made(both, model, {GENERATOR: generator}, (*fresh, *own))
+    return Made(both, model, {GENERATOR: generator}, (*fresh, *own), loaded.notes)
 
 
 def _generator(config: Config, model: PreTrainedModel) -> pretrained.Loaded:

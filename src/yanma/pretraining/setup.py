@@ -87,6 +87,8 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
     phrases = _phrases(config)
     tokenizer = _tokenizer(config, note, begun)
     made = make(config, tokenizer, device, config.model.max_length or _USUAL_LENGTH)
+    for said in made.notes:
+        note(said)
     if made.fresh and made.fresh != ("all",):
         note(f"{config.model.path}: weights that start at random: {', '.join(made.fresh)}")
     config = _with_max_length(config, _longest(made.saved, tokenizer))

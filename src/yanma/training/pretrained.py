@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from huggingface_hub.utils import logging as hub_logging
 from torch import nn
@@ -25,6 +26,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from ..errors import ConfigError, Unsupported
+from .head import classes_of, renew, set_task, weights_of_head
 
 _HUB_PATIENCE_S = 10.0
 _FETCHED_FIRST = ("config.json", "tokenizer_config.json")
@@ -38,11 +40,15 @@ _AUTO: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with the head that the task needs."""
+    """A model with the head that the task needs, its weights in float32."""
 
     model: PreTrainedModel
     fresh: tuple[str, ...]
-    """Names of the weights that were not in the folder, or had another shape there, and start at random."""
+    """Names of the weights that were not in the folder, or had another shape or meaning there, and start at random."""
+    labels: tuple[str, ...] = ()
+    """The classes' names in the order of the head's outputs; () where no classes were asked for."""
+    notes: tuple[str, ...] = ()
+    """What the user should read."""
 
 
 def check_place(name: str) -> None:
@@ -147,20 +153,45 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def load_model(name: str, task: str, labels: Sequence[str], *, dropout: float | None = None) -> Loaded:
-    """The model of a folder or hub name under a head of `len(labels)` outputs, with the labels' names in its config.
+    """The model of a folder or hub name under a head for the classes `labels`, which are named in its config.
 
-    A head of another size is replaced by a fresh one; `Loaded.fresh` tells. Draws from torch's global generator.
+    A head that knows these classes is kept, and so is its order of them: `Loaded.labels`. Any other is replaced by a
+    fresh one; `Loaded.fresh` tells. Draws from torch's global generator.
     """
-    return load_with(_AUTO[task], name, dropout=dropout, labels=labels)
+    auto = _AUTO[task]
+    config = _config(auto, name)
+    classes = classes_of(config, auto.__name__.removeprefix("AutoModel"), labels)
+    set_task(config, task, classes.labels)
+    loaded = _load(auto, name, config, dropout)
+    fresh, note = loaded.fresh, classes.note
+    if not classes.keeps_head:
+        head = weights_of_head(loaded.model, auto)
+        if set(head) <= set(fresh):
+            note = None  # there was none, or one of another size: `fresh` says so
+        else:
+            renew(loaded.model, auto, head)
+            fresh = tuple(sorted({*fresh, *head}))
+    notes = loaded.notes if note is None else (*loaded.notes, f"{name}: {note}")
+    return Loaded(loaded.model, fresh, classes.labels, notes)
 
 
-def load_with(
-    auto: Any, name: str, *, dropout: float | None = None, labels: Sequence[str] | None = None
-) -> Loaded:
-    """The model of a folder or hub name as an `AutoModelFor...` of transformers' loads it.
+def load_finished(name: str, task: str) -> Loaded:
+    """The model of a folder with the head and the classes that it was saved with."""
+    auto = _AUTO[task]
+    config = _config(auto, name)
+    return _load(auto, name, config, None)
+
+
+def load_with(auto: Any, name: str, *, dropout: float | None = None) -> Loaded:
+    """The model of a folder or hub name as an `AutoModelFor...` of transformers' loads it, in float32.
 
     Raises ConfigError or Unsupported for what cannot be loaded.
     """
+    return _load(auto, name, _config(auto, name), dropout)
+
+
+def _config(auto: Any, name: str) -> PreTrainedConfig:
+    """Raises ConfigError for a model that has no such head."""
     check_place(name)
     config = _asked(name, lambda: AutoConfig.from_pretrained(_place(name), trust_remote_code=False))
     if type(config) not in auto._model_mapping:
@@ -168,8 +199,11 @@ def load_with(
         raise ConfigError(
             f"{name}: a model of the type {config.model_type}, which has no head {head}; take another"
         )
-    if labels is not None:
-        _name_labels(config, labels)
+    return config  # type: ignore[no-any-return]
+
+
+def _load(auto: Any, name: str, config: PreTrainedConfig, dropout: float | None) -> Loaded:
+    stored = config.dtype
     if dropout is not None:
         set_dropout(config, dropout)
     model, info = _asked(
@@ -177,6 +211,7 @@ def load_with(
         lambda: auto.from_pretrained(
             _place(name),
             config=config,
+            dtype=torch.float32,  # in the checkpoint's own, small updates would be rounded away
             use_safetensors=True,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
@@ -186,7 +221,13 @@ def load_with(
     fresh = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if len(fresh) >= len(model.state_dict()):
         raise ConfigError(f"{name}: none of its weights fits {type(model).__name__}")
-    return Loaded(model, tuple(fresh))
+    notes = () if stored in (None, torch.float32) else (_in_float32(name, stored),)
+    return Loaded(model, tuple(fresh), notes=notes)
+
+
+def _in_float32(name: str, stored: object) -> str:
+    stored_as = str(stored).removeprefix("torch.")
+    return f"{name}: weights of {stored_as} are trained, and saved, in float32"
 
 
 def load_as_saved(name: str) -> PreTrainedModel:
@@ -200,9 +241,9 @@ def load_as_saved(name: str) -> PreTrainedModel:
     is_model = isinstance(named, type) and issubclass(named, PreTrainedModel)
     load = (named if is_model else AutoModel).from_pretrained
     model: PreTrainedModel = _asked(
-        name, lambda: load(_place(name), use_safetensors=True, trust_remote_code=False)
+        name,
+        lambda: load(_place(name), dtype=torch.float32, use_safetensors=True, trust_remote_code=False),
     )
-    model.float()  # transformers takes the checkpoint's own precision
     return model
 
 
@@ -216,8 +257,9 @@ def fresh_model(
     config: PreTrainedConfig, task: str, labels: Sequence[str], *, dropout: float | None
 ) -> Loaded:
     """A model with random weights; draws from torch's global generator."""
-    _name_labels(config, labels)
-    return fresh_with(_AUTO[task], config, dropout=dropout)
+    set_task(config, task, labels)
+    fresh = fresh_with(_AUTO[task], config, dropout=dropout)
+    return Loaded(fresh.model, fresh.fresh, tuple(labels))
 
 
 def fresh_with(auto: Any, config: PreTrainedConfig, *, dropout: float | None = None) -> Loaded:
@@ -298,11 +340,6 @@ def at_home(name: str | Path) -> Path:
 def _place(name: str) -> str:
     folder = at_home(name)
     return str(folder) if folder.is_dir() else name
-
-
-def _name_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: index for index, label in enumerate(labels)}
 
 
 def _asked(name: str, load: Callable[[], Any]) -> Any:

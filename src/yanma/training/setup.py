@@ -41,6 +41,9 @@ def set_up(config: Config, device: torch.device, note: Note) -> tuple[Ready, Dat
     tokenizer = _tokenizer(config, task, rows)
     torch.manual_seed(config.seed)  # fresh weights
     loaded = _load(config, task, tokenizer)
+    task = TASKS[task.name](loaded.labels, task.columns)  # in the order of the model's outputs
+    for said in loaded.notes:
+        note(said)
     name = config.model.path or config.model.from_scratch
     note(f"{name}: weights that start at random, and are learned: {_some(loaded.fresh)}")
     pretrained.check_vocabulary(loaded.model, tokenizer)
@@ -59,7 +62,7 @@ def open_run(folder: RunFolder, device: torch.device) -> Ready:
     config, name = folder.finished_config(), str(folder.model)
     labels = pretrained.labels(name)
     task = TASKS[config.task.name](labels, _columns(config))
-    loaded = pretrained.load_model(name, task.name, labels)
+    loaded = pretrained.load_finished(name, task.name)
     if loaded.fresh:
         raise ConfigError(f"{name}: weights are missing: {_some(loaded.fresh)}")
     return _ready(config, task, pretrained.load_tokenizer(name), _on(device, loaded.model))
