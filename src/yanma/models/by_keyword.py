@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
-from .families import Head
+from .arguments import by_token
+from .families import Family, Head
 
 # T tokens in the pack, N documents
 
@@ -28,8 +29,8 @@ class OneRow(PackedBatch):
     """A pack whose token-level outputs go back as one row, (1, T, ...)."""
 
 
-def taken(kwargs: dict[str, Any], head: Head) -> OneRow | None:
-    """Take a pack out of a forward's keywords, its labels by token laid flat; None where there is none in them.
+def taken(kwargs: dict[str, Any], family: Family, head: Head) -> OneRow | None:
+    """Take a pack out of a forward's keywords, what it has by token laid flat; None where there is none in them.
 
     Raises ValueError where the keywords contradict each other, Unsupported for an encoder-decoder.
     """
@@ -51,10 +52,10 @@ def taken(kwargs: dict[str, Any], head: Head) -> OneRow | None:
     positions = kwargs.pop("position_ids", None)
     if positions is not None:
         _check_positions(_row(positions, "position_ids", ids), batch)
-    for name in head.token_labels:
+    for name in by_token(family, head):
         if kwargs.get(name) is not None:
             kwargs[name] = _row(kwargs[name], name, ids)
-            if head.loss == "next_token":
+            if head.loss == "next_token" and name in head.token_labels:
                 _check_first_labels(kwargs[name], name, batch)
     return batch
 

@@ -36,6 +36,10 @@ class Head:
     """Whether the source is also the target where no other is given."""
     averages: str = ""
     """Attribute of the model: a linear layer, of whose output its forward takes the mean over slots."""
+    token_arguments: tuple[str, ...] = ()
+    """What its loss reads beside labels, one entry a token."""
+    counts_items: bool = False
+    """Whether a loss of losses.py is divided by `num_items_in_batch` where that is given, as the stock one is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,8 @@ class Family:
     token_types: bool = True
     default_token_type: int | None = 0
     """The type of tokens for which none is given; None = nothing is added for them."""
+    token_arguments: tuple[str, ...] = ()
+    """What its models take beside positions and types, one entry a token."""
     attention_mask: Callable[[int], Tensor] | None = None
     """(N) -> what a stock forward must be given as attention_mask, though no token is hidden; None = nothing."""
     by_interface: bool = True
@@ -114,13 +120,14 @@ _TOKENS = Head(token_outputs=("logits",), token_labels=("labels",))
 _WORDS = replace(_TOKENS, scores_vocabulary=True)
 _DOCUMENTS = Head(document_outputs=("logits",), document_labels=("labels",))
 _BASE = Head(token_outputs=("last_hidden_state",), document_outputs=("pooler_output",))
-_NEXT_TOKEN = replace(_WORDS, loss="next_token")
+_NEXT_TOKEN = replace(_WORDS, loss="next_token", token_arguments=("shift_labels",))
 _CHOICES = Head(document_outputs=("logits",), document_labels=("labels",), loss="choice")
 _SPANS = Head(
     token_outputs=("start_logits", "end_logits"),
     document_labels=("start_positions", "end_positions"),
     loss="span",
 )
+_COUNTED_SPANS = replace(_SPANS, counts_items=True)
 
 
 _COMMON = {
@@ -164,14 +171,15 @@ def _roberta(model_type: str, prefix: str, **more: Any) -> Family:
     return _bert(model_type, prefix, _heads(prefix, ForCausalLM=_NEXT_TOKEN), **(defaults | more))
 
 
-def _rotary(model_type: str, prefix: str, *names: str, **more: Any) -> Family:
+def _rotary(model_type: str, prefix: str, *names: str, spans: Head = _SPANS, **more: Any) -> Family:
     """An encoder with rotary positions and heads of these names."""
     defaults: dict[str, Any] = {
         "attention": prefix + "Attention",
         "pools_input": (prefix + "Pooler", prefix + "ClassificationHead"),
         "position_table": False,
     }
-    heads = {prefix + name: head for name, head in _COMMON.items() if name in names}
+    known = _COMMON | {"ForQuestionAnswering": spans}
+    heads = {prefix + name: head for name, head in known.items() if name in names}
     return Family(model_type, heads, **(defaults | more))
 
 
@@ -195,7 +203,7 @@ _DECODER_HEADS = {
     "ForCausalLM": _NEXT_TOKEN,
     "ForSequenceClassification": _LAST_TOKEN,
     "ForTokenClassification": _TOKENS,
-    "ForQuestionAnswering": _SPANS,
+    "ForQuestionAnswering": _COUNTED_SPANS,
 }
 
 
@@ -268,6 +276,7 @@ def _listener(model_type: str, prefix: str, more: dict[str, Head], base: Head) -
             prefix + "FeatureEncoder": recordings.EachRecording,
             prefix + "PositionalConvEmbedding": recordings.EachRecordingsFrames,
         },
+        token_arguments=("mask_time_indices",),
         hears=True,
     )
 
@@ -296,6 +305,7 @@ FAMILIES: Sequence[Family] = (
             ForNextSentencePrediction=_DOCUMENTS,
             ForCausalLM=_NEXT_TOKEN,
         ),
+        token_arguments=("task_type_ids",),
     ),
     _roberta("roberta", "Roberta"),
     _roberta("xlm-roberta", "XLMRoberta"),
@@ -342,6 +352,7 @@ FAMILIES: Sequence[Family] = (
         "modernbert",
         "ModernBert",
         *_COMMON,
+        spans=_COUNTED_SPANS,
         pools_base={
             "ModernBertForSequenceClassification": "model",
             "ModernBertForMultipleChoice": "model",
@@ -403,7 +414,8 @@ FAMILIES: Sequence[Family] = (
     _decoder(
         "gpt2",
         "GPT2",
-        _without(_DECODER_HEADS, "ForCausalLM") | {"LMHeadModel": _NEXT_TOKEN},
+        _without(_DECODER_HEADS, "ForCausalLM")
+        | {"LMHeadModel": _NEXT_TOKEN, "ForQuestionAnswering": _SPANS},
         position_table=True,
         token_types=True,
         default_token_type=None,
@@ -415,12 +427,12 @@ FAMILIES: Sequence[Family] = (
     _decoder(
         "opt",
         "OPT",
-        _without(_DECODER_HEADS, "ForTokenClassification"),
+        _without(_DECODER_HEADS, "ForTokenClassification") | {"ForQuestionAnswering": _SPANS},
         drops_in_forward=("OPTDecoderLayer",),
         counts_tokens=True,
         position_table=True,
     ),
-    _decoder("gpt_neox", "GPTNeoX", _DECODER_HEADS),
+    _decoder("gpt_neox", "GPTNeoX", _DECODER_HEADS | {"ForQuestionAnswering": _SPANS}),
     _decoder("gemma", "Gemma", _without(_DECODER_HEADS, "ForQuestionAnswering")),
     _decoder("gemma2", "Gemma2", _without(_DECODER_HEADS, "ForQuestionAnswering")),
     _decoder(

@@ -13,27 +13,13 @@ from torch import Tensor, nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from . import bits
+from .arguments import MORE_TOKENS, by_token, handed_on, refuse
 from .families import Family, Head
 from .layout import Layout, own_mask
 from .losses import next_token_labels
 from .rows import Rows, check_hidden_slots, packed_rows, padded_rows
 
 # N rows, S slots of a padded row, M slots of all rows end to end, T tokens (slots that are not hidden)
-
-_MORE_TOKENS = ("position_ids", "token_type_ids")
-"""Arguments that have one entry a slot, beside ids or embeddings."""
-_REFUSED = {
-    "past_key_values": "a key-value cache",
-    "use_cache": "a key-value cache",
-    "encoder_hidden_states": "cross-attention",
-    "encoder_attention_mask": "cross-attention",
-    "head_mask": "a head mask",
-    "decoder_head_mask": "a head mask",
-    "cross_attn_head_mask": "a head mask",
-    "encoder_outputs": "what an encoder gave before, which lies padded",
-    "logits_to_keep": "logits of the last tokens only",
-    "output_attentions": "attention weights: they are never formed",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +59,9 @@ def prepare(
 ) -> Call:
     """Sort documents by length, so that equal ones are neighbours, and keep only their tokens."""
     if batch is not None:
-        rows = packed_input(family, batch, kwargs, head.token_labels)
+        rows = packed_input(family, batch, kwargs, by_token(family, head))
     else:
-        rows = padded_rows(kwargs, (*_MORE_TOKENS, *head.token_labels))
+        rows = padded_rows(kwargs, (*MORE_TOKENS, *by_token(family, head)))
         check_hidden_slots(model, head, rows)
     seed = seed_of(model, kwargs)
     refuse(model, kwargs)
@@ -100,20 +86,21 @@ def prepare(
     if family.attention_mask is not None:
         flat["attention_mask"] = family.attention_mask(len(order)).to(layout.device)
     ours = {} if head.loss == "stock" else labels
-    return Call(layout, flat | kwargs, ours, order_tensor, order == sorted(order), origin, origin)
+    flat |= handed_on(model, kwargs)
+    return Call(layout, flat, ours, order_tensor, order == sorted(order), origin, origin)
 
 
 def packed_input(
-    family: Family, batch: PackedBatch, kwargs: dict[str, Any], labels: Sequence[str] = ()
+    family: Family, batch: PackedBatch, kwargs: dict[str, Any], names: Sequence[str] = ()
 ) -> Rows:
-    """Rows of the batch that was given in the place of `input_ids`, and of labels (T,), taken out of `kwargs`."""
-    for name in ("input_ids", "inputs_embeds", "attention_mask", *_MORE_TOKENS):
+    """Rows of the batch that was given in the place of `input_ids`, and of `names` (T,), taken out of `kwargs`."""
+    for name in ("input_ids", "inputs_embeds", "attention_mask", *MORE_TOKENS):
         if kwargs.pop(name, None) is not None:
             raise ValueError(f"{name} is part of a PackedBatch; give one or the other")
     if batch.token_type_ids is not None and not family.token_types:
         raise Unsupported(f"{family.model_type} has no token types, but the batch has token_type_ids")
     tokens = {"input_ids": batch.input_ids, "token_type_ids": batch.token_type_ids}
-    return packed_rows(batch, tokens | {name: kwargs.pop(name, None) for name in labels})
+    return packed_rows(batch, tokens | {name: kwargs.pop(name, None) for name in names})
 
 
 def seed_of(model: nn.Module, kwargs: dict[str, Any]) -> int:
@@ -122,19 +109,6 @@ def seed_of(model: nn.Module, kwargs: dict[str, Any]) -> int:
     if seed is None:
         return int(torch.randint(2**62, ())) if model.training else 0
     return int(seed)
-
-
-def refuse(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
-    """Raise Unsupported for arguments that cannot be honoured."""
-    wishes = {name: value for name, value in kwargs.items() if value is not None and value is not False}
-    config: Any = model.config
-    if getattr(config, "output_attentions", False):
-        wishes.setdefault("output_attentions", True)
-    for name, what in _REFUSED.items():
-        if name in wishes and not (
-            name == "logits_to_keep" and isinstance(wishes[name], int) and wishes[name] == 0
-        ):
-            raise Unsupported(f"an unpadded model does not do {name} ({what}); yanma.restore(model) does")
 
 
 def layout_of(rows: Rows, order: Sequence[int], seed: int, is_causal: bool) -> Layout:

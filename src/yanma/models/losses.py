@@ -11,15 +11,25 @@ from torch.nn import functional as F
 _OUTSIDE = -100
 
 
-def span(start_logits: Tensor, end_logits: Tensor, start_positions: Tensor, end_positions: Tensor) -> Tensor:
+def span(
+    start_logits: Tensor,
+    end_logits: Tensor,
+    start_positions: Tensor,
+    end_positions: Tensor,
+    num_items: Tensor | int | None = None,
+) -> Tensor:
     """Question answering: softmax over each document's own tokens, the mean of start and end.
 
     `start_logits`, `end_logits` (N, S) with hidden slots at the smallest float; positions (N,), those outside the
     document are ignored. A stock padded model also spreads probability over padding slots, so its loss depends on
-    them.
+    them. Where `num_items` is given, sums are divided by it, and not by the number of documents.
     """
+    reduction, share = ("mean", 1) if num_items is None else ("sum", num_items)
     losses = [
-        F.cross_entropy(logits, _inside(positions.view(-1), logits), ignore_index=_OUTSIDE)
+        F.cross_entropy(
+            logits, _inside(positions.view(-1), logits), ignore_index=_OUTSIDE, reduction=reduction
+        )
+        / share
         for logits, positions in ((start_logits, start_positions), (end_logits, end_positions))
     ]
     return (losses[0] + losses[1]) / 2

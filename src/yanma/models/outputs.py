@@ -63,7 +63,9 @@ def _with_loss(output: Any, head: Head, call: Call) -> Any:
         loss = losses.choice(output["logits"].view(labels.numel(), -1), labels)
     else:
         start, end = (_padded(output[name], call) for name in head.token_outputs)
-        loss = losses.span(start, end, *(call.labels[name] for name in head.document_labels))
+        items = call.kwargs.get("num_items_in_batch") if head.counts_items else None
+        first, last = (call.labels[name] for name in head.document_labels)
+        loss = losses.span(start, end, first, last, items)
     return type(output)(loss=loss, **{name: value for name, value in output.items() if name != "loss"})
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from . import bits
+from .arguments import handed_on, refuse
 from .families import Family, Head
-from .inputs import Call, Origin, document_labels, layout_of, packed_input, position_ids, refuse, seed_of
+from .inputs import Call, Origin, document_labels, layout_of, packed_input, position_ids, seed_of
 from .rows import Rows, check_hidden_slots, packed_rows, padded_rows
 
 # N pairs, S slots of a padded row, M slots of all rows end to end, T tokens
@@ -52,7 +53,8 @@ def prepare_pairs(
     if head.loss == "stock":
         flat |= {name: label[order_tensor] for name, label in labels.items()}
     ours = {} if head.loss == "stock" else labels
-    return Call(decoder, flat | kwargs, ours, order_tensor, order == sorted(order), written, read)
+    flat |= handed_on(model, kwargs)
+    return Call(decoder, flat, ours, order_tensor, order == sorted(order), written, read)
 
 
 def _check_pairs(family: Family, source: Rows, target: Rows) -> None:

@@ -115,7 +115,9 @@ def padded_rows(kwargs: dict[str, Any], names: Sequence[str], prefix: str = "") 
 
 
 def end_to_end(tensor: Tensor, shape: torch.Size, name: str) -> Tensor:
-    """(N, S, ...) as (N * S, ...); position ids of one row may serve all rows."""
+    """(N, S, ...) as (N * S, ...); position ids of one row may serve all rows, and choices be rows already."""
+    if len(shape) == 3 and tensor.shape[:2] == (shape[0] * shape[1], shape[2]):
+        return tensor.reshape(-1, *tensor.shape[2:])
     if name == "position_ids":
         tensor = tensor.expand(shape)
     if tensor.shape[: len(shape)] != shape:
@@ -129,7 +131,7 @@ def check_hidden_slots(model: nn.Module, head: Head, rows: Rows) -> None:
     """Refuse what a stock model would compute from hidden slots, as nothing is computed there."""
     if rows.valid is None:
         return
-    for name in head.token_labels:
+    for name in (*head.token_labels, *head.token_arguments):
         if (
             head.scores_padding
             and name in rows.tokens

@@ -19,6 +19,7 @@ from .vocabulary_loss import LEAST_MIB, cross_entropy
 
 _UNSCORED = -100
 _NOT_GIVEN = ("output_hidden_states", "output_attentions")
+_OF_OTHER_LOSSES = ("shift_labels", "num_items_in_batch")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,9 @@ def _check(model: Any, head: Head, call: Call, max_logits_mib: int) -> None:
     for wish in _NOT_GIVEN:
         if call.kwargs.get(wish):
             raise Unsupported(f"scored_loss gives no {wish}; call the model by itself")
+    for wish in _OF_OTHER_LOSSES:
+        if wish in call.kwargs:
+            raise Unsupported(f"scored_loss does not use {wish}: it gives the sum of the losses of labels")
 
 
 def _left(model: Any, scoring: Scoring) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
+from .arguments import by_token, handed_on, refuse
 from .families import Family, Head
-from .inputs import Call, Origin, document_labels, layout_of, refuse, seed_of
+from .inputs import Call, Origin, document_labels, layout_of, seed_of
 from .rows import Rows, end_to_end
 from .spec_augment import masked_frames
 
@@ -49,7 +50,7 @@ def prepare_sound(
     _check_training(model)
     seed = seed_of(model, kwargs)
     values, samples = _recordings(kwargs)
-    rows = _frames(model, head, samples, values.shape[1], kwargs)
+    rows = _frames(model, samples, values.shape[1], kwargs, by_token(family, head))
     order = sorted(range(len(samples)), key=samples.__getitem__)
     origin = Origin(rows, rows.index(order))
     layout = replace(layout_of(rows, order, seed, False), samples=tuple(samples[i] for i in order))
@@ -66,7 +67,8 @@ def prepare_sound(
         )
     order_tensor = torch.tensor(order, device=layout.device)
     flat |= {name: label[order_tensor] for name, label in document_labels(head, kwargs, len(order)).items()}
-    return Call(layout, flat | kwargs, {}, order_tensor, order == sorted(order), origin, origin)
+    flat |= handed_on(model, kwargs)
+    return Call(layout, flat, {}, order_tensor, order == sorted(order), origin, origin)
 
 
 def _check_training(model: nn.Module) -> None:
@@ -108,7 +110,9 @@ def _recordings(kwargs: dict[str, Any]) -> tuple[Tensor, tuple[int, ...]]:
     return values, tuple(valid.sum(1).tolist())
 
 
-def _frames(model: Any, head: Head, samples: Sequence[int], width: int, kwargs: dict[str, Any]) -> Rows:
+def _frames(
+    model: Any, samples: Sequence[int], width: int, kwargs: dict[str, Any], names: Sequence[str]
+) -> Rows:
     """Rows of frames, as many as the stock model makes of padded rows, with what there is for each frame."""
     config, least = model.config, 1
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
@@ -118,7 +122,6 @@ def _frames(model: Any, head: Head, samples: Sequence[int], width: int, kwargs: 
         raise ValueError(
             f"row {row} has {samples[row]} samples; this model makes no frame of less than {least}"
         )
-    names = ("mask_time_indices", *head.token_labels)
     given = {name: kwargs.pop(name) for name in names if kwargs.get(name) is not None}
     *lengths, frames = model._get_feat_extract_output_lengths(torch.tensor([*samples, width])).tolist()
     shape = torch.Size((len(samples), frames))

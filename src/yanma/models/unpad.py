@@ -348,7 +348,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
             by_keyword = {name: kwargs.pop(name) for name in (BOUNDS, *DERIVED) if name in kwargs}
             signature.bind(self, *args, **kwargs)  # TypeError for too many arguments, or for one given twice
             kwargs |= dict(zip(parameters, args, strict=False)) | by_keyword
-            batch = taken(kwargs, head)
+            batch = taken(kwargs, family, head)
         kwargs = {name: value for name, value in kwargs.items() if value is not None}  # None = not given
         _check_still_ours(self, family)
         if hasattr(self, "peft_config"):

@@ -1,0 +1,81 @@
+"""What becomes of every argument of a forward: laid out with its tokens or its documents, handed on, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from ..errors import Unsupported
+from .families import FAMILIES, LISTENERS, Family, Head
+
+MORE_TOKENS = ("position_ids", "token_type_ids")
+"""Arguments of any family that have one entry a slot, beside ids or embeddings."""
+REFUSED = {
+    "past_key_values": "a key-value cache",
+    "use_cache": "a key-value cache",
+    "encoder_hidden_states": "cross-attention",
+    "encoder_attention_mask": "cross-attention",
+    "head_mask": "a head mask",
+    "decoder_head_mask": "a head mask",
+    "cross_attn_head_mask": "a head mask",
+    "encoder_outputs": "what an encoder gave before, which lies padded",
+    "logits_to_keep": "logits of the last tokens only",
+    "output_attentions": "attention weights: they are never formed",
+    "output_cross_attentions": "attention weights: they are never formed",
+    "sliding_window": "a window other than the config's",
+    "softcap": "capped scores other than the config's",
+    "position_bias": "a bias of scores",
+    "ignore_index": "another label than -100 for what is not scored",
+}
+"""Wishes that an unpadded forward does not fulfil, and what each is."""
+HANDED_ON = ("output_hidden_states", "num_items_in_batch")
+"""What the stock forward takes whatever the rows are."""
+UNREAD = ("special_tokens_mask", "offset_mapping", "overflow_to_sample_mapping", "length")
+"""What tokenizers give beside a model's input. No stock forward reads it, so it is left out."""
+LABELS = frozenset(
+    name
+    for family in (*FAMILIES, *LISTENERS)
+    for head in family.heads.values()
+    for name in (*head.token_labels, *head.document_labels)
+)
+"""The labels of all heads. A stock forward reads none but its own head's, so the others are left out."""
+
+
+def by_token(family: Family, head: Head) -> tuple[str, ...]:
+    """Names of what has one entry a token beside ids, positions and token types; labels among them."""
+    return (*family.token_arguments, *head.token_arguments, *head.token_labels)
+
+
+def refuse(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
+    """Raise Unsupported for wishes that cannot be fulfilled."""
+    wishes = {name: value for name, value in kwargs.items() if value is not None and value is not False}
+    config: Any = model.config
+    if getattr(config, "output_attentions", False):
+        wishes.setdefault("output_attentions", True)
+    for name, what in REFUSED.items():
+        if name in wishes and not _asks_for_nothing(name, wishes[name]):
+            raise Unsupported(f"an unpadded model does not do {name} ({what}); yanma.restore(model) does")
+
+
+def _asks_for_nothing(name: str, value: Any) -> bool:
+    nothing = {"logits_to_keep": 0, "ignore_index": -100}
+    return isinstance(value, int) and value == nothing.get(name)
+
+
+def handed_on(model: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What is left of a call once rows and labels are taken out, as the stock forward may see it.
+
+    Raises Unsupported for what may have an entry a token or a document and is not known.
+    """
+    left = {name: value for name, value in kwargs.items() if name not in UNREAD and name not in LABELS}
+    for name, value in left.items():
+        if name not in HANDED_ON and not isinstance(value, bool | int | float | str):
+            shape = getattr(value, "shape", None)
+            seen = f"a {type(value).__name__}" + ("" if shape is None else f" {tuple(shape)}")
+            raise Unsupported(
+                f"{type(model).__name__} was given {name}, {seen}, of which unpad does not know to what tokens or "
+                f"documents it belongs; leave it out, or call yanma.restore(model)"
+            )
+    return left
