@@ -13,7 +13,7 @@ from torch import nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
-from . import activations, bits, interface, modules, relative
+from . import activations, bits, interface, modules, patched, relative
 from .by_keyword import BOUNDS, DERIVED, taken
 from .classes import mix, mixed_class, reduced_to, subclass, unmix
 from .families import FAMILIES, LISTENERS, Family, Head
@@ -53,6 +53,7 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
         bits.check(model)
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
+    patched.unhide(model)
     if family.by_interface:
         model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
     for site, (name, module) in enumerate(model.named_modules()):
@@ -81,6 +82,7 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
+    patched.rehook(model)
     if exact is not None:
         _try_bits(model, head, exact)
 
@@ -110,10 +112,13 @@ def _try_bits(model: Any, head: Head, exact: str) -> None:
 
 def restore_one(model: nn.Module) -> None:
     """What `restore` does to a model of transformers', in place."""
+    patched.check_before_restore(model)
+    patched.unhide(model)
     for module in model.modules():
         unmix(module)
         for attribute in ("_yanma_site", "_yanma_mask", "_yanma_crosses"):
             module.__dict__.pop(attribute, None)
+    patched.rehook(model)
     bits.forget(model)
     model.set_attn_implementation(model.__dict__.pop("_yanma_previous"))  # type: ignore[operator]
 
@@ -135,9 +140,11 @@ def recognise(model: nn.Module) -> tuple[Family, Head]:
     name = _stock_class(model).__name__  # fully_shard gives an unpadded model another name
     families = (*FAMILIES, *LISTENERS)
     for family in families:
+        if family.model_type == model_type and name in family.heads:
+            return family, family.heads[name]
+    _refuse_wrapper(model)
+    for family in families:
         if family.model_type == model_type:
-            if name in family.heads:
-                return family, family.heads[name]
             raise Unsupported(
                 f"{name} is not a head of {model_type} that unpad knows: {', '.join(family.heads)}"
             )
@@ -146,6 +153,20 @@ def recognise(model: nn.Module) -> tuple[Family, Head]:
     raise Unsupported(
         f"{name} (model type {model_type}) is not among the families that unpad supports: {why}"
     )
+
+
+def _refuse_wrapper(model: nn.Module) -> None:
+    """Refuse what holds a model of transformers', as DistributedDataParallel does, or shards it, and is none itself."""
+    kinds = {kind.__name__ for kind in type(model).__mro__}
+    if "FSDPModule" in kinds:
+        raise Unsupported(f"this {type(model).__name__} is sharded: unpad the model first, then shard it")
+    known = {name for family in (*FAMILIES, *LISTENERS) for name in family.heads}
+    for name, module in model.named_modules():
+        if type(module).__name__ in known and "PreTrainedModel" not in kinds:
+            raise Unsupported(
+                f"this {type(model).__name__} holds a {type(module).__name__}, its {name}: unpad that alone, before "
+                f"it is wrapped"
+            )
 
 
 def check(model: nn.Module, family: Family, head: Head) -> None:
@@ -187,6 +208,22 @@ def check(model: nn.Module, family: Family, head: Head) -> None:
         check_sound(model, head)
     for module in model.modules():
         _check_module(module, family, config)
+    for module in _linears_of_means(model, family, head):
+        if type(module) is not nn.Linear:
+            raise Unsupported(
+                f"a {type(module).__name__} stands where this {type(model).__name__} has a plain linear layer, which "
+                f"unpad must know: unpad the model first, then change it"
+            )
+    patched.check_before_unpad(model, lambda module: _mixin(module, family) is not None)
+
+
+def _linears_of_means(model: Any, family: Family, head: Head) -> list[nn.Module]:
+    """The linear layers that are made another kind of Linear: they see documents, not tokens."""
+    found = [getattr(model, head.averages)] if head.averages else []
+    if type(model).__name__ in family.pools_base and _pooling(model) == "late":
+        found.append(model.classifier)
+    within = (module for module in model.modules() if type(module).__name__ in family.pools_within)
+    return found + [module.pooler for module in within if module.pooler is not None]
 
 
 def _check_module(module: nn.Module, family: Family, config: Any) -> None:
@@ -215,29 +252,35 @@ def _check_module(module: nn.Module, family: Family, config: Any) -> None:
 
 def _swap(module: nn.Module, site: int, family: Family) -> None:
     """Give a module that must know of the pack its subclass; `site` tells layers apart for dropout."""
+    name, mixin = type(module).__name__, _mixin(module, family)
+    if type(module) in (nn.Linear, nn.Dropout):
+        module.__class__ = mixin
+    elif mixin is not None:
+        mix(module, mixin)
+    if isinstance(module, modules.Dropout) or name == family.attention or name in family.drops_in_forward:
+        module._yanma_site = site  # type: ignore[assignment]
+
+
+def _mixin(module: nn.Module, family: Family) -> Any:
+    """What a module is made a subclass of, so that it knows of the pack; None where it need not."""
     name = type(module).__name__
     if type(module) is nn.Linear:
-        module.__class__ = Linear
-    elif type(module) is nn.Dropout:
-        module.__class__ = modules.Dropout
-        module._yanma_site = site  # type: ignore[assignment]
-    elif name == family.attention:
-        module._yanma_site = site  # type: ignore[assignment]
-        if name in family.mixins:
-            mix(module, family.mixins[name])
-    elif name in family.mixins:
-        mix(module, family.mixins[name])
-    elif name in family.drops_in_forward:
-        mix(module, modules.DropsInForward)
-        module._yanma_site = site  # type: ignore[assignment]
-    elif name in _BY_CLASS:
-        mix(module, _BY_CLASS[name])
-    elif name in family.pools_input:
-        mix(module, modules.FirstTokenInput)
-    elif name == family.intermediate:
-        mix(module, modules.FusedFeedForward if hasattr(module, "lin1") else modules.FusedIntermediate)
-    elif any(kind.__name__ == "GradientCheckpointingLayer" for kind in type(module).__mro__):
-        mix(module, modules.Checkpointed)
+        return Linear
+    if type(module) is nn.Dropout:
+        return modules.Dropout
+    if name in family.mixins:
+        return family.mixins[name]
+    if name in family.drops_in_forward:
+        return modules.DropsInForward
+    if name in _BY_CLASS:
+        return _BY_CLASS[name]
+    if name in family.pools_input:
+        return modules.FirstTokenInput
+    if name == family.intermediate:
+        return modules.FusedFeedForward if hasattr(module, "lin1") else modules.FusedIntermediate
+    if any(kind.__name__ == "GradientCheckpointingLayer" for kind in type(module).__mro__):
+        return modules.Checkpointed
+    return None
 
 
 _LATER = 2**24
@@ -275,11 +318,15 @@ _BY_CLASS = {
 
 def _pool(model: Any, base: str) -> None:
     """Tell the base model, or a head that judges each token by itself, how the head's own forward pools."""
-    kind = getattr(model.config, "classifier_pooling", "cls")
+    kind = _pooling(model)
     if kind == "late":
         model.classifier.__class__ = modules.MeanLinear
     else:
         mix(getattr(model, base), modules.MeanOutput if kind == "mean" else modules.FirstTokenOutput)
+
+
+def _pooling(model: Any) -> str:
+    return getattr(model.config, "classifier_pooling", "cls")
 
 
 @functools.cache
@@ -297,7 +344,7 @@ def _encoder_class(stock: Any, family: Family) -> Any:
     inner = mixed_class(modules.DropsInForward, stock) if stock.__name__ in family.drops_in_forward else stock
     alone = _forward(inner.forward, family, Head(token_outputs=("last_hidden_state",)))
 
-    @functools.wraps(stock.forward)
+    @_in_place_of(stock.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         layout = running()
         if layout is None or layout.source is None:
@@ -341,7 +388,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
     parameters = list(signature.parameters)[1:]
 
     @torch.compiler.disable(reason="packs differ in their documents: each would be compiled anew")  # type: ignore[untyped-decorator]
-    @functools.wraps(stock)
+    @_in_place_of(stock)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         batch = _pack(args, kwargs, head)
         if batch is None:
@@ -367,6 +414,18 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
 
     made: Callable[..., Any] = forward
     return made
+
+
+def _in_place_of(stock: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator: the signature and name of `stock`, but no way back to it for those who take wrappers off."""
+
+    def named(forward: Callable[..., Any]) -> Callable[..., Any]:
+        functools.update_wrapper(forward, stock)
+        del forward.__dict__["__wrapped__"]
+        forward.__signature__ = inspect.signature(stock)  # type: ignore[attr-defined]
+        return forward
+
+    return named
 
 
 def _pack(args: tuple[Any, ...], kwargs: dict[str, Any], head: Head) -> PackedBatch | None:
