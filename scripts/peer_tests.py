@@ -1,0 +1,218 @@
+"""Other libraries' own test-suites on unpadded models, and a table of what differs.
+
+    python scripts/peer_tests.py run CHECKOUT PATH... --suite NAME --results FOLDER
+    python scripts/peer_tests.py table --results FOLDER                  print the table of what was run
+    python scripts/peer_tests.py table --results FOLDER --write          put it in docs/unpad.md
+
+A checkout is that of transformers, peft or sentence-transformers; paths are those of its tests, as pytest takes them.
+They are run with scripts/peer_plugin.py, stock first, then with every model unpadded that `unpad` knows. Tests that do
+not pass stock, as those that need a network, do not count. What differs is run once more, stock and unpadded: what then
+fails stock, or passes unpadded, was a test that depends on its random inputs.
+
+A test that fails unpadded is one of three:
+- a refusal: each failure in it is an error that yanma raised on purpose;
+- an artefact of the method, by the rules in `ARTEFACTS`: the test looks at what `unpad` says it changes;
+- a fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "unpad.md"
+BEGIN = "<!-- peers: begin; written by scripts/peer_tests.py -->"
+END = "<!-- peers: end -->"
+VERDICTS = "verdicts.json"
+
+Records = dict[str, dict[str, Any]]
+"""What the plugin wrote of each test, by the test's name."""
+
+ARTEFACTS = (
+    (
+        "test_sdpa_can_dispatch_non_composite_models",
+        "False is not true",
+        "reads in the config which attention is used",
+    ),
+)
+"""(pattern of the test's name, pattern of what it says, reason)."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a test that passes stock."""
+
+    kind: str
+    """`passes`, `refusal`, `artefact` or `fault`."""
+    says: str = ""
+    """The refusal, the artefact's reason, or what the fault says."""
+
+
+def verdict(test: str, record: dict[str, Any] | None) -> Verdict:
+    """Judge what a test that passes stock did with unpadded models; None = it was never finished."""
+    if record is None:
+        return Verdict("fault", "the process ended before it")
+    if record["outcome"] == "passed":
+        return Verdict("passes")
+    if record["outcome"] == "skipped":
+        return Verdict("fault", "it is skipped")
+    failures = record["failures"]
+    others = [failure["says"] for failure in failures if not failure["refused"]]
+    if failures and not others:
+        return Verdict("refusal", failures[0]["says"])
+    reasons = [artefact(test, says) for says in others]
+    if reasons and all(reasons):
+        return Verdict("artefact", reasons[0])
+    return Verdict("fault", others[0] if others else "it failed without a word")
+
+
+def artefact(test: str, says: str) -> str:
+    """Why a failure says nothing of the model; empty where no rule holds."""
+    for name, words, reason in ARTEFACTS:
+        if re.search(name, test) and re.search(words, says):
+            return reason
+    return ""
+
+
+def run(checkout: Path, paths: Sequence[str], results: Path) -> Records:
+    """Run tests stock and unpadded, and judge those that pass stock; what was recorded stays in `results`."""
+    stock = passed(records(checkout, paths, results / "stock.jsonl", unpadded=False))
+    unpadded = records(checkout, paths, results / "unpadded.jsonl", unpadded=True)
+    differ = [test for test in stock if verdict(test, unpadded.get(test)).kind in ("fault", "artefact")]
+    if differ:
+        again = passed(records(checkout, differ, results / "again.stock.jsonl", unpadded=False))
+        stock = {test: record for test, record in stock.items() if test in again or test not in differ}
+        unpadded |= records(checkout, differ, results / "again.unpadded.jsonl", unpadded=True)
+    judged = {test: vars(verdict(test, unpadded.get(test))) for test in stock}
+    for test, found in judged.items():
+        found["unpadded"] = unpadded.get(test, {}).get("unpadded", 0)
+    (results / VERDICTS).write_text(json.dumps(judged, indent=1), encoding="utf-8")
+    return judged
+
+
+def passed(found: Records) -> Records:
+    """Records of the tests that pass."""
+    return {test: record for test, record in found.items() if record["outcome"] == "passed"}
+
+
+def records(checkout: Path, tests: Sequence[str], record: Path, *, unpadded: bool) -> Records:
+    """Run tests in a process of their own; `record` is the file in which the plugin leaves a line for each."""
+    record.unlink(missing_ok=True)
+    options = ["-q", "--tb=no", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    options += ["-p", "peer_plugin", "--record", str(record)]
+    command = [sys.executable, "-m", "pytest", *options, *(["--unpadded"] if unpadded else []), *tests]
+    output = record.with_suffix(".txt")
+    with output.open("w", encoding="utf-8") as file:
+        code = subprocess.run(command, cwd=checkout, env=environment(), stdout=file, stderr=file).returncode
+    if not record.exists():
+        raise SystemExit(f"pytest ran no test of {tests[0]} (it exited with {code}); see {output}")
+    lines = record.read_text(encoding="utf-8").splitlines()
+    return {entry["test"]: entry for entry in map(json.loads, lines)}
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, offline, with the plugin where Python finds it."""
+    paths = [str(ROOT / "scripts"), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "HF_HUB_OFFLINE": "1"}
+
+
+def table(results: Path) -> str:
+    """The tables of all that was run, in Markdown."""
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for file in sorted(results.glob(f"*/*/{VERDICTS}")):
+        for test, found in json.loads(file.read_text(encoding="utf-8")).items():
+            rows[file.parents[1].name, part(test)].append(found)
+    lines = [
+        "| suite | tests | pass stock | with an unpadded model | pass | refused | artefacts | faults |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (suite, name), found in rows.items():
+        lines.append(_row(suite, name, found))
+    for suite in dict.fromkeys(suite for suite, _ in rows):
+        lines.append(
+            _row(suite, "all", [one for (of, _), found in rows.items() if of == suite for one in found])
+        )
+    every = [one for found in rows.values() for one in found]
+    for kind, heading in (("refusal", "refused"), ("artefact", "artefact"), ("fault", "fault")):
+        counts = Counter(without_numbers(one["says"]) for one in every if one["kind"] == kind)
+        if counts:
+            lines += ["", f"| {heading} | tests |", "|---|---|"]
+            lines += [f"| {says} | {number} |" for says, number in counts.most_common()]
+    return "\n".join(lines) + "\n"
+
+
+def _row(suite: str, name: str, found: list[dict[str, Any]]) -> str:
+    kinds = Counter(one["kind"] for one in found)
+    unpadded = sum(one["unpadded"] > 0 for one in found)
+    counts = [len(found), unpadded, *(kinds[kind] for kind in ("passes", "refusal", "artefact", "fault"))]
+    return f"| {suite} | {name} | " + " | ".join(f"{count:,}" for count in counts) + " |"
+
+
+def part(test: str) -> str:
+    """Under which name a test is counted: the folder of its model, or its file.
+
+    >>> part("tests/models/bert/test_modeling_bert.py::BertModelTest::test_training"), part("tests/test_x.py::test")
+    ('bert', 'test_x.py')
+    """
+    path = Path(test.partition("::")[0])
+    return path.parent.name if "models" in path.parts[:-1] else path.name
+
+
+def without_numbers(says: str) -> str:
+    """What messages have in common that differ in their numbers, in one line of a table.
+
+    >>> without_numbers("labels is (2, 7), not (14,)")
+    'labels is (...), not (...)'
+    """
+    line = re.sub(r"\([\d, ]+\)", "(...)", says.partition("\n")[0])
+    return re.sub(r"\d+(\.\d+)?", "...", line).replace("|", "\\|")[:300]
+
+
+def with_table(page: str, tables: str) -> str:
+    """The page with the tables between its two markers."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if not rest or END not in page:
+        raise ValueError(f"the page lacks the markers {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{tables}\n{END}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    runs = commands.add_parser("run", help="run tests of a checkout, stock and unpadded")
+    runs.add_argument("checkout", type=Path)
+    runs.add_argument("paths", nargs="+", metavar="path", help="tests within the checkout")
+    runs.add_argument("--suite", required=True, help="name of the library, by which its results are kept")
+    tables = commands.add_parser("table", help="print the tables of what was run, or write them")
+    tables.add_argument("--write", action="store_true", help=f"into docs/{PAGE.name}")
+    for command in (runs, tables):
+        command.add_argument("--results", type=Path, required=True, help="folder in which results are kept")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "run":
+        folder = (chosen.results / chosen.suite / chosen.paths[0].strip("/").replace("/", "+")).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        judged = run(chosen.checkout.resolve(), chosen.paths, folder)
+        print(Counter(found["kind"] for found in judged.values()))
+    elif chosen.write:
+        PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), table(chosen.results)), encoding="utf-8")
+    else:
+        print(table(chosen.results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""scripts/peer_tests.py tells refusals, artefacts and faults of other libraries' tests apart, and miscounts none."""
+
+import json
+
+import pytest
+
+import peer_tests
+
+SUITE = """
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, FNetConfig, FNetModel
+
+def made():
+    sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
+    return BertForSequenceClassification(BertConfig(**sizes))
+
+ROW = torch.tensor([[1, 2, 3]])
+
+def test_passes():
+    assert made().eval()(ROW).logits.shape == (1, 2)
+
+def test_sees_a_stock_model_where_it_chooses_an_attention():
+    model = made().eval()
+    model.set_attn_implementation("eager")
+    assert len(model.eval()(ROW, output_attentions=True).attentions) == 1
+
+def test_of_a_family_outside_the_table():
+    FNetModel(FNetConfig(hidden_size=8, num_hidden_layers=1, intermediate_size=8, vocab_size=9)).eval()(ROW)
+
+def test_refused():
+    made().eval()(ROW, output_attentions=True)
+
+def test_refused_beneath_another_error():
+    try:
+        made().eval()(ROW, output_attentions=True)
+    except ValueError as error:
+        raise RuntimeError("no attentions") from error
+
+def test_fault():
+    assert type(made().eval()) is BertForSequenceClassification
+
+@pytest.mark.parametrize("number", [1])
+def test_fails_stock(number):
+    assert number == 2
+
+def test_skipped_stock():
+    pytest.skip("needs a network")
+"""
+
+
+def test_each_test_of_a_suite_is_judged(tmp_path):
+    (tmp_path / "test_small.py").write_text(SUITE, encoding="utf-8")
+    found = peer_tests.records(tmp_path, ["test_small.py"], tmp_path / "record.jsonl", unpadded=True)
+    found = {test.partition("::test_")[2]: record for test, record in found.items()}
+    assert {test: peer_tests.verdict(test, record).kind for test, record in found.items()} == {
+        "passes": "passes",
+        "sees_a_stock_model_where_it_chooses_an_attention": "passes",
+        "of_a_family_outside_the_table": "passes",
+        "refused": "refusal",
+        "refused_beneath_another_error": "refusal",
+        "fault": "fault",
+        "fails_stock[1]": "fault",
+        "skipped_stock": "fault",
+    }
+    stock = {"of_a_family_outside_the_table", "fails_stock[1]", "skipped_stock"}
+    assert {test for test, record in found.items() if not record["unpadded"]} == stock
+
+
+def test_only_what_passes_stock_counts_and_what_differs_is_run_again(tmp_path, monkeypatch, capsys):
+    by_file = {
+        "stock": {"a": "passed", "b": "passed", "c": "passed", "d": "failed", "e": "skipped", "f": "passed"},
+        "unpadded": {
+            "a": "passed",
+            "b": "failed",
+            "c": "failed",
+            "d": "failed",
+            "e": "passed",
+            "f": "failed",
+        },
+        "again.stock": {"b": "passed", "c": "failed", "f": "passed"},
+        "again.unpadded": {"b": "passed", "c": "failed", "f": "failed"},
+    }
+
+    def recorded(checkout, tests, record, unpadded):
+        if record.stem.startswith("again"):
+            assert tests == ["b", "c", "f"]
+        failure = {"refused": False, "says": "IndexError: 3"}
+        outcomes = by_file[record.stem].items()
+        return {
+            test: {"outcome": outcome, "unpadded": 1, "failures": [failure] * (outcome == "failed")}
+            for test, outcome in outcomes
+        }
+
+    monkeypatch.setattr(peer_tests, "records", recorded)
+    arguments = ["run", str(tmp_path), "tests/models/bert", "--suite", "small", "--results", str(tmp_path)]
+    assert peer_tests.main(arguments) == 0
+    judged = json.loads(next(tmp_path.glob("small/*/verdicts.json")).read_text(encoding="utf-8"))
+    assert {test: found["kind"] for test, found in judged.items()} == {
+        "a": "passes",
+        "b": "passes",
+        "f": "fault",
+    }
+    capsys.readouterr()
+    assert peer_tests.main(["table", "--results", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "| small | all | 3 | 3 | 2 | 0 | 0 | 1 |" in printed and "| IndexError: ... | 1 |" in printed
+
+
+def test_a_test_that_was_not_finished_or_is_skipped_is_a_fault():
+    skipped = {"outcome": "skipped", "failures": []}
+    assert peer_tests.verdict("test", None).kind == peer_tests.verdict("test", skipped).kind == "fault"
+
+
+def test_a_test_with_a_refusal_and_another_failure_is_a_fault():
+    failures = [{"refused": True, "says": "no"}, {"refused": False, "says": "IndexError: 3"}]
+    assert peer_tests.verdict("test", {"outcome": "failed", "failures": failures}).says == "IndexError: 3"
+
+
+def test_an_artefact_needs_both_its_name_and_its_words():
+    test, words, reason = peer_tests.ARTEFACTS[0]
+    failed = {"outcome": "failed", "failures": [{"refused": False, "says": words}]}
+    assert peer_tests.verdict(f"x::{test}", failed) == peer_tests.Verdict("artefact", reason)
+    assert peer_tests.verdict("x::test_another", failed).kind == "fault"
+    failed["failures"][0]["says"] = "IndexError: 3"
+    assert peer_tests.verdict(f"x::{test}", failed).kind == "fault"
+
+
+def test_the_tables_are_put_between_their_markers():
+    page = f"before\n{peer_tests.BEGIN}\nold\n{peer_tests.END}\nafter\n"
+    assert "old" not in (written := peer_tests.with_table(page, "| new |\n")) and "| new |" in written
+    assert written.startswith("before") and written.endswith("after\n")
+    assert peer_tests.with_table(written, "| new |\n") == written
+    with pytest.raises(ValueError, match="lacks the markers"):
+        peer_tests.with_table("no markers", "")
