@@ -118,6 +118,21 @@ def test_transformers_own_flattening_collator_works_too():
     assert torch.equal(found.logits, expected.logits) and torch.equal(found.loss, expected.loss)
 
 
+@pytest.mark.parametrize("model_type", ["llama", "qwen3", "gemma2", "gpt2"])
+def test_trainers_first_loss_from_flattened_rows_is_that_of_one_document_at_a_time(model_type, tmp_path):
+    family = BY_TYPE[model_type]
+    name = next(name for name, head in family.heads.items() if head.loss == "next_token")
+    stock, rows = build(family, name), examples("next")[1:3]
+    with torch.no_grad():
+        logits = [stock(input_ids=torch.tensor([row["input_ids"]])).logits[0, :-1] for row in rows]
+    targets = torch.cat([torch.tensor(row["input_ids"][1:]) for row in rows])
+    expected = torch.nn.functional.cross_entropy(torch.cat(logits), targets)
+    collator = transformers.DataCollatorWithFlattening()
+    assert set(collator(rows)) == {"input_ids", "labels", "position_ids"}
+    runner = trainer(yanma.unpad(stock), collator, rows, tmp_path, max_steps=1)
+    assert abs(runner.train().training_loss - float(expected)) < 1e-5
+
+
 ONE = {"input_ids": [5, 6], "labels": 1}
 
 
@@ -141,10 +156,10 @@ def test_examples_that_cannot_be_packed_are_refused_by_name(rows, words):
     ("change", "words"),
     [
         ({"cu_seq_lens_q": torch.tensor([0, 3])}, "ends with the number of tokens, here 4"),
-        ({"cu_seq_lens_q": None, "seq_idx": torch.zeros(1, 4)}, "cu_seq_lens_q is missing"),
+        ({"cu_seq_lens_q": None, "max_length_q": 3}, "cu_seq_lens_q is missing"),
         ({"input_ids": torch.ones(2, 2, dtype=torch.long)}, "one row"),
         ({"position_ids": torch.arange(4)[None]}, "count otherwise"),
-        ({"attention_mask": torch.ones(1, 4)}, "attention_mask is part of"),
+        ({"attention_mask": torch.tensor([[1, 1, 1, 0]])}, "attention_mask hides slots"),
         ({"labels": torch.ones(4)}, "labels is"),
     ],
 )
@@ -158,5 +173,9 @@ def test_contradictory_keywords_are_refused_by_name(change, words):
 
 def test_labels_that_nobody_predicts_are_refused_as_trainer_would_count_them():
     model = yanma.unpad(build(BY_TYPE["llama"], "LlamaForCausalLM"))
+    batch = yanma.PackedCollator()(examples("next"))
     with pytest.raises(ValueError, match="next_token=True"):
-        model(**yanma.PackedCollator()(examples("next")))
+        model(**batch, num_items_in_batch=9)
+    ends = torch.tensor(LENGTHS).cumsum(0)[:-1]
+    expected = model(**batch | {"labels": batch["labels"].index_fill(1, ends, -100)}).loss
+    assert torch.equal(model(**batch).loss, expected), "who does not count is not told to"

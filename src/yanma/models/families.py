@@ -91,6 +91,8 @@ class Family:
     """Whether a model of this config lets no token read what comes after it."""
     caches: bool = False
     """Whether its models keep keys and values unless told not to."""
+    splits_at_jumps: bool = False
+    """Whether a stock model begins a document where positions do not count on, given neither a mask nor a cache."""
     cross_attention: str = ""
     """What a decoder's layer calls its attention to what the encoder gives."""
     reads_source: tuple[str, ...] = ("k_proj", "v_proj")
@@ -194,6 +196,7 @@ def _decoder(model_type: str, prefix: str, heads: Mapping[str, Head], **more: An
         "token_types": False,
         "is_causal": lambda config: True,
         "caches": True,
+        "splits_at_jumps": True,
     }
     return Family(model_type, {prefix + name: head for name, head in heads.items()}, **(defaults | more))
 
@@ -431,6 +434,7 @@ FAMILIES: Sequence[Family] = (
         drops_in_forward=("OPTDecoderLayer",),
         counts_tokens=True,
         position_table=True,
+        splits_at_jumps=False,
     ),
     _decoder("gpt_neox", "GPTNeoX", _DECODER_HEADS | {"ForQuestionAnswering": _SPANS}),
     _decoder("gemma", "Gemma", _without(_DECODER_HEADS, "ForQuestionAnswering")),
@@ -448,6 +452,7 @@ FAMILIES: Sequence[Family] = (
         attention="CLIPAttention",
         position_table=True,
         caches=False,
+        splits_at_jumps=False,
         mixins={"CLIPTextEmbeddings": modules.PlacedTokens},
     ),
     _translator(

@@ -14,6 +14,7 @@ from ..batch import PackedBatch
 from ..errors import Unsupported
 from . import bits
 from .arguments import MORE_TOKENS, by_token, handed_on, refuse
+from .by_keyword import BOUNDS, DERIVED, Cut
 from .families import Family, Head
 from .layout import Layout, own_mask
 from .losses import next_token_labels
@@ -55,13 +56,16 @@ class Call:
 
 
 def prepare(
-    model: nn.Module, family: Family, head: Head, batch: PackedBatch | None, kwargs: dict[str, Any]
+    model: nn.Module, family: Family, head: Head, batch: PackedBatch | Cut | None, kwargs: dict[str, Any]
 ) -> Call:
     """Sort documents by length, so that equal ones are neighbours, and keep only their tokens."""
-    if batch is not None:
+    if isinstance(batch, PackedBatch):
         rows = packed_input(family, batch, kwargs, by_token(family, head))
     else:
         rows = padded_rows(kwargs, (*MORE_TOKENS, *by_token(family, head)))
+        if batch is not None:
+            rows = rows.cut(batch)
+            _check_first_labels(head, rows, kwargs)
         check_hidden_slots(model, head, rows)
     seed = seed_of(model, kwargs)
     refuse(model, kwargs)
@@ -94,13 +98,25 @@ def packed_input(
     family: Family, batch: PackedBatch, kwargs: dict[str, Any], names: Sequence[str] = ()
 ) -> Rows:
     """Rows of the batch that was given in the place of `input_ids`, and of `names` (T,), taken out of `kwargs`."""
-    for name in ("input_ids", "inputs_embeds", "attention_mask", *MORE_TOKENS):
+    for name in ("input_ids", "inputs_embeds", "attention_mask", *MORE_TOKENS, BOUNDS, *DERIVED):
         if kwargs.pop(name, None) is not None:
             raise ValueError(f"{name} is part of a PackedBatch; give one or the other")
     if batch.token_type_ids is not None and not family.token_types:
         raise Unsupported(f"{family.model_type} has no token types, but the batch has token_type_ids")
     tokens = {"input_ids": batch.input_ids, "token_type_ids": batch.token_type_ids}
     return packed_rows(batch, tokens | {name: kwargs.pop(name, None) for name in names})
+
+
+def _check_first_labels(head: Head, rows: Rows, kwargs: Mapping[str, Any]) -> None:
+    """Who counts what is scored, as transformers' Trainer does, counts labels that nobody predicts."""
+    if head.loss != "next_token" or "labels" not in rows.tokens or "num_items_in_batch" not in kwargs:
+        return
+    firsts = rows.tokens["labels"][rows.slots == 0][1:]
+    if bool((firsts != -100).any()):
+        raise ValueError(
+            f"labels of document {int((firsts != -100).nonzero()[0]) + 1} begin with a token that nobody predicts, but "
+            f"num_items_in_batch counts it: its first label must be -100, as PackedCollator(next_token=True) writes it"
+        )
 
 
 def seed_of(model: nn.Module, kwargs: dict[str, Any]) -> int:

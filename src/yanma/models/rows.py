@@ -1,9 +1,12 @@
-"""What the caller gave: the rows of a padded rectangle or of a PackedBatch, end to end, and which slots hold tokens."""
+"""What the caller gave: the rows of a padded rectangle or of a PackedBatch, end to end, and which slots hold tokens.
+
+Where a row of a rectangle holds several documents, each of them is a row here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +15,7 @@ from torch import Tensor, nn
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
-from .by_keyword import OneRow
+from .by_keyword import Cut
 from .families import Head
 from .modules import pools_first_tokens
 
@@ -33,7 +36,7 @@ class Rows:
     """(M,) int64: each slot's place in its row."""
     ids: tuple[int, ...] | None
     shape: tuple[int, ...]
-    """Leading sizes of the caller's tensors: (N, S), or (N / C, C, S) with C choices, or (T,), or (1, T)."""
+    """Leading sizes of the caller's tensors: (N, S), or (N / C, C, S) with C choices, or (T,)."""
     prefix: str = ""
     """What the names of arguments begin with: `decoder_` where they are a decoder's."""
 
@@ -66,6 +69,13 @@ class Rows:
         rows = held.split(list(self.lengths))
         return torch.cat([rows[i] for i in order])
 
+    def cut(self, cut: Cut) -> Rows:
+        """The same slots, each document a row."""
+        widths = torch.tensor(cut.widths)
+        starts = (widths.cumsum(0) - widths).repeat_interleave(widths).to(self.slots.device)
+        slots = torch.arange(len(starts), device=starts.device) - starts
+        return replace(self, widths=cut.widths, slots=slots)
+
     def check_holes(self) -> None:
         """Refuse hidden slots between tokens, where a stock model counts them in distances of tokens."""
         if self.valid is None:
@@ -86,7 +96,7 @@ def packed_rows(batch: PackedBatch, tokens: Mapping[str, Tensor | None], prefix:
     for name, tensor in given.items():
         if tensor.shape[:1] != batch.input_ids.shape:
             raise ValueError(f"{name} is {tuple(tensor.shape)}; the pack has {len(batch.input_ids)} tokens")
-    shape = (1, len(batch.input_ids)) if isinstance(batch, OneRow) else (len(batch.input_ids),)
+    shape = (len(batch.input_ids),)
     return Rows(given, batch.lengths, None, batch.position_ids, batch.ids, shape, prefix)
 
 

@@ -14,10 +14,10 @@ from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
 from . import activations, bits, interface, modules, patched, relative
-from .by_keyword import BOUNDS, DERIVED, taken
+from .by_keyword import BOUNDS, DERIVED, Cut, cut
 from .classes import mix, mixed_class, reduced_to, subclass, unmix
 from .families import FAMILIES, LISTENERS, Family, Head
-from .inputs import prepare
+from .inputs import Call, prepare
 from .last_token import classify, classify_by_eos, pooling_at_ends
 from .layer_masks import LayerMasks, layer_masks
 from .layout import run_with, running
@@ -383,20 +383,22 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
     ]
     if head.loss == "ctc":
         run = transcribing(stock)
-    make_call = prepare_sound if family.hears else prepare_pairs if head.decodes else prepare
+    make_call: Callable[..., Call] = (
+        prepare_sound if family.hears else prepare_pairs if head.decodes else prepare
+    )
     signature = inspect.signature(stock)
     parameters = list(signature.parameters)[1:]
 
     @torch.compiler.disable(reason="packs differ in their documents: each would be compiled anew")  # type: ignore[untyped-decorator]
     @_in_place_of(stock)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        batch = _pack(args, kwargs, head)
+        batch: PackedBatch | Cut | None = _pack(args, kwargs, head)
         if batch is None:
             by_keyword = {name: kwargs.pop(name) for name in (BOUNDS, *DERIVED) if name in kwargs}
             signature.bind(self, *args, **kwargs)  # TypeError for too many arguments, or for one given twice
             kwargs |= dict(zip(parameters, args, strict=False)) | by_keyword
-            batch = taken(kwargs, family, head)
         kwargs = {name: value for name, value in kwargs.items() if value is not None}  # None = not given
+        batch = batch or cut(self, family, head, kwargs)
         _check_still_ours(self, family)
         if hasattr(self, "peft_config"):
             _adopt(self, family)
