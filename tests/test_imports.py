@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "yanma"
 # Each part of the package and which others it may import: a part names only parts that stand above it.
 LIBRARY: dict[str, set[str]] = {
     "errors": set(),
+    "autocast": set(),
     "markers": {"errors"},
     "chip": set(),
     "keyed": set(),
@@ -22,14 +23,15 @@ LIBRARY: dict[str, set[str]] = {
     "masks": {"errors", "keyed"},
     "packing": {"errors"},
     "batch": {"errors", "masks", "packing"},
-    "attention": {"errors", "keyed", "masks"},
-    "models": {"errors", "chip", "keyed", "masks", "packing", "batch", "attention"},
+    "attention": {"errors", "autocast", "keyed", "masks"},
+    "models": {"errors", "autocast", "chip", "keyed", "masks", "packing", "batch", "attention"},
     "audit": {"errors", "masks", "batch", "models"},
     "corruption": {"errors", "keyed"},
     "tasks": {"errors", "batch", "corruption", "packing"},
     "training": {"errors", "memory", "masks", "batch", "models", "tasks", "packing"},
     "pretraining": {
         "errors",
+        "autocast",
         "keyed",
         "memory",
         "masks",

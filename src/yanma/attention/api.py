@@ -10,6 +10,7 @@ from types import ModuleType
 
 from torch import Tensor
 
+from ..autocast import as_cast
 from ..errors import Unsupported
 from ..masks import Mask
 from . import flex, reference, sdpa, segments, varlen
@@ -73,7 +74,8 @@ def attention(
 
     `scale` is 1/√D by default. `dropout` drops attention weights, keyed by (seed, document, head, query, key):
     `seed` is one number (documents are then known by their place in the pack) or one int64 key a document.
-    `backend` is `auto`, or a name from `BACKENDS`, which is honoured or refused, never replaced.
+    `backend` is `auto`, or a name from `BACKENDS`, which is honoured or refused, never replaced. Under `torch.autocast`
+    q, k and v are cast first, as those of torch's scaled_dot_product_attention are.
 
     Raises ValueError for shapes that do not fit and Unsupported where the backend cannot do it exactly.
 
@@ -84,6 +86,7 @@ def attention(
     tensor([[1., 0., 0.],
             [0., 1., 0.]])
     """
+    q, k, v = as_cast(q), as_cast(k), as_cast(v)
     problem = Problem.of(q, k, v, mask, dropout)
     chosen = _choose(problem, backend)
     if q.shape[1] != k.shape[1]:
@@ -108,6 +111,7 @@ def explain(
     flex       can     81,920 pairs a head, 144 bytes of mask
     varlen     cannot  runs on CUDA, and this is cpu
     """
+    q, k, v = as_cast(q), as_cast(k), as_cast(v)
     problem = Problem.of(q, k, v, mask, dropout)
     chosen = _choose(problem, backend)
     reasons = {other: other.refusal(problem) for other in _in_order(problem)}

@@ -11,6 +11,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from ..autocast import as_cast
 from ..errors import Unsupported
 from ..masks import documents
 from .dropout import Dropout, dropout_of
@@ -43,6 +44,7 @@ def attend_biased(
     """
     if q.device.type != "cpu":
         raise Unsupported(f"attention with a bias runs on a CPU, and this is {q.device.type}")
+    q, k, v = as_cast(q), as_cast(k), as_cast(v)
     dropped = dropout_of(dropout, seed, Problem.of(q, k, v, documents(lengths), dropout))
     groups = list(_groups(lengths, q))
     sizes = [group.count * group.length for group in groups]

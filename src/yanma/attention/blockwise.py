@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..autocast import as_cast
 from ..errors import Unsupported
 from ..masks import Mask
 from .kernel import MOST_SCORE_BYTES, rows_times, working
@@ -38,6 +39,7 @@ def attend_blocks(
 
     Raises ValueError for shapes that do not fit, and Unsupported where there is no CPU or the mask is too large.
     """
+    q, k, v = as_cast(q), as_cast(k), as_cast(v)
     problem = Problem.of(q, k, v, mask, 0.0)
     if problem.device.type != "cpu":
         raise Unsupported(f"adaptive attention runs on a CPU, and this is {problem.device.type}")

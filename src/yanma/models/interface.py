@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..attention import attention
 from ..attention.biased import attend_biased
 from ..attention.capped import soft_capped_attention
+from ..autocast import as_cast
 from ..errors import Unsupported
 from ..keyed import derived
 from .layout import Layout, running
@@ -62,7 +63,8 @@ def attend(
                 f"or with a key-value cache; call the whole model without one, or restore it"
             )
         return _stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
-    layout, q, k, v = attention_mask, *(x[0].transpose(0, 1) for x in (query, key, value))
+    # Rotary embeddings leave float32 beside values in autocast's dtype.
+    layout, q, k, v = attention_mask, *(as_cast(x)[0].transpose(0, 1) for x in (query, key, value))
     crosses, width, cap = (
         hasattr(module, "_yanma_crosses"),
         kwargs.get("sliding_window"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from ..autocast import as_cast
 from .kernels import fastest, has_onednn
 from .layout import running
 
@@ -39,9 +40,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None = No
 
     `gelu` is `none` (erf) or `tanh`, torch's names of the two approximations; it is fused, and has no gradient.
     """
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    x, weight, bias = as_cast(x), as_cast(weight), None if bias is None else as_cast(bias)
     rows = x.reshape(-1, x.shape[-1])
     num_rows = len(rows)
     kernel, least_rows = _way(rows, weight, bias, gelu)
@@ -49,12 +48,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None = No
         rows = F.pad(rows, (0, 0, 0, least_rows - num_rows))
     out = _product(rows, weight, bias, gelu, kernel)
     return out[:num_rows].view(*x.shape[:-1], len(weight))
-
-
-def as_computed(rows: Tensor) -> Tensor:
-    """In the dtype of a product of these rows: autocast's, where it is on."""
-    kind = rows.device.type
-    return rows.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else rows
 
 
 def product(rows: Tensor, weight: Tensor) -> Tensor:

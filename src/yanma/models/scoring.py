@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ..autocast import as_cast
 from ..errors import Unsupported
 from .families import Head
 from .inputs import Call
 from .layout import Scoring, run_with
-from .linear import as_computed
 from .vocabulary_loss import LEAST_MIB, cross_entropy
 
 # K scored tokens, D width, V vocabulary, T tokens of the pack
@@ -95,7 +95,7 @@ def _left(model: Any, scoring: Scoring) -> tuple[Tensor, Tensor, Tensor | None]:
     added = getattr(model, "final_logits_bias", None)
     if added is not None:
         bias = added[0] if bias is None else bias + added[0]
-    return as_computed(rows), weight, bias
+    return as_cast(rows), weight, bias
 
 
 def _cap(model: Any) -> float | None:

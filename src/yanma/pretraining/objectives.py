@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..autocast import as_cast
 from ..batch import PackedBatch
 from ..corruption import IGNORE, Corrupted, Denoiser, Plan, RunningLoss, replaced_tokens
 from ..corruption.plan import Resampling, copy_of
-from ..models.linear import as_computed, linear
+from ..models.linear import linear
 from ..models.pairs import shifted
 from ..models.scored import scored_loss
 from ..models.unpad import recognise
@@ -221,7 +222,7 @@ class Rtd:
         states = generator.electra(batch.to(device), seed=dropout_seed ^ _GENERATOR).last_hidden_state
         rows = generator.generator_predictions(states[places.to(device)])
         true = labels[places]
-        losses, _ = cross_entropy(as_computed(rows), *self._head(), true.to(device))
+        losses, _ = cross_entropy(as_cast(rows), *self._head(), true.to(device))
         replaced = self._replaced(batch, labels, rows.detach(), epoch)
         judged = (replaced.labels != IGNORE).to(device)
         scores = self.model.discriminator(
@@ -239,7 +240,7 @@ class Rtd:
     def _replaced(self, batch: PackedBatch, labels: Tensor, rows: Tensor, epoch: int) -> Corrupted:
         """What the discriminator reads; `rows` (K, D) are what the generator's last layer is given."""
         vocabulary = self.plan.vocabulary
-        weight, bias = (as_computed(part.detach()[: vocabulary.size]) for part in self._head())
+        weight, bias = (as_cast(part.detach()[: vocabulary.size]) for part in self._head())
         return replaced_tokens(
             Corrupted(batch.input_ids, labels),
             lambda some: linear(rows[some], weight, bias),
