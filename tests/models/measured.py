@@ -123,8 +123,10 @@ def _compared(output: Any, head: Head) -> dict[str, Tensor]:
     return {name: output[name] for name in names if output.get(name) is not None}
 
 
-def measure(family: Family, name: str, mode: str, dtype: torch.dtype) -> Measured:
-    """`mode`: "eval", or "train" with every dropout at 0."""
+def measure(
+    family: Family, name: str, mode: str, dtype: torch.dtype, autocast: torch.dtype | None = None
+) -> Measured:
+    """`mode`: "eval", or "train" with every dropout at 0; `autocast`: under it to this dtype, but for the truth."""
     head = family.heads[name]
     subject: Subject | Recordings
     if head.decodes:
@@ -135,15 +137,20 @@ def measure(family: Family, name: str, mode: str, dtype: torch.dtype) -> Measure
         subject = Subject(head, rectangle(family, name).documents)
     stock = sharpened(build(family, name)).to(dtype).train(mode == "train")
     exact, ours = doubled(stock), yanma.unpad(copy.deepcopy(stock))
-    truth, theirs, found = (_outputs_and_gradient(model, subject) for model in (exact, stock, ours))
+    truth, *cast = (
+        _outputs_and_gradient(model, subject, to)
+        for model, to in ((exact, None), (stock, autocast), (ours, autocast))
+    )
+    theirs, found = cast
+    rounded = dtype if autocast is None else autocast
     outputs = [_joined(outputs, truth[0]) for outputs, _ in (found, theirs, truth)]
     true, their, own = (each.double() for _, each in (truth, theirs, found))
-    step = torch.finfo(dtype).eps * float(true.norm())
+    step = torch.finfo(rounded).eps * float(true.norm())
     return Measured(
-        error=max(_in_units(*each, dtype) for each in zip(*outputs, strict=True)),
+        error=max(_in_units(*each, rounded) for each in zip(*outputs, strict=True)),
         gradient=float((own - their).norm() / their.norm()),
         gradient_error=float((own - true).norm() / ((their - true).norm() + step)),
-        leaks=leaks(ours, subject),
+        leaks=leaks(ours, subject, autocast),
         pairs=len(subject) * (len(subject) - 1),
     )
 
@@ -157,10 +164,13 @@ def _joined(outputs: Outputs, like: Outputs) -> list[Tensor]:
     return [torch.cat([part.flatten() for part in outputs[key]]).detach() for key in like]
 
 
-def _outputs_and_gradient(model: nn.Module, subject: Subject | Recordings) -> tuple[Outputs, Tensor]:
+def _outputs_and_gradient(
+    model: nn.Module, subject: Subject | Recordings, autocast: torch.dtype | None
+) -> tuple[Outputs, Tensor]:
     """A stock model's of one document at a time, an unpadded one's of the pack; the loss is a fixed sum of outputs."""
     model.zero_grad()
-    outputs = subject.together(model) if yanma.models.is_unpadded(model) else subject.alone(model)
+    with autocast_to(autocast):
+        outputs = subject.together(model) if yanma.models.is_unpadded(model) else subject.alone(model)
     draw = torch.Generator().manual_seed(4)
     for key in sorted(outputs):
         whole = torch.cat([part.flatten() for part in outputs[key]]).double()
@@ -169,9 +179,19 @@ def _outputs_and_gradient(model: nn.Module, subject: Subject | Recordings) -> tu
     return outputs, gradient(model)
 
 
+def autocast_to(dtype: torch.dtype | None) -> torch.autocast:
+    """Autocast on the CPU; None = off."""
+    return torch.autocast("cpu", dtype, enabled=dtype is not None)
+
+
 @torch.no_grad()
-def leaks(model: nn.Module, subject: Subject | Recordings) -> int:
+def leaks(model: nn.Module, subject: Subject | Recordings, autocast: torch.dtype | None = None) -> int:
     """How many documents' outputs change in a bit when another document does."""
+    with autocast_to(autocast):
+        return _leaks(model, subject)
+
+
+def _leaks(model: nn.Module, subject: Subject | Recordings) -> int:
     before, found = subject.together(model), 0
     for changed in range(len(subject)):
         after = subject.changed(changed).together(model)
