@@ -1,4 +1,4 @@
-"""What `torch.autocast` does to the arguments of a product or of attention, for those that are computed by other ways."""
+"""What `torch.autocast` does to the arguments of a product or of attention, for those that have ways of their own."""
 
 from __future__ import annotations
 

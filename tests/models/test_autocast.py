@@ -1,4 +1,4 @@
-"""Under autocast every family computes as the stock model does there, padded, packed, checkpointed and exact in bits."""
+"""Under autocast every family computes as the stock model does: padded, packed, checkpointed and exact in bits."""
 
 from __future__ import annotations
 
