@@ -157,6 +157,16 @@ def test_bfloat16_computes_nearly_the_same(config, tmp_path):
     assert exact != rounded and rounded == pytest.approx(exact, rel=1e-2)
 
 
+def test_a_tokenizer_that_does_not_pad_is_told_by_the_objective_that_needs_it(config, tmp_path):
+    tokenizer = learn_tokenizer(lambda: iter(["the red fox watches a story"]), "bpe", 400, style="t5")
+    tokenizer.pad_token = None
+    with quiet():
+        tokenizer.save_pretrained(tmp_path / "own")
+    given = {"vocab_size": None, "tokenizer": str(tmp_path / "own")}
+    with pytest.raises(ConfigError, match="span-corruption needs a padding token"):
+        pretrain(config("span-corruption", **given))
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
 def test_a_checkpoint_of_half_precision_goes_on_in_float32(config, tmp_path, capsys, stored, bf16):

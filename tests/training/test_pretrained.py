@@ -8,9 +8,11 @@ import pytest
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
+    BartConfig,
     BertConfig,
     DebertaV2Config,
     DistilBertConfig,
+    GPT2Config,
     RobertaConfig,
 )
 from transformers import AutoModelForTokenClassification as Tagger
@@ -168,6 +170,7 @@ SIZES = {
             ),
             40,
         ),
+        (GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1, n_positions=40), 40),
         (DebertaV2Config(**SIZES, relative_attention=True, position_biased_input=False), 512),
     ],
     ids=lambda given: getattr(given, "model_type", ""),
@@ -175,6 +178,19 @@ SIZES = {
 def test_the_longest_text_is_what_model_and_tokenizer_allow(config, longest, tokenizer):
     model = Tagger.from_config(config)
     assert pretrained.longest_text(model, tokenizer) == longest
+
+
+def test_bart_counts_its_positions_from_two(tokenizer):
+    sizes = {
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_ffn_dim": 8,
+        "decoder_ffn_dim": 8,
+        "d_model": 8,
+    }
+    config = BartConfig(**sizes, vocab_size=9, encoder_attention_heads=1, decoder_attention_heads=1,
+                        max_position_embeddings=40)  # fmt: skip
+    assert pretrained.longest_text(AutoModelForSequenceClassification.from_config(config), tokenizer) == 40
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

@@ -62,6 +62,8 @@ def make(config: Config, tokenizer: PreTrainedTokenizerBase, device: torch.devic
         loaded = pretrained.load_with(_AUTO[goal], config.model.path, dropout=dropout)
     model: Any = loaded.model
     forget_task(model.config)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
     pretrained.check_vocabulary(model, tokenizer)
     if goal == "rtd":
         return _electra(config, loaded, device)

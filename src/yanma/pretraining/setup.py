@@ -205,6 +205,11 @@ def _span_corruption(
 ) -> Objective:
     wish, sentinels = config.objective, sentinels_of(tokenizer)
     _check_sentinels(config, len(sentinels))
+    if cast(PreTrainedModel, model).config.pad_token_id is None:
+        raise ConfigError(
+            "--objective span-corruption needs a padding token, in whose place what is not scored stands, and the "
+            "tokenizer has none; give it one (tokenizer.pad_token = ...)"
+        )
     denoise = SpanCorruption(vocabulary, sentinels, float(wish.rate), wish.mean_span)
     return objectives.SpanCorruption(model, denoise, wish.resampling, config.seed)
 

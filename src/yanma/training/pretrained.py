@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -31,6 +31,9 @@ from .head import classes_of, renew, set_task, weights_of_head
 _HUB_PATIENCE_S = 10.0
 _FETCHED_FIRST = ("config.json", "tokenizer_config.json")
 _TOKENIZERS = ("tokenizer*.json", "vocab.*", "*.model", "*.tiktoken")
+
+_POSITIONS = ("position_embeddings", "embed_positions", ".wpe")
+"""What tables of positions are called."""
 
 _AUTO: dict[str, Any] = {
     "sequence-classification": AutoModelForSequenceClassification,
@@ -273,11 +276,10 @@ def longest_text(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int | 
     """Tokens of the longest text that the model can read, special tokens counted; None where nothing limits it."""
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 10**9 else []
     for path, module in model.named_modules():
-        if path.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa counts positions from its padding id + 1
-            limits.append(
-                module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-            )
+        if path.endswith(_POSITIONS) and isinstance(module, nn.Embedding):
+            # RoBERTa counts positions from its padding id + 1, BART from an offset of 2
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            limits.append(module.num_embeddings - cast(int, getattr(module, "offset", first)))
     return min(limits, default=None)
 
 

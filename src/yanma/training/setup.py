@@ -115,6 +115,10 @@ def _with_max_length(config: Config, limit: int | None) -> Config:
 
 
 def _ready(config: Config, task: Task, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Ready:
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = (
+            tokenizer.pad_token_id
+        )  # by which plain transformers finds where a row ends
     masking: Masking
     if config.masking == "dynamic":
         mask = None if config.model.mask is None else parse(config.model.mask)
@@ -123,10 +127,26 @@ def _ready(config: Config, task: Task, tokenizer: PreTrainedTokenizerBase, model
         masking = Static(
             config.optim.max_batch_tokens,
             cast(int, config.model.max_length),
-            cast(int, tokenizer.pad_token_id),
+            _pad_token(tokenizer, model),
             per_token=task.name == "token-classification",
         )
     return Ready(config, task, tokenizer, masking.prepare(model), masking)
+
+
+def _pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
+    """The id that rows are padded with. Raises ConfigError where there is none, or the model takes it for a word."""
+    own, padding = model.config.pad_token_id, cast(int | None, tokenizer.pad_token_id)
+    if padding is None:
+        raise ConfigError(
+            "masking (--masking): static needs a padding token, and this tokenizer has none; dynamic needs none, or "
+            "give it one, in a copy of the model: tokenizer.pad_token = tokenizer.eos_token is usual"
+        )
+    if own != padding and hasattr(model, "score"):  # looks for the last token of a row that is no padding
+        raise ConfigError(
+            f"masking (--masking): static: the tokenizer pads with id {padding}, and the model's config has "
+            f"pad_token_id {own}, by which it finds where a text ends; make them one, or take dynamic"
+        )
+    return padding
 
 
 def _data(ready: Ready, rows: Sequence[Row], note: Note) -> Data:

@@ -1,0 +1,88 @@
+"""A tokenizer without a padding token: dynamic masking needs none, static masking says so."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, GPT2Config
+
+from yanma.errors import ConfigError
+from yanma.training import pretrained
+from yanma.training.folder import RunFolder
+from yanma.training.loop import train
+from yanma.training.setup import open_run, read_examples
+from yanma.training.tokenizer import learn_tokenizer
+
+WORDS = (
+    "the a lost card my app paid twice refund where is Ann Bob Paris London bank red blue money soon".split()
+)
+KINDS = {
+    "sequence-classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+}
+
+
+@pytest.fixture
+def gpt(tmp_path):
+    """The folder of a GPT-2 as it is published: nothing pads, in the tokenizer or in the config."""
+
+    def make(pad_token=None, pad_token_id=None):
+        tokenizer = learn_tokenizer(lambda: iter([" ".join(WORDS)] * 5), "bpe", 290, style="gpt")
+        tokenizer.pad_token = pad_token
+        torch.manual_seed(0)
+        config = GPT2Config(
+            vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=64, initializer_range=0.2,
+            pad_token_id=pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        )  # fmt: skip
+        with pretrained.quiet():
+            AutoModelForSequenceClassification.from_config(config).transformer.save_pretrained(
+                tmp_path / "gpt"
+            )
+            tokenizer.save_pretrained(tmp_path / "gpt")
+        return {"model": str(tmp_path / "gpt"), "max_length": 60}
+
+    return make
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_dynamic_masking_needs_no_padding_token(config, gpt, task):
+    wanted = config(task, **gpt())
+    train(wanted)
+    folder = RunFolder(wanted.out)
+    assert pretrained.load_tokenizer(str(folder.model)).pad_token is None
+    ready = open_run(folder, torch.device("cpu"))
+    examples = read_examples(ready, wanted.data.test, note=print)[:5]
+    stock = KINDS[task].from_pretrained(folder.model).eval()
+    with torch.no_grad():
+        one_at_a_time = [
+            stock(torch.tensor([example.input_ids])).logits.flatten(0, -2) for example in examples
+        ]
+    torch.testing.assert_close(ready.logits(examples), torch.cat(one_at_a_time), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_static_masking_without_a_padding_token_is_refused(config, gpt, task):
+    wanted = config(task, masking="static", **gpt())
+    with pytest.raises(
+        ConfigError, match=r"static needs a padding token, .*tokenizer.pad_token = tokenizer.eos_token"
+    ):
+        train(wanted)
+    assert not RunFolder(wanted.out).path.exists()
+
+
+def test_a_padding_token_that_only_the_tokenizer_has_is_told_to_the_model(config, gpt, tmp_path):
+    given, losses = gpt(pad_token="<pad>"), []
+    for masking in ("static", "dynamic"):
+        wanted = config(masking=masking, out=str(tmp_path / masking), **given)
+        train(wanted)
+        figures = json.loads((RunFolder(wanted.out).path / "metrics.json").read_text())
+        losses.append(torch.tensor(figures["epochs"][0]["loss_per_step"]))
+        saved = AutoModelForSequenceClassification.from_pretrained(RunFolder(wanted.out).model)
+        assert saved.config.pad_token_id == pretrained.load_tokenizer(given["model"]).pad_token_id
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
+
+
+def test_two_padding_tokens_are_refused_where_texts_are_found_to_end_by_one(config, gpt):
+    given = gpt(pad_token="<pad>", pad_token_id=5)
+    with pytest.raises(ConfigError, match=r"pads with id 0, and the model's config has pad_token_id 5"):
+        train(config(masking="static", **given))
