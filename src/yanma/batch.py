@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
@@ -104,6 +105,18 @@ class PackedBatch:
         valid = attention_mask.bool()
         lengths = tuple(valid.sum(1).tolist())
         return cls(input_ids[valid], lengths, None if token_type_ids is None else token_type_ids[valid])
+
+    if not TYPE_CHECKING:  # else any name would pass the type checker
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say where it belongs: code that asks for a `shape` or a `size` would take a tensor."""
+            raise AttributeError(
+                f"a PackedBatch has no {name!r}: what was given one takes tensors. A model after yanma.unpad takes it, "
+                f"by itself or in peft's wrapper, but not with prompt tuning, p-tuning or prefix tuning, which put "
+                f"tokens before the rows of a padded batch: give them input_ids and attention_mask",
+                name=name,
+                obj=self,
+            )
 
     def __len__(self) -> int:
         """Number of documents."""

@@ -371,7 +371,8 @@ ZEROS, ONES = torch.zeros(2, dtype=torch.long), torch.ones(1, 2, dtype=torch.lon
         (TOKENS, (), {"attention_mask": ONES}, "exactly one of input_ids"),
         (TOKENS, (torch.full((1, 81), 7),), {}, "81 tokens; this model has 80 positions"),
         (TOKENS, (ZEROS[None],), {"output_attentions": True}, "does not do output_attentions"),
-        (TOKENS, (ZEROS[None],), {"past_key_values": object()}, "does not do past_key_values"),
+        ("DistilBertModel", (ZEROS[None],), {"past_key_values": object()}, "takes no past_key_values"),
+        (TOKENS, (FOUR,), {"past_key_values": object()}, "past_key_values .* go with padded rows"),
         (TOKENS, (ZEROS[None],), {"use_cache": True}, "does not do use_cache"),
         (
             TOKENS,

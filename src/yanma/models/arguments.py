@@ -13,7 +13,6 @@ from .families import FAMILIES, LISTENERS, Family, Head
 MORE_TOKENS = ("position_ids", "token_type_ids")
 """Arguments of any family that have one entry a slot, beside ids or embeddings."""
 REFUSED = {
-    "past_key_values": "a key-value cache",
     "use_cache": "a key-value cache",
     "encoder_hidden_states": "cross-attention",
     "encoder_attention_mask": "cross-attention",

@@ -16,13 +16,10 @@ from torch import Tensor
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
+from .bounds import BOUNDS, DERIVED
 from .families import Family, Head
 
 # R rows of S slots, M slots of all rows end to end, T tokens (slots that are not hidden), N documents
-
-BOUNDS = "cu_seq_lens_q"
-DERIVED = ("cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx")
-"""What else such collators give; all but `seq_idx` follow from the bounds."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ def _begins(
 ) -> Tensor | None:
     """(T,) bool: tokens at which documents begin; None where nothing says that a row has several."""
     if BOUNDS in told:
-        begins = _by_bounds(told, slots)
+        begins = _by_bounds(kwargs, told, slots)
     elif "seq_idx" in told:
         begins = slots.first | (slots.steps("seq_idx") != 0)
     elif told:
@@ -141,7 +138,7 @@ def _begins(
     return begins
 
 
-def _by_bounds(told: Mapping[str, Any], slots: _Slots) -> Tensor:
+def _by_bounds(kwargs: Mapping[str, Any], told: Mapping[str, Any], slots: _Slots) -> Tensor:
     bounds: Tensor = told[BOUNDS]
     if bounds.dim() != 1 or bounds.is_floating_point():
         raise ValueError(f"{BOUNDS} is {bounds.dtype} {tuple(bounds.shape)}; it is (N + 1,) of whole numbers")
@@ -154,6 +151,12 @@ def _by_bounds(told: Mapping[str, Any], slots: _Slots) -> Tensor:
             f"attention_mask hides slots, but {BOUNDS} is for rows without padding; give one of them"
         )
     ends: list[int] = bounds.tolist()
+    if "inputs_embeds" in kwargs and ends[-1] < slots.num_slots:
+        raise Unsupported(
+            f"inputs_embeds holds {slots.num_slots - ends[-1]} embeddings more than {BOUNDS}. Prompt tuning and "
+            f"p-tuning of peft's put theirs before each padded row, and not before each document of a pack: give them "
+            f"input_ids and attention_mask"
+        )
     if len(ends) < 2 or ends[0] != 0 or ends[-1] != slots.num_slots:
         raise ValueError(
             f"{BOUNDS} is {ends if len(ends) < 9 else f'{ends[0]} to {ends[-1]}'}; "
@@ -232,7 +235,8 @@ def _check_call(
     for name in ("use_cache", "past_key_values"):
         if name in kwargs and kwargs[name] is not False:
             raise Unsupported(
-                f"{by} says that a row holds several documents, and a cache holds one; leave out {name}"
+                f"{by} says that a row holds several documents, and a cache, such as peft's prefix tuning hands on, "
+                f"holds one; leave out {name}, or give padded rows (input_ids and attention_mask)"
             )
     if len(shape) != 2:
         raise Unsupported(

@@ -11,8 +11,8 @@ from torch import nn
 
 def mix(module: nn.Module, mixin: Any) -> None:
     """Put `mixin` before a module's class, in place; parameters, names and `state_dict` stay as they are."""
-    stock: Any = type(module)
-    module.__class__ = mixed_class(mixin, stock)
+    mixins, stock = vars(type(module)).get("_yanma_mixed", ((), type(module)))
+    module.__class__ = mixed_class((mixin, *mixins), stock)
 
 
 def unmix(module: nn.Module) -> None:
@@ -34,11 +34,12 @@ def reduced_to(new: Callable[..., Any], *recipe: Any) -> Callable[[nn.Module, in
 
 
 @functools.cache
-def mixed_class(mixin: Any, stock: Any) -> Any:
-    """The subclass that `mix` gives."""
-    return subclass(stock, (mixin, stock), {"__reduce_ex__": reduced_to(_new_mixed, mixin, stock)})
+def mixed_class(mixins: tuple[Any, ...], stock: Any) -> Any:
+    """The subclass that `mix` gives, of all that were put before a class: the last one stands first."""
+    recipe = reduced_to(_new_mixed, mixins, stock)
+    return subclass(stock, (*mixins, stock), {"__reduce_ex__": recipe, "_yanma_mixed": (mixins, stock)})
 
 
-def _new_mixed(mixin: Any, stock: Any) -> Any:
-    made = mixed_class(mixin, stock)
+def _new_mixed(mixins: tuple[Any, ...], stock: Any) -> Any:
+    made = mixed_class(mixins, stock)
     return made.__new__(made)

@@ -393,6 +393,7 @@ FAMILIES: Sequence[Family] = (
         attention_mask=lambda num_documents: torch.zeros(1, 1, 1, 1),
         by_interface=False,
         mixins={
+            "MPNetModel": relative.TakesWhatItIgnores,
             "MPNetEncoder": relative.DistanceBias,
             "MPNetSelfAttention": relative.DistanceBiasedAttention,
         },
@@ -407,6 +408,7 @@ FAMILIES: Sequence[Family] = (
         pools_input=("ContextPooler",),
         by_interface=False,
         mixins={
+            "DebertaV2Model": relative.TakesWhatItIgnores,
             "DebertaV2Encoder": relative.DisentangledEncoder,
             "DisentangledSelfAttention": relative.DisentangledAttention,
             "DebertaV2LMPredictionHead": relative.TiedPrediction,

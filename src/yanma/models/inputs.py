@@ -14,7 +14,8 @@ from ..batch import PackedBatch
 from ..errors import Unsupported
 from . import bits
 from .arguments import MORE_TOKENS, by_token, handed_on, refuse
-from .by_keyword import BOUNDS, DERIVED, Cut
+from .bounds import BOUNDS, DERIVED
+from .by_keyword import Cut
 from .families import Family, Head
 from .layout import Layout, own_mask
 from .losses import next_token_labels
@@ -59,6 +60,7 @@ def prepare(
     model: nn.Module, family: Family, head: Head, batch: PackedBatch | Cut | None, kwargs: dict[str, Any]
 ) -> Call:
     """Sort documents by length, so that equal ones are neighbours, and keep only their tokens."""
+    refuse(model, kwargs)
     if isinstance(batch, PackedBatch):
         rows = packed_input(family, batch, kwargs, by_token(family, head))
     else:
@@ -68,7 +70,6 @@ def prepare(
             _check_first_labels(head, rows, kwargs)
         check_hidden_slots(model, head, rows)
     seed = seed_of(model, kwargs)
-    refuse(model, kwargs)
     order = sorted(range(len(rows.lengths)), key=rows.lengths.__getitem__)
     if family.counts_distances or _has_windows(model.config):
         rows.check_holes()

@@ -19,6 +19,7 @@ from ..attention.capped import soft_capped_attention
 from ..autocast import as_cast
 from ..errors import Unsupported
 from ..keyed import derived
+from .bounds import refuse_alone
 from .layout import Layout, running
 from .relative import distance_bias, on_stretched
 
@@ -62,6 +63,7 @@ def attend(
                 f"a part of an unpadded model was called by itself, where its mask {added.describe()} is not known, "
                 f"or with a key-value cache; call the whole model without one, or restore it"
             )
+        refuse_alone(kwargs)
         return _stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     # Rotary embeddings leave float32 beside values in autocast's dtype.
     layout, q, k, v = attention_mask, *(as_cast(x)[0].transpose(0, 1) for x in (query, key, value))

@@ -18,9 +18,19 @@ from torch import Tensor, nn
 from ..attention.biased import Bias, attend_biased
 from ..attention.kernel import rows_times
 from ..keyed import derived
+from .bounds import refuse_alone
 from .layout import Layout, running
 from .linear import linear
 from .trials import Attention
+
+
+class TakesWhatItIgnores(nn.Module):
+    """A base model of theirs: called by itself, it would take a pack by keywords for one text."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if running() is None:
+            refuse_alone(kwargs)
+        return super().forward(*args, **kwargs)
 
 
 class DistanceBias(nn.Module):

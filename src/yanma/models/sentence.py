@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import Unsupported
 from ..packing import plan
-from .by_keyword import BOUNDS
+from .bounds import BOUNDS
 from .classes import mix, unmix
 from .collator import PackedCollator
 

@@ -14,7 +14,8 @@ from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
 from . import activations, bits, interface, modules, patched, relative
-from .by_keyword import BOUNDS, DERIVED, Cut, cut
+from .bounds import BOUNDS, DERIVED
+from .by_keyword import Cut, cut
 from .classes import mix, mixed_class, reduced_to, subclass, unmix
 from .families import FAMILIES, LISTENERS, Family, Head
 from .inputs import Call, prepare
@@ -57,7 +58,8 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
     if family.by_interface:
         model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
     for site, (name, module) in enumerate(model.named_modules()):
-        _swap(module, site, family)
+        if module is not model:
+            _swap(module, site, family)
         if family.cross_attention and name.endswith("." + family.cross_attention):
             module._yanma_crosses = True
             _show_source(module, family)
@@ -341,7 +343,9 @@ def _unpadded_class(stock: Any, family: Family, head: Head) -> Any:
 @functools.cache
 def _encoder_class(stock: Any, family: Family) -> Any:
     """An encoder that runs in its model's forward, and else, as in `generate`, by itself: padded in, padded out."""
-    inner = mixed_class(modules.DropsInForward, stock) if stock.__name__ in family.drops_in_forward else stock
+    inner = (
+        mixed_class((modules.DropsInForward,), stock) if stock.__name__ in family.drops_in_forward else stock
+    )
     alone = _forward(inner.forward, family, Head(token_outputs=("last_hidden_state",)))
 
     @_in_place_of(stock.forward)
@@ -402,7 +406,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         _check_still_ours(self, family)
         if hasattr(self, "peft_config"):
             _adopt(self, family)
-        if batch is None and _is_generation(self, kwargs):
+        if _is_prefixed(self, batch, kwargs) or (batch is None and _is_generation(self, kwargs)):
             return stock(self, **kwargs)
         max_logits_mib = kwargs.pop("max_logits_mib", None)
         wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
@@ -453,6 +457,18 @@ def _is_generation(model: Any, kwargs: dict[str, Any]) -> bool:
     keeps = kwargs.get("logits_to_keep", 0)
     is_kept = bool(keeps) if isinstance(keeps, int) else True
     return bool(model.can_generate()) and (is_kept or any(wish not in (None, False) for wish in wishes))
+
+
+def _is_prefixed(model: Any, batch: PackedBatch | Cut | None, kwargs: dict[str, Any]) -> bool:
+    """Whether a call hands on keys and values that lie before its padded rows, as prefix tuning and `generate` do."""
+    if "past_key_values" not in kwargs:
+        return False
+    what = "past_key_values (a key-value cache, such as peft's prefix tuning hands on)"
+    if batch is not None:
+        raise Unsupported(f"{what} go with padded rows, not with a pack: give input_ids and attention_mask")
+    if "past_key_values" not in inspect.signature(_stock_class(model.base_model).forward).parameters:
+        raise Unsupported(f"{type(model).__name__} takes no {what}; neither does the stock model")
+    return True
 
 
 def _check_still_ours(model: nn.Module, family: Family) -> None:

@@ -1,0 +1,148 @@
+"""peft's tokens before a text, and keys and values before it: right on padded rows, refused by name with packs."""
+
+import peft
+import pytest
+import torch
+
+import yanma
+from models.builders import FAMILIES, TRANSLATORS, build, head_named, rectangle
+
+BY_TYPE = {family.model_type: family for family in (*FAMILIES, *TRANSLATORS)}
+VIRTUAL = 3
+METHODS = {
+    "prompt": lambda task: peft.PromptTuningConfig(task_type=task, num_virtual_tokens=VIRTUAL),
+    "p-tuning": lambda task: peft.PromptEncoderConfig(
+        task_type=task, num_virtual_tokens=VIRTUAL, encoder_hidden_size=16
+    ),
+    "prefix": lambda task: peft.PrefixTuningConfig(task_type=task, num_virtual_tokens=VIRTUAL),
+    "multitask": lambda task: peft.MultitaskPromptTuningConfig(
+        task_type=task, num_virtual_tokens=VIRTUAL, num_tasks=2
+    ),
+    "cartridge": lambda task: peft.CartridgeConfig(task_type=task, num_virtual_tokens=VIRTUAL),
+    "cpt": lambda task: peft.CPTConfig(
+        task_type=task,
+        num_virtual_tokens=VIRTUAL,
+        cpt_token_ids=[7, 8, 9],
+        cpt_mask=[1, 1, 1],
+        cpt_tokens_type_mask=[1, 2, 3],
+    ),
+}
+TASKS = [
+    ("bert", "BertForSequenceClassification", "SEQ_CLS"),
+    ("bert", "BertForTokenClassification", "TOKEN_CLS"),
+    ("bert", "BertForQuestionAnswering", "QUESTION_ANS"),
+    ("bert", "BertModel", "FEATURE_EXTRACTION"),
+    ("llama", "LlamaForSequenceClassification", "SEQ_CLS"),
+    ("llama", "LlamaForTokenClassification", "TOKEN_CLS"),
+    ("llama", "LlamaForCausalLM", "CAUSAL_LM"),
+    ("llama", "LlamaForQuestionAnswering", "QUESTION_ANS"),
+    ("llama", "LlamaModel", "FEATURE_EXTRACTION"),
+    ("gpt2", "GPT2ForQuestionAnswering", "QUESTION_ANS"),
+]
+CASES = [
+    (*case, method)
+    for case in TASKS
+    for method in METHODS
+    if (case[0] == "bert" or method in ("prompt", "prefix") or case[2] == "CAUSAL_LM")
+    and (method != "cpt" or case[2] == "CAUSAL_LM")
+    and (method != "multitask" or case[2] not in ("QUESTION_ANS", "FEATURE_EXTRACTION"))  # no task_ids there
+]
+EVERY_CASE = pytest.mark.parametrize(("model_type", "name", "task", "method"), CASES)
+ORDERS = pytest.mark.parametrize("order", ["peft of unpadded", "unpadded peft"])
+
+
+def tuned(model_type, name, task, method, order="stock"):
+    model, wish = build(BY_TYPE[model_type], name), yanma.unpad if order != "stock" else lambda model: model
+    torch.manual_seed(7)
+    if order == "peft of unpadded":
+        return peft.get_peft_model(wish(model), METHODS[method](task)).eval()
+    return wish(peft.get_peft_model(model, METHODS[method](task))).eval()
+
+
+def of_tasks(method, count):
+    return {"task_ids": torch.zeros(count, dtype=torch.long)} if method == "multitask" else {}
+
+
+def taught(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def by_document(output, head, lengths):
+    """Each document's own outputs, virtual tokens among them where they are."""
+    for name in (*head.token_outputs, *head.document_outputs):
+        if output.get(name) is None:
+            continue
+        rows = output[name]
+        if name in head.document_outputs:
+            yield from rows
+        else:
+            virtual = rows.shape[1] - max(lengths)
+            yield from (row[: virtual + length] for row, length in zip(rows, lengths, strict=True))
+
+
+@ORDERS
+@EVERY_CASE
+def test_padded_rows_are_what_stock_documents_are_one_at_a_time(model_type, name, task, method, order):
+    family = BY_TYPE[model_type]
+    head, lengths = family.heads[name], (5, 3)
+    data = rectangle(family, name, lengths, 5)
+    kwargs = {key: value for key, value in data.kwargs.items() if "label" not in key and "pos" not in key}
+    stock, ours = (tuned(model_type, name, task, method, how) for how in ("stock", order))
+    found = list(by_document(ours(**kwargs, **of_tasks(method, 2)), head, lengths))
+    alone = [stock(input_ids=ids[None], **of_tasks(method, 1)) for ids in data.documents]
+    parts = [list(by_document(out, head, lengths[i : i + 1])) for i, out in enumerate(alone)]
+    expected = [part for output in zip(*parts, strict=True) for part in output]
+    assert len(found) == len(expected) >= 2
+    for got, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=2e-6)
+    for outputs in (found, expected):
+        sum(output.square().sum() for output in outputs).backward()
+    wanted, got = taught(stock), taught(ours)
+    assert "prompt" in str(list(wanted)) and wanted.keys() == got.keys()
+    assert any(gradient.abs().max() > 1e-6 for name, gradient in wanted.items() if "prompt" in name)
+    for key, gradient in wanted.items():
+        torch.testing.assert_close(
+            got[key], gradient, rtol=1e-4, atol=1e-6 * float(gradient.abs().max() + 10)
+        )
+
+
+@EVERY_CASE
+def test_packs_are_refused_by_name(model_type, name, task, method):
+    model, documents = tuned(model_type, name, task, method, "unpadded peft"), [[5, 6, 7], [8, 9]]
+    by_keyword = yanma.PackedCollator()([{"input_ids": ids} for ids in documents])
+    with pytest.raises(yanma.Unsupported, match=r"(?i)pr\w+ tuning.*input_ids and attention_mask"):
+        model(**by_keyword, **of_tasks(method, 1))
+    with pytest.raises(AttributeError, match=r"prompt tuning.*give them input_ids and attention_mask"):
+        model(yanma.PackedBatch.from_sequences(documents), **of_tasks(method, 2))
+
+
+@ORDERS
+@pytest.mark.parametrize("method", ["prompt", "p-tuning", "prefix", "multitask", "cartridge"])
+@pytest.mark.parametrize("model_type", ["bart", "t5"])
+def test_pairs_are_padded_rows_too(model_type, method, order):
+    family = BY_TYPE[model_type]
+    name = head_named(family, "ForConditionalGeneration")
+    data, losses, learned = rectangle(family, name), [], []
+    extra = of_tasks(method, len(data.valid))
+    for how in ("stock", order):
+        model = tuned(model_type, name, "SEQ_2_SEQ_LM", method, how)
+        losses.append(model(**data.kwargs, **extra).loss)
+        losses[-1].backward()
+        learned.append(taught(model))
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-6)
+    for key, gradient in learned[0].items():
+        torch.testing.assert_close(learned[1][key], gradient, rtol=1e-4, atol=1e-6, msg=key)
+    with pytest.raises(AttributeError, match="prompt tuning"):
+        model(yanma.PackedBatch.from_sequences(data.documents), **extra)
+
+
+@pytest.mark.parametrize("family", BY_TYPE.values(), ids=lambda family: family.model_type)
+def test_a_part_by_itself_takes_no_pack(family):
+    """As prefix tuning calls the base model of a model with a head."""
+    models = ((name, yanma.unpad(build(family, name))) for name in family.heads)
+    name, model = next((name, model) for name, model in models if model.base_model is not model)
+    part = model.base_model
+    target = {"decoder_input_ids": torch.tensor([[3, 4]])} if family.heads[name].decodes else {}
+    pack = yanma.PackedCollator()([{"input_ids": [5, 6, 7]}, {"input_ids": [8, 9]}])
+    with pytest.raises(yanma.Unsupported, match="called by itself, as peft's prefix tuning does"):
+        part(**pack, **target)
