@@ -148,6 +148,10 @@ class ModelConfig(Section):
     tokenizer: str | None = Field(
         default=None, description="with from_scratch: its folder; without it one is learned from train"
     )
+    add_special_tokens: bool = Field(
+        default=False,
+        description="put the tokenizer's [CLS] and [SEP], or <s> and </s>, around each text, where it does not itself",
+    )
     tokenizer_kind: Literal["wordpiece", "bpe", "unigram"] = Field(
         default="wordpiece", description="of the tokenizer that is learned"
     )
@@ -327,9 +331,9 @@ def fixed(config: Config) -> dict[str, str]:
 
 
 def check_fixed(before: Mapping[str, str], now: Config) -> None:
-    """Raises ConfigError, which names the first setting that is not as it was."""
+    """Raises ConfigError, which names the first setting that is not as it was; what was no setting then is none."""
     for flag, value in fixed(now).items():
-        if before[flag] != value:
+        if before.get(flag, value) != value:
             raise ConfigError(
                 f"{flag} is {value}, but the run was begun with {before[flag]}; a run is resumed with its own settings"
             )

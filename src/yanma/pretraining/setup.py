@@ -28,6 +28,7 @@ from ..corruption.phrases import Phrases
 from ..corruption.pmi import load as load_phrases
 from ..errors import ConfigError, DataError
 from ..training import pretrained
+from ..training.special_tokens import add_special_tokens, left_out
 from ..training.tokenizer import NUM_SENTINELS, learn_tokenizer
 from . import objectives
 from .blocks import Block, Blocks, cut_blocks, stream_blocks
@@ -86,11 +87,15 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
     _check_sources(config)
     phrases = _phrases(config)
     tokenizer = _tokenizer(config, note, begun)
+    if config.model.add_special_tokens and begun is None:  # what the run saved has them
+        add_special_tokens(tokenizer)
     made = make(config, tokenizer, device, config.model.max_length or _USUAL_LENGTH)
     for said in made.notes:
         note(said)
     if made.fresh and made.fresh != ("all",):
         note(f"{config.model.path}: weights that start at random: {', '.join(made.fresh)}")
+    if said_of_ends := left_out(tokenizer, made.saved):
+        note(f"warning: {said_of_ends}")
     config = _with_max_length(config, _longest(made.saved, tokenizer))
     vocabulary = Vocabulary.of(tokenizer)
     objective = _objective(config, made, vocabulary, tokenizer)

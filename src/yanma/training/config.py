@@ -55,6 +55,10 @@ class ModelConfig(Section):
         default=None,
         description="with from_scratch: the tokenizer's folder; without it one is learned from train",
     )
+    add_special_tokens: bool = Field(
+        default=False,
+        description="put the tokenizer's [CLS] and [SEP], or <s> and </s>, around each text, where it does not itself",
+    )
     max_length: int | None = Field(
         default=None,
         ge=3,

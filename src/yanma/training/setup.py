@@ -19,6 +19,7 @@ from .folder import RunFolder
 from .freeze import freeze
 from .masking import Dynamic, Masking, Static
 from .ready import Data, Ready
+from .special_tokens import add_special_tokens, left_out
 from .tokenizer import learn_tokenizer
 
 Note = Callable[[str], None]
@@ -39,6 +40,8 @@ def set_up(config: Config, device: torch.device, note: Note) -> tuple[Ready, Dat
     rows = read_rows(config.data.train, _columns(config).all)
     task = TASKS[config.task.name].from_rows(rows, _columns(config))
     tokenizer = _tokenizer(config, task, rows)
+    if config.model.add_special_tokens:
+        add_special_tokens(tokenizer)
     torch.manual_seed(config.seed)  # fresh weights
     loaded = _load(config, task, tokenizer)
     task = TASKS[task.name](loaded.labels, task.columns)  # in the order of the model's outputs
@@ -47,6 +50,8 @@ def set_up(config: Config, device: torch.device, note: Note) -> tuple[Ready, Dat
     name = config.model.path or config.model.from_scratch
     note(f"{name}: weights that start at random, and are learned: {_some(loaded.fresh)}")
     pretrained.check_vocabulary(loaded.model, tokenizer)
+    if said_of_ends := left_out(tokenizer, loaded.model):
+        note(f"warning: {said_of_ends}")
     config = _with_max_length(config, pretrained.longest_text(loaded.model, tokenizer))
     frozen = freeze(loaded.model, config.model.freeze)
     if frozen:

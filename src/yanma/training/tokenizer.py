@@ -99,7 +99,7 @@ def learn_tokenizer(
     tokenizer = _LEARN[kind](texts, vocab_size, special, unknown)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=_STYLES[style].template,
-        pair=_pair(_STYLES[style].template),
+        pair=pair_template(_STYLES[style].template),
         special_tokens=[
             (name, special.index(name)) for name in _STYLES[style].template.split() if name != "$A"
         ],
@@ -114,8 +114,10 @@ def learn_tokenizer(
     )
 
 
-def _pair(template: str) -> str:
-    """Two texts: each token behind a text stands behind both; the second text and what follows it are of type 1."""
+def pair_template(template: str) -> str:
+    """The template of two texts: each token behind a text stands behind both; the second text and what follows it are
+    of type 1.
+    """
     before, _, after = template.partition("$A")
     return f"{before}$A{after}" + " $B:1" + "".join(f" {name}:1" for name in after.split())
 
