@@ -203,7 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--results", type=Path, required=True, help="folder in which results are kept")
     chosen = parser.parse_args(arguments)
     if chosen.command == "run":
-        folder = (chosen.results / chosen.suite / chosen.paths[0].strip("/").replace("/", "+")).resolve()
+        name = "+".join(part(path) for path in chosen.paths)
+        folder = (chosen.results / chosen.suite / name).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         judged = run(chosen.checkout.resolve(), chosen.paths, folder)
         print(Counter(found["kind"] for found in judged.values()))
