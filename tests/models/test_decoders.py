@@ -131,6 +131,7 @@ SEARCHES = {
     "greedy": {},
     "beam": {"num_beams": 3, "length_penalty": 0.7},
     "without a cache": {"use_cache": False},
+    "static cache": {"cache_implementation": "static"},
 }
 
 

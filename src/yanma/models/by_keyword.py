@@ -73,7 +73,7 @@ def cut(model: Any, family: Family, head: Head, kwargs: dict[str, Any]) -> Cut |
             raise Unsupported(f"{next(iter(told))} is for models that only read; give this one PackedBatches")
         return None
     shape = _shape(kwargs)
-    if not told and (shape is None or shape[-1] == 1):
+    if not told and (shape is None or shape[-1] == 1 or _says_who_reads_whom(kwargs, shape)):
         return None
     if shape is None:
         raise ValueError(f"with {next(iter(told))}, give exactly one of input_ids and inputs_embeds")
@@ -95,11 +95,17 @@ def _shape(kwargs: Mapping[str, Any]) -> torch.Size | None:
     return shape
 
 
+def _says_who_reads_whom(kwargs: Mapping[str, Any], shape: torch.Size) -> bool:
+    """Whether a mask has other shapes than the tokens: such as `generate` makes for static caches, of every pair."""
+    mask = kwargs.get("attention_mask")
+    return mask is not None and not (isinstance(mask, Tensor) and mask.dim() == len(shape))
+
+
 def _on_host(kwargs: Mapping[str, Any], told: Mapping[str, Any], shape: torch.Size) -> _Slots:
     """All that has an entry a slot, moved at once."""
     mask = kwargs.get("attention_mask")
     given = {"position_ids": kwargs.get("position_ids"), "seq_idx": told.get("seq_idx")}
-    if mask is not None and mask.dim() == len(shape) and mask.shape[-1] >= shape[-1]:
+    if mask is not None and not _says_who_reads_whom(kwargs, shape) and mask.shape[-1] >= shape[-1]:
         given["attention_mask"] = mask[..., -shape[-1] :] != 0  # behind what a cache holds
     found = {name: _by_slot(tensor, name, shape) for name, tensor in given.items() if tensor is not None}
     if not found:
