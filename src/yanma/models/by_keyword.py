@@ -17,6 +17,7 @@ from torch import Tensor
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from .bounds import BOUNDS, DERIVED
+from .causality import is_causal
 from .families import Family, Head
 
 # R rows of S slots, M slots of all rows end to end, T tokens (slots that are not hidden), N documents
@@ -226,7 +227,7 @@ def _by_positions(model: Any, family: Family, kwargs: Mapping[str, Any], slots: 
 
 def _splits_at_jumps(model: Any, family: Family, kwargs: Mapping[str, Any]) -> bool:
     """Whether the stock model, given neither a mask nor a cache, begins a document wherever positions jump."""
-    if not family.splits_at_jumps or "attention_mask" in kwargs:
+    if "attention_mask" in kwargs or not (family.splits_at_jumps and is_causal(model.config, family, kwargs)):
         return False
     if model.training and getattr(model, "is_gradient_checkpointing", False):
         return True

@@ -88,7 +88,9 @@ class Family:
     repeats_layers: bool = False
     """Whether several layers are one module."""
     is_causal: Callable[[Any], bool] = lambda config: bool(getattr(config, "is_decoder", False))
-    """Whether a model of this config lets no token read what comes after it."""
+    """Whether a model of this config lets no token read what comes after it, unless told by `is_causal`."""
+    always_told_causal: bool = False
+    """Whether stock models tell each attention that no token reads ahead, whatever a config or a caller says."""
     caches: bool = False
     """Whether its models keep keys and values unless told not to."""
     splits_at_jumps: bool = False
@@ -455,6 +457,7 @@ FAMILIES: Sequence[Family] = (
         position_table=True,
         caches=False,
         splits_at_jumps=False,
+        always_told_causal=True,
         mixins={"CLIPTextEmbeddings": modules.PlacedTokens},
     ),
     _translator(

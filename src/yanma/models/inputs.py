@@ -16,6 +16,7 @@ from . import bits
 from .arguments import MORE_TOKENS, by_token, handed_on, refuse
 from .bounds import BOUNDS, DERIVED
 from .by_keyword import Cut
+from .causality import is_causal
 from .families import Family, Head
 from .layout import Layout, own_mask
 from .losses import next_token_labels
@@ -74,7 +75,7 @@ def prepare(
     if family.counts_distances or _has_windows(model.config):
         rows.check_holes()
     origin = Origin(rows, rows.index(order))
-    layout = layout_of(rows, order, seed, family.is_causal(model.config))
+    layout = layout_of(rows, order, seed, is_causal(model.config, family, kwargs))
     first_only = not (head.token_outputs or _wants_states(model, kwargs))
     layout = replace(layout, first_only=first_only, bits=bits.of(model, head))
     flat, layout = _placed(model.config, family, origin, layout)
@@ -128,12 +129,12 @@ def seed_of(model: nn.Module, kwargs: dict[str, Any]) -> int:
     return int(seed)
 
 
-def layout_of(rows: Rows, order: Sequence[int], seed: int, is_causal: bool) -> Layout:
+def layout_of(rows: Rows, order: Sequence[int], seed: int, causal: bool) -> Layout:
     """Where the documents lie once they are sorted."""
     lengths = tuple(rows.lengths[i] for i in order)
     ids = rows.ids or range(len(order))
-    mask = own_mask(lengths, is_causal)
-    return Layout(lengths, mask, is_causal, False, seed, tuple(ids[i] for i in order), rows.slots.device)
+    mask = own_mask(lengths, causal)
+    return Layout(lengths, mask, causal, False, seed, tuple(ids[i] for i in order), rows.slots.device)
 
 
 def _has_windows(config: Any) -> bool:

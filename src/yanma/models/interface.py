@@ -8,6 +8,7 @@ which `sdpa` cannot do. So a stock model that shares its config with an unpadded
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..autocast import as_cast
 from ..errors import Unsupported
 from ..keyed import derived
 from .bounds import refuse_alone
+from .causality import check_module
 from .layout import Layout, running
 from .relative import distance_bias, on_stretched
 
@@ -34,13 +36,26 @@ def register() -> None:
     AttentionInterface.register(NAME, attend)
 
 
+@dataclass(frozen=True, eq=False)
+class LayerMask:
+    """What some layers are given in place of a mask tensor."""
+
+    layout: Layout
+    reach: int | None
+    """Of their window: how many tokens before itself a token may read; None = all."""
+
+
 def make_mask(*args: Any, **kwargs: Any) -> Any:
-    """The running layout in place of a mask tensor, or what the stock attention would get."""
+    """The running layout with the window of these layers, or what the stock attention would get."""
     from transformers.masking_utils import eager_mask, sdpa_mask
 
     layout = running()
     if layout is not None:
-        return layout
+        width = kwargs.get("local_size")
+        # transformers counts a token into its causal window, and not into one to both sides
+        return LayerMask(
+            layout, width if width is None or "allow_is_bidirectional_skip" in kwargs else width - 1
+        )
     is_capped = getattr(kwargs.get("config"), "attn_logit_softcapping", None) is not None
     return (eager_mask if is_capped else sdpa_mask)(*args, **kwargs)
 
@@ -57,7 +72,7 @@ def attend(
 ) -> tuple[Tensor, None]:  # (1, T, H, D)
     """Attention of one layer over the pack."""
     added = getattr(module, "_yanma_mask", None)
-    if not isinstance(attention_mask, Layout):
+    if not isinstance(attention_mask, LayerMask):
         if added is not None:
             raise Unsupported(
                 f"a part of an unpadded model was called by itself, where its mask {added.describe()} is not known, "
@@ -65,13 +80,11 @@ def attend(
             )
         refuse_alone(kwargs)
         return _stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
+    check_module(module)
+    layout, reach = attention_mask.layout, attention_mask.reach
     # Rotary embeddings leave float32 beside values in autocast's dtype.
-    layout, q, k, v = attention_mask, *(as_cast(x)[0].transpose(0, 1) for x in (query, key, value))
-    crosses, width, cap = (
-        hasattr(module, "_yanma_crosses"),
-        kwargs.get("sliding_window"),
-        kwargs.get("softcap"),
-    )
+    q, k, v = (as_cast(x)[0].transpose(0, 1) for x in (query, key, value))
+    crosses, cap = hasattr(module, "_yanma_crosses"), kwargs.get("softcap")
     site = layout.visit(module._yanma_site) if dropout else 0  # type: ignore[arg-type]
 
     def attended(table: Tensor | None, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
@@ -79,7 +92,7 @@ def attend(
         if table is not None:
             bias, scale = distance_bias(table), _scale(scaling, q)
             return attend_biased(q, k, v, layout.lengths, bias, scale, dropout, keys, layout.causal)
-        mask = layout.cross_mask if crosses else layout.mask_with(added, width)
+        mask = layout.cross_mask if crosses else layout.mask_with(added, reach)
         if cap is not None:
             return soft_capped_attention(q, k, v, mask, cap, scale=scaling)
         return attention(q, k, v, mask, scale=scaling, dropout=dropout, seed=keys)
@@ -87,7 +100,7 @@ def attend(
     table = None if crosses else kwargs.get("position_bias")
     if layout.bits is not None:
         attend_any = partial(attended, None) if table is None else on_stretched(attended, table)
-        way = added, width, cap, scaling, dropout, table is None
+        way = added, reach, cap, scaling, dropout, table is None
         layout.bits.attention(way, attend_any, q, k, layout, crosses)
     return attended(table, q, k, v, layout)[None], None
 

@@ -90,16 +90,16 @@ class Layout:
     def _masks(self) -> dict[tuple[Mask | None, int | None], Mask]:
         return {(None, None): self.mask}
 
-    def mask_with(self, added: Mask | None, sliding_window: int | None = None) -> Mask:
+    def mask_with(self, added: Mask | None, reach: int | None = None) -> Mask:
         """What the model's own mask, a layer's window and its added mask all allow; equal ones are shared.
 
-        `sliding_window` as transformers counts: the token itself and those before it, or on either side, are so many.
+        `reach`: how many tokens before itself a token may read, and behind it where the model reads both ways.
         """
-        key = added, sliding_window
+        key = added, reach
         if key not in self._masks:
             mask = self.mask
-            if sliding_window is not None:
-                mask = mask & window(sliding_window - 1, 0 if self.causal else sliding_window - 1)
+            if reach is not None:
+                mask = mask & window(reach, 0 if self.causal else reach)
             self._masks[key] = mask if added is None else (mask & added).bind(self.lengths)
         return self._masks[key]
 

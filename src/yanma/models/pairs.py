@@ -13,6 +13,7 @@ from ..batch import PackedBatch
 from ..errors import Unsupported
 from . import bits
 from .arguments import handed_on, refuse
+from .causality import refuse_is_causal
 from .families import Family, Head
 from .inputs import Call, Origin, document_labels, layout_of, packed_input, position_ids, seed_of
 from .rows import Rows, check_hidden_slots, packed_rows, padded_rows
@@ -32,6 +33,7 @@ def prepare_pairs(
         if kwargs.pop(name, None) is not None:
             raise Unsupported(f"{type(model).__name__} takes no {name}")
     refuse(model, kwargs)
+    refuse_is_causal(model, kwargs)
     source = padded_rows(kwargs, ()) if batch is None else packed_input(family, batch, kwargs)
     config, target_rows = model.config, _padded_target if batch is None else _packed_target
     target = target_rows(config, family, head, source, kwargs)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from .arguments import by_token, handed_on, refuse
+from .causality import refuse_is_causal
 from .families import Family, Head
 from .inputs import Call, Origin, document_labels, layout_of, seed_of
 from .rows import Rows, end_to_end
@@ -47,6 +48,7 @@ def prepare_sound(
             f"and attention_mask"
         )
     refuse(model, kwargs)
+    refuse_is_causal(model, kwargs)
     _check_training(model)
     seed = seed_of(model, kwargs)
     values, samples = _recordings(kwargs)

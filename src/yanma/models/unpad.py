@@ -16,6 +16,7 @@ from ..masks import Mask
 from . import activations, bits, interface, modules, patched, relative
 from .bounds import BOUNDS, DERIVED
 from .by_keyword import Cut, cut
+from .causality import check_modules, is_causal, refuse_is_causal, remember
 from .classes import mix, mixed_class, reduced_to, subclass, unmix
 from .families import FAMILIES, LISTENERS, Family, Head
 from .inputs import Call, prepare
@@ -57,6 +58,7 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
     patched.unhide(model)
     if family.by_interface:
         model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
+    remember(model, family)
     for site, (name, module) in enumerate(model.named_modules()):
         if module is not model:
             _swap(module, site, family)
@@ -118,7 +120,7 @@ def restore_one(model: nn.Module) -> None:
     patched.unhide(model)
     for module in model.modules():
         unmix(module)
-        for attribute in ("_yanma_site", "_yanma_mask", "_yanma_crosses"):
+        for attribute in ("_yanma_site", "_yanma_mask", "_yanma_crosses", "_yanma_is_causal"):
             module.__dict__.pop(attribute, None)
     patched.rehook(model)
     bits.forget(model)
@@ -206,6 +208,12 @@ def check(model: nn.Module, family: Family, head: Head) -> None:
         raise Unsupported(
             f"is_decoder is True, but {type(model).__name__} has an encoder too; set it to False"
         )
+    for part in (model, *model.modules()) if head.decodes or family.hears else ():
+        if getattr(part, "config", None) is not None:
+            refuse_is_causal(part, {})
+    if not (head.decodes or family.hears):
+        is_causal(config, family)
+    check_modules(model, family)
     if family.hears:
         check_sound(model, head)
     for module in model.modules():
