@@ -18,6 +18,7 @@ from ..masks import Mask, causal, documents, window
 
 if TYPE_CHECKING:
     from .bits import Bits
+    from .gradients import States
 
 # T tokens in the pack, N documents
 
@@ -81,6 +82,8 @@ class Layout:
     """What is known of the bits of a model that was unpadded with exact="bits"."""
     scoring: Scoring | None = None
     """Where logits are wanted of some tokens alone."""
+    states: States | None = None
+    """Where hidden states will be handed out that may be asked for gradients."""
     handed: list[Tensor] = field(default_factory=list)
     """What one module leaves for the next."""
     _visits: Counter[int] = field(default_factory=Counter)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from . import losses
 from .families import Head
+from .gradients import lay, states_of, through
 from .inputs import Call, Origin
 
 # N documents, S slots of a padded row, T tokens
@@ -16,33 +19,35 @@ from .inputs import Call, Origin
 
 def arrange(output: Any, head: Head, call: Call) -> Any:
     """The same output object: token-level fields padded (N, S, ...) or flat (T, ...), the rest (N, ...)."""
+    ways: list[tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]] = []
     for name in head.token_outputs:
         if output.get(name) is not None:
-            output[name] = _tokens(output[name][0], call, call.origin, _hidden(head, output[name]))
+            flat = output[name]
+            output[name] = _tokens(flat, call, call.origin, _hidden(head, flat))
+            ways.append((flat, output[name], partial(_tokens, call=call, origin=call.origin)))
     if output.get("encoder_last_hidden_state") is not None:
-        output["encoder_last_hidden_state"] = _tokens(
-            output["encoder_last_hidden_state"][0], call, call.source
-        )
+        output["encoder_last_hidden_state"] = _tokens(output["encoder_last_hidden_state"], call, call.source)
     for name in ("hidden_states", "decoder_hidden_states", "encoder_hidden_states"):
         if output.get(name) is not None:
             origin = call.source if name == "encoder_hidden_states" else call.origin
             output[name] = tuple(  # None: not selected
-                None if states is None else _tokens(states[0], call, origin) for states in output[name]
+                None if states is None else _tokens(states, call, origin) for states in output[name]
             )
     for name in head.document_outputs:
         if output.get(name) is not None:
-            output[name] = _documents(output[name], call)
+            flat = output[name]
+            output[name] = _documents(flat, call)
+            ways.append((flat, output[name], partial(_documents, call=call)))
+    if output.get("loss") is not None:
+        output["loss"] = through(output["loss"], ways)
     return _with_loss(output, head, call)
 
 
 def _tokens(flat: Tensor, call: Call, origin: Origin, hidden: float = 0.0) -> Tensor:
-    """(T, ...) or (1, T, ...) in the caller's order, or a rectangle (N, S, ...) with `hidden` in padding slots."""
-    rows, index = origin.rows, origin.index
-    if rows.valid is None:
-        laid = flat if call.is_sorted else flat[torch.argsort(index)]
-    else:
-        laid = flat.new_full((len(rows.slots), *flat.shape[1:]), hidden).index_copy(0, index, flat)
-    return laid if len(rows.shape) == 1 else laid.view(-1, rows.shape[-1], *flat.shape[1:])
+    """(1, T, ...) as `lay` has it, or what was laid out of it while the model ran."""
+    states = states_of(call, origin)
+    laid = None if states is None else states.handed(flat)
+    return lay(flat.squeeze(0), origin, call.is_sorted, hidden) if laid is None else laid
 
 
 def _documents(output: Tensor, call: Call) -> Tensor:

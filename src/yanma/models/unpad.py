@@ -13,7 +13,7 @@ from torch import nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
-from . import activations, bits, interface, modules, patched, relative
+from . import activations, bits, gradients, interface, modules, patched, relative
 from .bounds import BOUNDS, DERIVED
 from .by_keyword import Cut, cut
 from .causality import check_modules, is_causal, refuse_is_causal, remember
@@ -123,6 +123,7 @@ def restore_one(model: nn.Module) -> None:
         for attribute in ("_yanma_site", "_yanma_mask", "_yanma_crosses", "_yanma_is_causal"):
             module.__dict__.pop(attribute, None)
     patched.rehook(model)
+    gradients.unlisten(model)
     bits.forget(model)
     model.set_attn_implementation(model.__dict__.pop("_yanma_previous"))  # type: ignore[operator]
 
@@ -421,9 +422,8 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         call = make_call(self, family, head, batch, kwargs)
         if max_logits_mib is not None:
             return scored_forward(self, head, run, call, max_logits_mib)
-        with run_with(call.layout):
-            output = run(self, return_dict=True, **call.kwargs)
-        output = arrange(output, head, call)
+        with gradients.handing_out(self, call) as call, run_with(call.layout):
+            output = arrange(run(self, return_dict=True, **call.kwargs), head, call)
         return output.to_tuple() if wants_tuple else output
 
     made: Callable[..., Any] = forward
