@@ -50,7 +50,8 @@ def spanned(q, k, v, seen, spans, ramp, places, scale=None):
     """Equations 3 and 4, `places` (Tq,) being positions in documents."""
     scores, v = scores_of(q, k, v, seen, scale)
     distance = (places[:, None] - places).abs()
-    soft = ((ramp + spans[:, None, None] - distance) / ramp).clamp(0, 1)
+    room = (ramp + spans[:, None, None] - distance) / ramp
+    soft = room.where(room > 0, 0.0).where(room < 1, 1.0)  # with a gradient of 0 on the bounds
     top = scores.masked_fill(soft == 0, -torch.inf).amax(-1, keepdim=True).clamp(min=-1e300)
     powers = torch.exp((scores - top).masked_fill((soft == 0) | ~seen, -torch.inf))
     return normed(soft * powers, v)
@@ -218,6 +219,21 @@ def test_nothing_beyond_the_longest_span_is_computed():
     moved = k.clone()
     moved[:100], moved[150:] = torch.nan, torch.nan
     assert torch.equal(module(q, k, v, full())[113:150], module(q, moved, v, full())[113:150])
+
+
+@pytest.mark.parametrize("init", [0, 64])
+def test_a_span_on_its_bound_has_the_gradient_of_one_beside_it(init: int):
+    """Of a value of torch's own clamp it would be 0 or 1, by version."""
+    q, k, v, grad = tensors(40, 40, (1, 1), torch.float64)
+    found = []
+    for moved in (0.0, 1e-9 if init == 0 else -1e-9):
+        module = AdaptiveSpan(1, 64, ramp=80, init=init).double()
+        with torch.no_grad():
+            module.share += moved
+        (module(q, k, v, full()) * grad).sum().backward()
+        module.loss().backward()
+        found.append(float(module.share.grad))
+    assert found[0] == pytest.approx(found[1], rel=1e-6) and abs(found[0]) > 1
 
 
 def test_the_penalty_shortens_spans_and_a_task_lengthens_them():

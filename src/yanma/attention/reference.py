@@ -33,7 +33,8 @@ def run(q: Tensor, k: Tensor, v: Tensor, problem: Problem, scale: float, dropout
     seen = problem.mask.dense((problem.num_q, problem.num_kv), device=q.device)
     scores = torch.einsum("qhd,khd->hqk", q, k) * scale
     scores = scores.masked_fill(~seen, -torch.inf)
-    top = scores.amax(-1, keepdim=True) if problem.num_kv else scores.sum(-1, keepdim=True)
+    # Weights are the same whatever is subtracted, so it needs no gradient.
+    top = scores.detach().amax(-1, keepdim=True) if problem.num_kv else scores.detach().sum(-1, keepdim=True)
     top = top.clamp(min=torch.finfo(q.dtype).min)
     weights = torch.exp(scores - top)
     weights = weights / weights.sum(-1, keepdim=True).clamp(min=torch.finfo(q.dtype).tiny)

@@ -45,7 +45,10 @@ class AdaptiveSpan(nn.Module):
     @property
     def spans(self) -> Tensor:
         """(H,): z of each head, in tokens."""
-        return self.share.clamp(0, 1) * self.max_span
+        # With a gradient of 1 on the bounds, where spans begin and must be able to learn; that of torch's own clamp is
+        # 1 there until torch 2.13 and 0 from 2.14 on.
+        share = self.share.masked_fill(self.share < 0, 0).masked_fill(self.share > 1, 1)
+        return share * self.max_span
 
     def loss(self) -> Tensor:
         """The mean span, a number with gradient: add it to the loss, times a small factor, to keep spans short."""
@@ -82,7 +85,8 @@ class AdaptiveSpan(nn.Module):
     def _weigh(self, scores: Tensor, tiles: Tiles, spans: Tensor) -> Tensor:
         distance = (tiles.rows.index[:, None, :, None] - tiles.columns.index[:, None, None, :]).abs()
         room = (self.ramp + spans.to(scores.dtype).view(-1, 1, 1) - distance) / self.ramp
-        soft = room.clamp(0, 1)  # (B, H, R, K)
+        # Clamped, with a gradient of 0 on the bounds: what a key has in full, a longer span does not add to.
+        soft = room.masked_fill(room <= 0, 0).masked_fill(room >= 1, 1)  # (B, H, R, K)
         seen = visible(tiles)
         shut = soft == 0 if seen is None else (soft == 0) | ~seen
         scores = scores.masked_fill(shut, -torch.inf)
