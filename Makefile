@@ -3,9 +3,11 @@
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
+NEWEST := .venv-newest/bin
+PIP_INSTALL := -m pip --disable-pip-version-check install -qq
+INSTALL := $(BIN)/python $(PIP_INSTALL) --constraint constraints.txt
 
-.PHONY: demo test bench clean
+.PHONY: demo test test-newest bench clean
 .NOTPARALLEL:
 
 demo: .venv/.demo
@@ -18,6 +20,11 @@ test: .venv/.dev
 	$(BIN)/python scripts/docs.py --check
 	$(BIN)/python scripts/families.py --check
 	OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses 2
+
+# The tests with the newest releases that pyproject.toml allows; `rm -r .venv-newest` to look for newer ones.
+test-newest: .venv-newest/.dev
+	@$(NEWEST)/python -m pip --disable-pip-version-check list | grep -E '^(accelerate|peft|sentence-transformers|torch|transformers) '
+	OMP_WAIT_POLICY=passive $(NEWEST)/pytest --numprocesses 2
 
 # The weights that are measured come with the demo.
 bench: .venv/.demo .venv/.bench
@@ -32,15 +39,25 @@ bench: .venv/.demo .venv/.bench
 	@touch $@
 
 # torch first, and pinned: whatever depends on torch then takes the build that is there.
-.venv/.torch: constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "yanma needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 | head -n 1)." \
-	       "Name another one: make PYTHON=python3.12" >&2; exit 1; }
+.venv/.torch: constraints.txt | .venv/.python
 	@echo "Installing torch into .venv (the first time takes a few minutes)"
-	@$(PYTHON) -m venv .venv
 	@$(INSTALL) torch
 	@touch $@
 
+# torch first here too: it is all that yanma without extras needs.
+.venv-newest/.dev: pyproject.toml | .venv-newest/.python
+	@echo "Installing the newest torch and yanma[demo,dev] into .venv-newest (the first time takes a few minutes)"
+	@$(NEWEST)/python $(PIP_INSTALL) --upgrade --upgrade-strategy eager --editable .
+	@$(NEWEST)/python $(PIP_INSTALL) --upgrade --upgrade-strategy eager --editable '.[demo,dev]'
+	@touch $@
+
+.venv/.python .venv-newest/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "yanma needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 | head -n 1)." \
+	       "Name another one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(@D)
+	@touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
