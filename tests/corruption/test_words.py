@@ -4,13 +4,23 @@ import itertools
 import time
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
-from yanma.corruption import Phrases, entities, jieba_words, sentences, whole_words
-from yanma.corruption.words import merged, of_tokens, word_numbers
+from yanma.corruption import (
+    ALL_MASK,
+    Phrases,
+    Plan,
+    Vocabulary,
+    entities,
+    jieba_words,
+    sentences,
+    whole_words,
+)
+from yanma.corruption.words import merged, of_tokens, word_ids_of, word_numbers
 
 
 def cut(text, segmenter=None):
@@ -35,6 +45,17 @@ def cut(text, segmenter=None):
         ("cafe\u0301 au lait", ["cafe\u0301", "au", "lait"]),
         ("👍\ufe0f ok", ["👍\ufe0f", "ok"]),
         ("한국어 문장", ["한국어", "문장"]),
+        ("می\u200cخواهم کتاب\u200cهای", ["می\u200cخواهم", "کتاب\u200cهای"]),
+        ("so\u00adft \u2060word\u2060joiner", ["so\u00adft", "\u2060word\u2060joiner"]),
+        ("\u200fשלום\u200f, עולם", ["\u200fשלום\u200f", ",", "עולם"]),
+        ("क्\u200dष है", ["क्\u200dष", "है"]),
+        ("ภาษา\u200bไทย", ["ภาษา", "ไทย"]),
+        ("葛\U000e0100abc", ["葛\U000e0100", "abc"]),
+        ("北\u2060京", ["北\u2060", "京"]),
+        ("👨\u200d👩\u200d👧👍🏽 ❤\ufe0f\u200d🔥", ["👨\u200d👩\u200d👧", "👍🏽", "❤\ufe0f\u200d🔥"]),
+        ("🇩🇪🇫🇷🇩", ["🇩🇪", "🇫🇷", "🇩"]),
+        ("1\ufe0f\u20e3 ok", ["1\ufe0f\u20e3", "ok"]),
+        ("\u0301a \u00ad", ["\u0301a", "\u00ad"]),
         ("  spaces \t between\n", ["spaces", "between"]),
         ("", []),
     ],
@@ -143,13 +164,76 @@ def test_a_token_that_covers_two_words_makes_them_one():
 def test_words_never_go_back_and_every_character_has_one(text, data):
     numbers = word_numbers(text)
     assert len(numbers) == len(text)
-    assert all((number < 0) == char.isspace() for char, number in zip(text, numbers, strict=True))
+    ends = [char.isspace() or char == "\u200b" for char in text]
+    assert [number < 0 for number in numbers] == ends
     seen = [number for number in numbers if number >= 0]
     assert sorted(set(seen)) == list(range(len(set(seen)))) and seen == sorted(seen)
     edges = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=9)) | {0, len(text)})
     offsets = list(itertools.pairwise(edges))
     tokens = of_tokens(numbers, offsets)
     assert len(tokens) == len(offsets) and tokens == sorted(tokens)
+
+
+HARD = [
+    "می\u200cخواهم کتاب\u200cهای خوب بخوانم",
+    "so\u00adft wo\u2060rd ab\u200bcd e\x00f",
+    "ok👍👨\u200d👩\u200d👧 5€ x²y a₂",
+    "foo_bar don't e.g. 3.5% カタabc ไทยabc",
+    "cafe\u0301s हिन्दी",
+]
+
+
+def pieces(text, tokenizer):
+    """Of each token whether it goes on with the one before, and its word."""
+    encoding = tokenizer([text], return_offsets_mapping=True)
+    tokens = tokenizer.convert_ids_to_tokens(encoding["input_ids"][0])
+    words = whole_words(text, encoding["offset_mapping"][0], word_ids=word_ids_of(tokenizer, encoding, 0))
+    return [token.startswith("##") for token in tokens], words
+
+
+def wordpieces():
+    """Each character is a piece: as BERT cuts words, and as a tokenizer trained by hand does."""
+    letters = sorted({char for text in HARD for char in text if not char.isspace()})
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{char}" for char in letters)]
+    yield BertTokenizerFast(vocab={piece: index for index, piece in enumerate(vocab)}, strip_accents=False)
+    own = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(vocab)}, unk_token="[UNK]"))
+    own.pre_tokenizer = pre_tokenizers.Whitespace()
+    yield PreTrainedTokenizerFast(tokenizer_object=own, unk_token="[UNK]")
+
+
+@pytest.mark.parametrize("text", HARD)
+@pytest.mark.parametrize("tokenizer", list(wordpieces()), ids=["BERT's", "by hand"])
+def test_no_piece_is_parted_from_the_word_that_it_goes_on_with(tokenizer, text):
+    goes_on, words = pieces(text, tokenizer)
+    assert any(goes_on), "there is something to part"
+    parted = [place for place, on in enumerate(goes_on) if on and words[place] != words[place - 1]]
+    assert not parted, f"tokens {parted} of {words}"
+
+
+def test_no_piece_is_hidden_apart_from_its_head():
+    tokenizer = next(wordpieces())
+    plan = Plan(Vocabulary.of(tokenizer), unit="word", replacement=ALL_MASK)
+    ids = tokenizer(HARD[0])["input_ids"]
+    goes_on, words = pieces(HARD[0], tokenizer)
+    for example in range(200):
+        hidden = plan(ids, seed=0, epoch=0, example=example, words=words).labels != -100
+        assert not (hidden[1:] != hidden[:-1])[torch.tensor(goes_on[1:])].any()
+
+
+def test_what_wordpiece_makes_of_chinese_characters_is_still_cut_by_them():
+    vocab = {piece: index for index, piece in enumerate("[UNK] 北 ##北 ##京 ##大 ##学 学 ##a".split())}
+    own = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    own.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=own, unk_token="[UNK]")
+    assert pieces("北京大学a", tokenizer) == ([False, True, True, True, True], [0, 1, 2, 3, 4])
+
+
+def test_word_ids_are_asked_of_wordpiece_alone():
+    told = {
+        name: word_ids_of(tokenizer, tokenizer(["cats, in"]), 0) is not None
+        for name, tokenizer in tokenizers()
+    }
+    assert told == {"WordPiece": True, "byte-level BPE": False, "SentencePiece's unigrams": False}
 
 
 def test_sentences_by_hand():

@@ -136,6 +136,18 @@ def test_words_are_the_same_as_of_the_whole_text(learned):
     assert block.words.tolist() == WORD(text, offsets)
 
 
+def test_pieces_of_a_word_with_joiners_stay_together():
+    text = "می\u200cخواهم کتاب\u200cهای so\u00adft ab\u200bcd"
+    own = learn_tokenizer(lambda: iter(["".join(char for char in text if char.isalpha())] * 2), vocab_size=80)
+    (block,) = cut_blocks(documents(text), own, max_length=100, numbering=WORD)
+    tokens = own.convert_ids_to_tokens(block.ids.tolist())
+    heads = [place for place, token in enumerate(tokens) if not token.startswith("##")]
+    assert len(heads) == 2 + 4 and len(tokens) > 10, tokens
+    assert len(set(block.words.tolist())) == 1 + 4
+    for place, token in enumerate(tokens):
+        assert not token.startswith("##") or block.words[place] == block.words[place - 1], tokens
+
+
 def test_blocks_take_eight_bytes_a_token_and_say_what_they_are_of(tokenizer):
     blocks = cut_blocks(documents("a b", "我", "\u200b"), tokenizer, max_length=9, numbering=WORD)
     assert blocks.flat.dtype == blocks.flat_words.dtype == torch.int32

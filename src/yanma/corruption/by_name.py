@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from .phrases import Phrases
 from .plan import Resampling
 from .rates import Between, Decay, Rate
 from .replacement import ALL_MASK, ALL_RANDOM, BERT, Replacement
 from .units import Spans, Unit, needs_words
-from .words import Offsets, Segmenter, sentences, whole_words
+from .words import Offsets, Segmenter, WordIds, sentences, whole_words
 
 UNITS: dict[str, Unit] = {
     "token": "token",
@@ -35,8 +34,12 @@ _NUMBER = r"(\d*\.?\d+(?:e-?\d+)?)"
 _DECAY = re.compile(rf"{_NUMBER}\s*->\s*{_NUMBER}\s+(linear|cosine|step)(?:\s+(\d+))?")
 _BETWEEN = re.compile(rf"{_NUMBER}\s*\.\.\s*{_NUMBER}")
 
-Numbering = Callable[[str, Offsets], list[int]]
-"""Which unit each token of a text is of."""
+
+class Numbering(Protocol):
+    """Which unit each token of a text is of; `word_ids` are those of `whole_words`."""
+
+    def __call__(self, text: str, offsets: Offsets, word_ids: WordIds | None = None, /) -> list[int]:
+        """From 0, one a token; -1 for special tokens."""
 
 
 def numbering(
@@ -50,13 +53,13 @@ def numbering(
     Raises ValueError for "phrase" without phrases.
     """
     if unit == "sentence":
-        return sentences
+        return lambda text, offsets, word_ids=None: sentences(text, offsets)
     if unit == "phrase":
         if phrases is None:
             raise ValueError("unit is 'phrase': say which, phrases=")
-        return lambda text, offsets: phrases.whole(text, offsets, segmenter)
+        return lambda text, offsets, word_ids=None: phrases.whole(text, offsets, segmenter, word_ids)
     if needs_words(UNITS[unit]):
-        return lambda text, offsets: whole_words(text, offsets, segmenter)
+        return lambda text, offsets, word_ids=None: whole_words(text, offsets, segmenter, word_ids)
     return None
 
 

@@ -18,7 +18,7 @@ from .pmi import load
 from .rates import Decay, Rate, highest
 from .statistics import Hidden, denoising_statistics, statistics
 from .vocabulary import Vocabulary
-from .words import Segmenter, jieba_words
+from .words import Segmenter, jieba_words, word_ids_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -169,11 +169,14 @@ def encoded(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, wish: Wish
         phrases = None if wish.phrases is None else load(wish.phrases)
         number_words = numbering(wish.unit, segmenter=segmenter_of(wish.segmenter), phrases=phrases)
     encoding = tokenizer(list(texts), return_offsets_mapping=True, verbose=False)
-    rows = enumerate(zip(texts, encoding["input_ids"], encoding["offset_mapping"], strict=True))
-    return [
-        Text(number, tuple(ids), None if number_words is None else tuple(number_words(text, offsets)))
-        for number, (text, ids, offsets) in rows
-    ]
+    found = []
+    rows = zip(texts, encoding["input_ids"], encoding["offset_mapping"], strict=True)
+    for number, (text, ids, offsets) in enumerate(rows):
+        words = None
+        if number_words is not None:
+            words = tuple(number_words(text, offsets, word_ids_of(tokenizer, encoding, number)))
+        found.append(Text(number, tuple(ids), words))
+    return found
 
 
 def plan_of(vocabulary: Vocabulary, wish: Wish) -> Plan:

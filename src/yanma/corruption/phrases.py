@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from .words import Offsets, Segmenter, merged, of_tokens, word_numbers
+from .words import Offsets, Segmenter, WordIds, entities, word_numbers
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,15 @@ class Phrases:
         cut = (tuple(word for word, _ in words_of(text, segmenter)) for text in texts)
         return cls(frozenset(words for words in cut if len(words) > 1))
 
-    def whole(self, text: str, offsets: Offsets, segmenter: Segmenter | None = None) -> list[int]:
+    def whole(
+        self,
+        text: str,
+        offsets: Offsets,
+        segmenter: Segmenter | None = None,
+        word_ids: WordIds | None = None,
+    ) -> list[int]:
         """Like `whole_words`, but the words of a phrase are one."""
-        return of_tokens(merged(word_numbers(text, segmenter), self.spans(text, segmenter)), offsets)
+        return entities(text, offsets, self.spans(text, segmenter), segmenter, word_ids)
 
     def spans(self, text: str, segmenter: Segmenter | None = None) -> list[tuple[int, int]]:
         """(first character, after the last) of each phrase in the text: from the left, the longest that fits.

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..batch import PackedBatch
 from ..corruption.by_name import Numbering
+from ..corruption.words import word_ids_of
 from ..errors import ConfigError, Unsupported, did_you_mean
 from .corpus import Document
 
@@ -256,7 +257,8 @@ class _Cutter:
                 verbose=False,
             )
             offsets = encoded["offset_mapping"] if self.numbering is not None else [[]] * len(texts)
-            for text, ids, places in zip(texts, encoded["input_ids"], offsets, strict=True):
+            rows = zip(texts, encoded["input_ids"], offsets, strict=True)
+            for row, (text, ids, places) in enumerate(rows):
                 if not ids:
                     self.num_tokenless += 1
                     continue
@@ -264,7 +266,10 @@ class _Cutter:
                 self.num_characters += len(text)
                 self.num_bytes += len(text.encode())
                 num_tokens += len(ids)
-                yield _Cut(ids, [] if self.numbering is None else self.numbering(text, places))
+                words: list[int] = []
+                if self.numbering is not None:
+                    words = self.numbering(text, places, word_ids_of(self.tokenizer, encoded, row))
+                yield _Cut(ids, words)
             if self.progress is not None:
                 self.progress(self.num_documents, num_tokens)
 
