@@ -17,8 +17,7 @@ def mix(module: nn.Module, mixin: Any) -> None:
 
 def unmix(module: nn.Module) -> None:
     """Give a module its stock class again, if it has another one."""
-    stock = getattr(type(module), "_yanma_stock", None)
-    if stock is not None:
+    while (stock := getattr(type(module), "_yanma_stock", None)) is not None:
         module.__class__ = stock
 
 

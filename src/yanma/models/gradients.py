@@ -155,8 +155,13 @@ def unlisten(model: nn.Module) -> None:
     model.__dict__.pop("_yanma_listens", None)
     for module in model.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
-            for key in [key for key, hook in hooks.items() if hook in (_after, _before)]:
+            for key in [key for key, hook in hooks.items() if is_ours(hook)]:
                 del hooks[key]
+
+
+def is_ours(hook: Any) -> bool:
+    """Whether a module's hook is one of this file's."""
+    return hook in (_after, _before)
 
 
 def _givers(base: nn.Module) -> Iterator[tuple[nn.Module, bool]]:

@@ -31,7 +31,7 @@ def check_before_restore(model: nn.Module) -> None:
         kind = type(module)
         if not hasattr(kind, "_yanma_stock"):
             continue
-        if _is_hidden(module):
+        if _is_hidden(module) and kind.forward is not _stock(kind).forward:
             raise Unsupported(
                 f"{_what(model, name)} has had its forward replaced after unpad; undo that first (accelerate's "
                 f"prepare: accelerator.unwrap_model(model, keep_fp32_wrapper=False)), then restore"
@@ -78,6 +78,10 @@ def _is_the_class_s(forward: Any, module: nn.Module) -> bool:
     if ours:  # unwrapped, as accelerate's unwrap_model leaves it
         known.append(getattr(type(module).forward, "__wrapped__", None))
     return forward.__func__ in known
+
+
+def _stock(kind: Any) -> Any:
+    return _stock(kind._yanma_stock) if hasattr(kind, "_yanma_stock") else kind
 
 
 def _what(model: nn.Module, name: str) -> str:

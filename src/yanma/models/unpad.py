@@ -18,6 +18,7 @@ from .bounds import BOUNDS, DERIVED
 from .by_keyword import Cut, cut
 from .causality import check_modules, is_causal, refuse_is_causal, remember
 from .classes import mix, mixed_class, reduced_to, subclass, unmix
+from .embeddings import hear_by_document
 from .families import FAMILIES, LISTENERS, Family, Head
 from .inputs import Call, prepare
 from .last_token import classify, classify_by_eos, pooling_at_ends
@@ -415,6 +416,8 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         _check_still_ours(self, family)
         if hasattr(self, "peft_config"):
             _adopt(self, family)
+        if self.training and not family.hears:
+            hear_by_document(self)
         if _is_prefixed(self, batch, kwargs) or (batch is None and _is_generation(self, kwargs)):
             return stock(self, **kwargs)
         max_logits_mib = kwargs.pop("max_logits_mib", None)
