@@ -182,3 +182,27 @@ def test_every_setting_is_in_the_help_of_train():
         assert f"--{setting.flag.replace('_', '-')}" in shown.output, f"{setting.flag} has no flag"
     assert "linear|cosine" in shown.output and "dynamic|static" in shown.output, "choices are shown"
     assert "(default: 4096)" in shown.output
+
+
+def test_a_file_with_a_word_a_row_is_learned_by_sentences(run, flags, data_folder, tmp_path):
+    lines, number = ["id\tword\ttag"], 0
+    for line in (data_folder / "token-classification.train.jsonl").read_text().splitlines():
+        row, number = json.loads(line), number + 1
+        ids = [str(number), *[""] * (len(row["tokens"]) - 1)]
+        lines += ["\t".join(cells) for cells in zip(ids, row["tokens"], row["tags"], strict=True)]
+    path = tmp_path / "words.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    how = {"train": path, "validation": 0.2, "test": path}
+    code, out, err = run("train", *flags("token-classification", columns="tokens=word,tags=tag", **how))
+    assert (code, out) == (1, "") and "say which column tells the sentence of a word" in err
+    named = "tokens=word,tags=tag,sentence=id"
+    code, out, err = run("train", *flags("token-classification", columns=named, **how), "--json")
+    assert code == 0 and f"of its {number} rows" in " ".join(err.split()), err
+    trained = json.loads(out)
+    code, out, _ = run("evaluate", trained["folder"], path, "--json")
+    assert (code, json.loads(out)) == (0, trained["test"])
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text('{"word": ["Ann", "paid"]}\n{"word": "Ann"}\n')
+    code, out, err = run("predict", trained["folder"], asked)
+    assert code == 1 and len(json.loads(out)["predicted_tags"]) == 2
+    assert f"{asked}:2: 'word' is a text" in err

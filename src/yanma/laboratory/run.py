@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import ConfigError, DataError, YanmaError
 from ..pretraining import config as pretraining_config
 from ..pretraining.loop import Pretrained, pretrain
-from ..tasks import TASKS, read_rows
+from ..tasks import TASKS, task_rows
 from ..training import config as training_config
 from ..training.loop import train
 from .arms import ARMS, Arm
@@ -119,8 +119,8 @@ def check_probe(probe: ProbeConfig) -> None:
         columns = kind.columns_named(probe.columns)
     except ConfigError as error:
         raise ConfigError(f"--probe-columns: {error}") from None
-    kind.from_rows(read_rows(probe.train, columns.all), columns)
-    read_rows(probe.test, columns.all)
+    kind.from_rows(task_rows(probe.train, columns), columns)
+    task_rows(probe.test, columns)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What a model learns: rows of data to examples of token ids, logits to loss, predictions and a report.
 
 columns = TASKS[name].columns_named({"label": "intent"})   what the task reads
-rows = read_rows("train.jsonl", columns.all)               Row(fields, where="train.jsonl:12")
+rows = task_rows("train.jsonl", columns)                   Row(fields, where="train.jsonl:12")
 task = TASKS[name].from_rows(rows, columns)                class names from the data; TASKS[name](labels, columns)
 task.encode(rows, tokenizer, max_length=512)               Encoded(examples, and what to tell the user)
 packed(examples), flat_labels(examples)                    what the model and task.loss take
@@ -11,6 +11,7 @@ from .collate import flat_labels, packed, padded
 from .columns import Columns
 from .examples import IGNORE, Encoded, Example
 from .rows import Row, json_row, read_rows
+from .sentences import task_rows
 from .sequence_classification import Classified, SequenceClassification
 from .task import Prediction, Report, Score, Task
 from .token_classification import Tagged, TokenClassification
@@ -40,4 +41,5 @@ __all__ = [
     "packed",
     "padded",
     "read_rows",
+    "task_rows",
 ]

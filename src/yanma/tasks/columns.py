@@ -16,11 +16,13 @@ class Columns:
     """What a prediction is made from."""
     truth: str
     """What is learned."""
+    sentence: str | None = None
+    """Where a row is a word: which sentence it is of. None = a row is all that is read at once."""
 
     @property
     def all(self) -> tuple[str, ...]:
         """What training and evaluation read."""
-        return (*self.inputs, self.truth)
+        return (*self.inputs, self.truth, *(() if self.sentence is None else (self.sentence,)))
 
 
 def renamed(usual: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:

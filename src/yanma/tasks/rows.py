@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, did_you_mean_file
 from .formats import SUFFIXES, Record, format_of, json_fields, read_dataset
+
+_PRINTED_LIST = re.compile(r"(?:array\()?\[(['\"]).*['\"]\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Row:
         """
         value = self._value(column)
         if isinstance(value, str):
+            if _PRINTED_LIST.match(value.strip()):
+                raise DataError(
+                    f"{self.where}: {column!r} is a list as Python prints it, {_shown(value)}; write its words with "
+                    f"spaces between, or rows as JSON lines"
+                )
             value = [word for word in value.split(" ") if word]
         if not isinstance(value, list | tuple):
             raise DataError(f"{self.where}: {column!r} is {_shown(value)}, not a list of strings")

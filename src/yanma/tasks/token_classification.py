@@ -14,6 +14,7 @@ from .columns import Columns, renamed
 from .examples import IGNORE, NO_TOKEN, Encoded, Example
 from .labels import unknown
 from .rows import Row
+from .sentences import refuse_words_alone
 from .tags import OUTSIDE, first_break, is_bioes, parts, tag_set
 from .task import Report, Score, check_rows, summed_cross_entropy
 from .tokens import Tokens, tokenize_words
@@ -59,14 +60,18 @@ class TokenClassification:
 
     @staticmethod
     def columns_named(given: Mapping[str, str]) -> Columns:
-        """The columns, with the names that `given` has for "tokens" and "tags"; raises ConfigError for others."""
-        names = renamed(("tokens", "tags"), given)
-        return Columns((names["tokens"],), names["tags"])
+        """The columns, with the names that `given` has for "tokens" and "tags"; raises ConfigError for others.
+
+        With "sentence" a row is a word, and that column says which sentence it is of.
+        """
+        names = renamed(("tokens", "tags", "sentence"), given)
+        return Columns((names["tokens"],), names["tags"], given.get("sentence"))
 
     @classmethod
     def from_rows(cls, rows: Sequence[Row], columns: Columns | None = None) -> Self:
         """Learn the tags from training rows."""
         columns = columns or cls.columns_named({})
+        refuse_words_alone(rows, columns)
         seen: set[str] = set()
         for row in rows:
             words, row_tags = row.words(columns.inputs[0]), row.words(columns.truth)
@@ -86,8 +91,10 @@ class TokenClassification:
             raise Unsupported(
                 f"{type(tokenizer).__name__} cannot say of which word a token is; tags need a fast tokenizer"
             )
-        words = [row.words(self.columns.inputs[0]) for row in rows]
         with_truth = any(self.columns.truth in row.fields for row in rows)
+        if with_truth:
+            refuse_words_alone(rows, self.columns)
+        words = [self._words(row) for row in rows]
         truth = [
             self._truth(row, len(own)) if with_truth else () for row, own in zip(rows, words, strict=True)
         ]
@@ -163,6 +170,15 @@ class TokenClassification:
     @cached_property
     def _ids(self) -> dict[str, int]:
         return {tag: index for index, tag in enumerate(self.labels)}
+
+    def _words(self, row: Row) -> list[str]:
+        """The words of a row. Where the task learned from a word a row, a text is refused: it may be a word alone."""
+        name = self.columns.inputs[0]
+        if self.columns.sentence is not None and isinstance(row.fields.get(name), str):
+            raise DataError(
+                f"{row.where}: {name!r} is a text; give all words of a sentence in one row, as a list"
+            )
+        return row.words(name)
 
     def _truth(self, row: Row, num_words: int) -> tuple[int, ...]:
         """The ids of a row's tags."""

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConfigError, DataError
 from ..masks import parse
-from ..tasks import TASKS, Columns, Example, Row, Task, read_rows
+from ..tasks import TASKS, Columns, Example, Row, Task, task_rows
 from ..tasks.labels import seen_once
 from . import pretrained, scratch
 from .config import Config
@@ -37,7 +37,7 @@ def set_up(config: Config, device: torch.device, note: Note) -> tuple[Ready, Dat
         if pretrained.is_elsewhere(config.model.path):
             note(f"{config.model.path}: no such folder here; the hub is asked for it")
         pretrained.check_place(config.model.path)
-    rows = read_rows(config.data.train, _columns(config).all)
+    rows = task_rows(config.data.train, _columns(config))
     task = TASKS[config.task.name].from_rows(rows, _columns(config))
     tokenizer = _tokenizer(config, task, rows)
     if config.model.add_special_tokens:
@@ -75,7 +75,7 @@ def open_run(folder: RunFolder, device: torch.device) -> Ready:
 
 def read_examples(ready: Ready, source: str, note: Note) -> tuple[Example, ...]:
     """The rows of a source with their truth, as examples; `note` is told what was done to them."""
-    return _encoded(ready, read_rows(source, ready.task.columns.all), source, note)
+    return _encoded(ready, task_rows(source, ready.task.columns), source, note)
 
 
 def _columns(config: Config) -> Columns:
