@@ -1,13 +1,16 @@
 """The pair of functions that transformers calls by the name `yanma`: one makes the mask, one attends.
 
-Outside an unpadded forward both do exactly what transformers' own `sdpa` does, or `eager` where scores are soft-capped,
-which `sdpa` cannot do. So a stock model that shares its config with an unpadded one stays right, and so do the steps of
-`generate`.
+Outside an unpadded forward both do exactly what transformers' own `sdpa` does, or `eager` where scores are soft-capped
+or attention weights wanted, neither of which `sdpa` can do. So a stock model that shares its config with an unpadded
+one stays right, and so do the steps of `generate`.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -57,7 +60,21 @@ def make_mask(*args: Any, **kwargs: Any) -> Any:
             layout, width if width is None or "allow_is_bidirectional_skip" in kwargs else width - 1
         )
     is_capped = getattr(kwargs.get("config"), "attn_logit_softcapping", None) is not None
-    return (eager_mask if is_capped else sdpa_mask)(*args, **kwargs)
+    return (eager_mask if is_capped or _weighs.get() else sdpa_mask)(*args, **kwargs)
+
+
+_weighs: ContextVar[bool] = ContextVar("yanma_weighs", default=False)
+
+
+@contextmanager
+def as_stock(model: Any, kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """While it is entered, a call goes through the stock forward, and has attention weights where it wants some."""
+    wants = kwargs.get("output_attentions", getattr(model.config, "output_attentions", False))
+    token = _weighs.set(bool(wants))
+    try:
+        yield
+    finally:
+        _weighs.reset(token)
 
 
 def attend(
@@ -69,7 +86,7 @@ def attend(
     scaling: float | None = None,
     dropout: float = 0.0,
     **kwargs: Any,
-) -> tuple[Tensor, None]:  # (1, T, H, D)
+) -> tuple[Tensor, Tensor | None]:  # (1, T, H, D)
     """Attention of one layer over the pack."""
     added = getattr(module, "_yanma_mask", None)
     if not isinstance(attention_mask, LayerMask):
@@ -109,11 +126,11 @@ def _scale(scaling: float | None, q: Tensor) -> float:
     return q.shape[-1] ** -0.5 if scaling is None else scaling
 
 
-def _stock(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+def _stock(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     forward: Any = sdpa_attention_forward
-    if kwargs.get("softcap") is not None:
+    if kwargs.get("softcap") is not None or _weighs.get():
         forward = sys.modules[type(module).__module__].eager_attention_forward
-    out: tuple[Tensor, None] = forward(module, *args, **kwargs)
+    out: tuple[Tensor, Tensor | None] = forward(module, *args, **kwargs)
     return out

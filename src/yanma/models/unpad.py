@@ -419,7 +419,8 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         if self.training and not family.hears:
             hear_by_document(self)
         if _is_prefixed(self, batch, kwargs) or (batch is None and _is_generation(self, kwargs)):
-            return stock(self, **kwargs)
+            with interface.as_stock(self, kwargs):
+                return stock(self, **kwargs)
         max_logits_mib = kwargs.pop("max_logits_mib", None)
         wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
         call = make_call(self, family, head, batch, kwargs)
