@@ -14,7 +14,7 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
     SparseEncoder,
 )
-from sentence_transformers.base.modules import Router, Transformer
+from sentence_transformers.base.modules import Dense, Router, Transformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding
 from sentence_transformers.sparse_encoder.modules import SpladePooling
@@ -145,6 +145,36 @@ def test_restored_copied_pickled_and_saved_models_are_what_they_were(folder, tmp
     assert not is_unpadded(loaded) and (loaded.encode(TEXTS) == expected).all()
     assert [*map(type, yanma.restore(ours).modules())] == classes
     assert (ours.encode(TEXTS) == expected).all() and not ours[0].can_flatten_inputs
+
+
+def test_layers_behind_the_transformer_are_restored_copied_and_saved_too(folder, tmp_path):
+    layers = [Dense(32, 9, activation_function=torch.nn.Sigmoid()), Dense(9, 5)]
+    stock = encoder(folder, "mean", *layers)
+    classes, expected = [*map(type, stock.modules())], stock.encode(TEXTS)
+    ours = yanma.unpad(copy.deepcopy(stock))
+    assert [*map(type, ours.modules())] != classes
+    for other in (ours, copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        same(other.encode(TEXTS), expected)
+    ours.save(str(tmp_path / "saved"))
+    loaded = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    assert [*map(type, loaded.modules())] == classes and (loaded.encode(TEXTS) == expected).all()
+    assert [*map(type, yanma.restore(ours).modules())] == classes and (ours.encode(TEXTS) == expected).all()
+
+
+def test_a_head_kept_in_float32_is_the_stock_models(folder):
+    stock, ours = (
+        CrossEncoder(
+            str(folder / "classifier"),
+            device="cpu",
+            model_kwargs={"dtype": torch.bfloat16},
+            keep_in_fp32_modules=["0.model.classifier"],
+        )
+        for _ in range(2)
+    )
+    yanma.unpad(ours)
+    found, expected = ours.predict(PAIRS, batch_size=1), stock.predict(PAIRS, batch_size=1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-2)
+    assert (ours.predict(PAIRS) == found).all(), "pairs have other bits in company"
 
 
 def test_workers_on_a_list_of_devices_give_the_stock_vectors(folder):

@@ -312,6 +312,22 @@ class TransposedLinear(nn.Module):
         return linear(x, self.weight.t(), self.bias)
 
 
+class Float32Linear(nn.Module):
+    """A last layer that sentence-transformers keeps in float32, whatever the rest of a cross-encoder is in."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def forward(self, input: Tensor) -> Tensor:
+        if running() is None:
+            out: Tensor = super().forward(input)
+            return out
+        with torch.autocast(input.device.type, enabled=False):
+            return linear(
+                input.float(), self.weight.float(), None if self.bias is None else self.bias.float()
+            )
+
+
 def _activated(dense: nn.Module, activation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     gelu = _gelu_approximation(activation)
     if running() is None or gelu is None or type(dense) is not Linear or needs_gradient(x, dense.weight):

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
@@ -23,9 +24,11 @@ from torch import Tensor, nn
 
 from ..errors import Unsupported
 from ..packing import plan
+from .activations import RowByRow, has_one_formula, row_by_row
 from .bounds import BOUNDS
 from .classes import mix, unmix
 from .collator import PackedCollator
+from .linear import Linear, linear
 
 # N texts, T tokens in the pack
 
@@ -76,11 +79,30 @@ def flatten(model: nn.Module) -> None:
         module.unpad_inputs = module.unpad_inputs  # asked anew whether inputs can go without padding
     if not isinstance(model, Door):
         mix(model, Packs if type(model).__name__ in ("SentenceTransformer", "CrossEncoder") else Door)
+        _steady(model)
+
+
+def _steady(model: nn.Module) -> None:
+    """Let a text's vector keep its bits through what comes after the transformers."""
+    for part in _parts(model):
+        if isinstance(part, FlatInputs):
+            continue
+        for module in part.modules():
+            if type(module) is nn.Linear:
+                module.__class__ = RowLinear
+        if type(part).__name__ == "SparseAutoEncoder":
+            mix(part, SteadyCoder)
+        activation = getattr(part, "activation_function", None)
+        if isinstance(activation, nn.Module) and not has_one_formula(activation):
+            mix(activation, RowByRow)
 
 
 def pad_again(model: nn.Module) -> None:
     """Undo `flatten`."""
     unmix(model)
+    for part in _parts(model):
+        for module in () if isinstance(part, FlatInputs) else part.modules():
+            unmix(module)
     for module in transformers_in(model):
         unmix(module)
         for name in ("_yanma_takes_packs", "data_collator", "_flatten_position_offset"):
@@ -156,6 +178,24 @@ class Door(nn.Module):
             given: dict[str, Any] = super().forward(input, **kwargs)
             return given
         return _laid_out(super().forward(pack, **kwargs), input, _scores_vocabulary(self))
+
+
+class RowLinear(Linear):
+    """A layer behind the transformers: its rows keep their bits, as there are few and many texts."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
+
+
+class SteadyCoder(ABC, nn.Module):
+    """sentence-transformers' `SparseAutoEncoder`, of the same bases."""
+
+    encoder: nn.Linear
+    pre_bias: Tensor
+    latent_bias: Tensor
+
+    def encode_pre_act(self, x: Tensor) -> Tensor:
+        return linear(x - self.pre_bias, self.encoder.weight, self.latent_bias)
 
 
 def _packed(model: nn.Module, features: dict[str, Any]) -> dict[str, Any] | None:
@@ -251,6 +291,9 @@ class Packs(Door):
 
         stock: Any = super()._inference  # type: ignore[misc]
         batches = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
+        activation = kwargs.get("activation_fn")
+        if activation is not None and not has_one_formula(activation):
+            kwargs["activation_fn"] = partial(row_by_row, activation)
         if kwargs.get("output_value", "sentence_embedding") != "sentence_embedding":
             return stock(inputs, **batches, **kwargs)
         texts = self._tokenised(inputs, kwargs, set(inspect.signature(stock).parameters))

@@ -324,6 +324,9 @@ _BY_CLASS = {
     "GELUActivation": activations.SteadyGelu,
     "GELUTanh": activations.SteadyGeluTanh,
     "QuickGELUActivation": activations.SteadyQuickGelu,
+    "ClippedGELUActivation": activations.SteadyGelu,
+    **dict.fromkeys(activations.BY_FORMULA, activations.SteadyByFormula),
+    "_Float32Linear": modules.Float32Linear,
 }
 """Modules that stand in models of several families."""
 
