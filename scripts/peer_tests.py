@@ -40,6 +40,11 @@ Records = dict[str, dict[str, Any]]
 
 ARTEFACTS = (
     (
+        "test_forward_with_logits_to_keep",
+        r"Tensor-likes are not close[^$]*Greatest relative difference: 1\.0 at",  # 0 where the other is not
+        "compares slots of padding, which are 0, with those of a call that goes through the stock forward",
+    ),
+    (
         "test_sdpa_can_dispatch_non_composite_models",
         "False is not true",
         "reads in the config which attention is used",
