@@ -1,6 +1,7 @@
 """Other libraries' own test-suites on unpadded models, and a table of what differs.
 
     python scripts/peer_tests.py run CHECKOUT PATH... --suite NAME --results FOLDER
+    python scripts/peer_tests.py again CHECKOUT --suite NAME --results FOLDER         what did not pass, once more
     python scripts/peer_tests.py table --results FOLDER                  print the table of what was run
     python scripts/peer_tests.py table --results FOLDER --write          put it in docs/unpad.md
 
@@ -33,10 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "unpad.md"
 BEGIN = "<!-- peers: begin; written by scripts/peer_tests.py -->"
 END = "<!-- peers: end -->"
-VERDICTS = "verdicts.json"
-
-Records = dict[str, dict[str, Any]]
-"""What the plugin wrote of each test, by the test's name."""
+STOCK, UNPADDED = "stock.jsonl", "unpadded.jsonl"
 
 ARTEFACTS = (
     (
@@ -61,24 +59,27 @@ class Verdict:
     """`passes`, `refusal`, `artefact` or `fault`."""
     says: str = ""
     """The refusal, the artefact's reason, or what the fault says."""
+    has_model: bool = False
+    """Whether a model was unpadded in it."""
 
 
 def verdict(test: str, record: dict[str, Any] | None) -> Verdict:
     """Judge what a test that passes stock did with unpadded models; None = it was never finished."""
     if record is None:
         return Verdict("fault", "the process ended before it")
+    has_model = record["unpadded"] > 0
     if record["outcome"] == "passed":
-        return Verdict("passes")
+        return Verdict("passes", "", has_model)
     if record["outcome"] == "skipped":
-        return Verdict("fault", "it is skipped")
+        return Verdict("fault", "it is skipped", has_model)
     failures = record["failures"]
     others = [failure["says"] for failure in failures if not failure["refused"]]
     if failures and not others:
-        return Verdict("refusal", failures[0]["says"])
+        return Verdict("refusal", failures[0]["says"], has_model)
     reasons = [artefact(test, says) for says in others]
     if reasons and all(reasons):
-        return Verdict("artefact", reasons[0])
-    return Verdict("fault", others[0] if others else "it failed without a word")
+        return Verdict("artefact", reasons[0], has_model)
+    return Verdict("fault", others[0] if others else "it failed without a word", has_model)
 
 
 def artefact(test: str, says: str) -> str:
@@ -89,40 +90,52 @@ def artefact(test: str, says: str) -> str:
     return ""
 
 
-def run(checkout: Path, paths: Sequence[str], results: Path) -> Records:
-    """Run tests stock and unpadded, and judge those that pass stock; what was recorded stays in `results`."""
-    stock = passed(records(checkout, paths, results / "stock.jsonl", unpadded=False))
-    unpadded = records(checkout, paths, results / "unpadded.jsonl", unpadded=True)
-    differ = [test for test in stock if verdict(test, unpadded.get(test)).kind in ("fault", "artefact")]
-    if differ:
-        again = passed(records(checkout, differ, results / "again.stock.jsonl", unpadded=False))
-        stock = {test: record for test, record in stock.items() if test in again or test not in differ}
-        unpadded |= records(checkout, differ, results / "again.unpadded.jsonl", unpadded=True)
-    judged = {test: vars(verdict(test, unpadded.get(test))) for test in stock}
-    for test, found in judged.items():
-        found["unpadded"] = unpadded.get(test, {}).get("unpadded", 0)
-    (results / VERDICTS).write_text(json.dumps(judged, indent=1), encoding="utf-8")
-    return judged
+def run(checkout: Path, paths: Sequence[str], results: Path) -> None:
+    """Run tests stock and unpadded, and once more what then differs; what was recorded stays in `results`."""
+    for name in (STOCK, UNPADDED):
+        (results / name).unlink(missing_ok=True)
+        record(checkout, paths, results / name)
+    again(checkout, results, ("fault", "artefact"))
 
 
-def passed(found: Records) -> Records:
-    """Records of the tests that pass."""
-    return {test: record for test, record in found.items() if record["outcome"] == "passed"}
+def again(checkout: Path, results: Path, kinds: Sequence[str]) -> None:
+    """Run tests of these verdicts once more, stock and unpadded."""
+    differ = [test for test, found in judged(results).items() if found.kind in kinds]
+    for name in (STOCK, UNPADDED) if differ else ():
+        record(checkout, differ, results / name)
 
 
-def records(checkout: Path, tests: Sequence[str], record: Path, *, unpadded: bool) -> Records:
-    """Run tests in a process of their own; `record` is the file in which the plugin leaves a line for each."""
-    record.unlink(missing_ok=True)
+def record(checkout: Path, tests: Sequence[str], path: Path) -> None:
+    """Run tests in a process of their own, in which the plugin adds a line for each to the file at `path`."""
     options = ["-q", "--tb=no", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
-    options += ["-p", "peer_plugin", "--record", str(record)]
-    command = [sys.executable, "-m", "pytest", *options, *(["--unpadded"] if unpadded else []), *tests]
-    output = record.with_suffix(".txt")
-    with output.open("w", encoding="utf-8") as file:
-        code = subprocess.run(command, cwd=checkout, env=environment(), stdout=file, stderr=file).returncode
-    if not record.exists():
-        raise SystemExit(f"pytest ran no test of {tests[0]} (it exited with {code}); see {output}")
-    lines = record.read_text(encoding="utf-8").splitlines()
-    return {entry["test"]: entry for entry in map(json.loads, lines)}
+    options += ["-p", "peer_plugin", "--record", str(path)]
+    options += ["--unpadded"] if path.name == UNPADDED else []
+    command = [sys.executable, "-m", "pytest", *options, *tests]
+    with path.with_suffix(".txt").open("w", encoding="utf-8") as output:
+        code = subprocess.run(
+            command, cwd=checkout, env=environment(), stdout=output, stderr=output
+        ).returncode
+    if not path.exists():
+        raise SystemExit(f"pytest ran no test of {tests[0]} (it exited with {code}); see {output.name}")
+
+
+def judged(results: Path) -> dict[str, Verdict]:
+    """Verdicts of all tests that always passed stock, each by the last time that it ran unpadded."""
+    unpadded = {test: found[-1] for test, found in records(results / UNPADDED).items()}
+    return {
+        test: verdict(test, unpadded.get(test))
+        for test, found in records(results / STOCK).items()
+        if all(one["outcome"] == "passed" for one in found)
+    }
+
+
+def records(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """What the plugin wrote of each test, in the order in which it ran."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in path.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        found[entry["test"]].append(entry)
+    return found
 
 
 def environment() -> dict[str, str]:
@@ -133,10 +146,10 @@ def environment() -> dict[str, str]:
 
 def table(results: Path) -> str:
     """The tables of all that was run, in Markdown."""
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for file in sorted(results.glob(f"*/*/{VERDICTS}")):
-        for test, found in json.loads(file.read_text(encoding="utf-8")).items():
-            rows[file.parents[1].name, part(test)].append(found)
+    rows: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
+    for folder in sorted(path.parent for path in results.glob(f"*/*/{UNPADDED}")):
+        for test, one in judged(folder).items():
+            rows[folder.parent.name, part(test)].append(one)
     lines = [
         "| suite | tests | pass stock | with an unpadded model | pass | refused | artefacts | faults |",
         "|---|---|---|---|---|---|---|---|",
@@ -149,16 +162,16 @@ def table(results: Path) -> str:
         )
     every = [one for found in rows.values() for one in found]
     for kind, heading in (("refusal", "refused"), ("artefact", "artefact"), ("fault", "fault")):
-        counts = Counter(without_numbers(one["says"]) for one in every if one["kind"] == kind)
+        counts = Counter(without_numbers(one.says) for one in every if one.kind == kind)
         if counts:
             lines += ["", f"| {heading} | tests |", "|---|---|"]
             lines += [f"| {says} | {number} |" for says, number in counts.most_common()]
     return "\n".join(lines) + "\n"
 
 
-def _row(suite: str, name: str, found: list[dict[str, Any]]) -> str:
-    kinds = Counter(one["kind"] for one in found)
-    unpadded = sum(one["unpadded"] > 0 for one in found)
+def _row(suite: str, name: str, found: Sequence[Verdict]) -> str:
+    kinds = Counter(one.kind for one in found)
+    unpadded = sum(one.has_model for one in found)
     counts = [len(found), unpadded, *(kinds[kind] for kind in ("passes", "refusal", "artefact", "fault"))]
     return f"| {suite} | {name} | " + " | ".join(f"{count:,}" for count in counts) + " |"
 
@@ -199,24 +212,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     runs = commands.add_parser("run", help="run tests of a checkout, stock and unpadded")
-    runs.add_argument("checkout", type=Path)
-    runs.add_argument("paths", nargs="+", metavar="path", help="tests within the checkout")
-    runs.add_argument("--suite", required=True, help="name of the library, by which its results are kept")
+    agains = commands.add_parser("again", help="run once more what did not pass unpadded")
     tables = commands.add_parser("table", help="print the tables of what was run, or write them")
+    for command in (runs, agains):
+        command.add_argument("checkout", type=Path)
+        command.add_argument("--suite", required=True, help="name of the library, by which results are kept")
+    runs.add_argument("paths", nargs="+", metavar="path", help="tests within the checkout")
     tables.add_argument("--write", action="store_true", help=f"into docs/{PAGE.name}")
-    for command in (runs, tables):
+    for command in (runs, agains, tables):
         command.add_argument("--results", type=Path, required=True, help="folder in which results are kept")
     chosen = parser.parse_args(arguments)
+    if chosen.command == "table":
+        text = table(chosen.results)
+        if chosen.write:
+            PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
+        else:
+            print(text)
+        return 0
+    suite = (chosen.results / chosen.suite).resolve()
     if chosen.command == "run":
-        name = "+".join(part(path) for path in chosen.paths)
-        folder = (chosen.results / chosen.suite / name).resolve()
+        folder = suite / "+".join(part(path) for path in chosen.paths)
         folder.mkdir(parents=True, exist_ok=True)
-        judged = run(chosen.checkout.resolve(), chosen.paths, folder)
-        print(Counter(found["kind"] for found in judged.values()))
-    elif chosen.write:
-        PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), table(chosen.results)), encoding="utf-8")
+        run(chosen.checkout.resolve(), chosen.paths, folder)
     else:
-        print(table(chosen.results))
+        for folder in sorted(path.parent for path in suite.glob(f"*/{UNPADDED}")):
+            again(chosen.checkout.resolve(), folder, ("fault", "artefact", "refusal"))
     return 0
 
 

@@ -51,8 +51,9 @@ def test_skipped_stock():
 
 def test_each_test_of_a_suite_is_judged(tmp_path):
     (tmp_path / "test_small.py").write_text(SUITE, encoding="utf-8")
-    found = peer_tests.records(tmp_path, ["test_small.py"], tmp_path / "record.jsonl", unpadded=True)
-    found = {test.partition("::test_")[2]: record for test, record in found.items()}
+    path = tmp_path / peer_tests.UNPADDED
+    peer_tests.record(tmp_path, ["test_small.py"], path)
+    found = {test.partition("::test_")[2]: record for test, (record,) in peer_tests.records(path).items()}
     assert {test: peer_tests.verdict(test, record).kind for test, record in found.items()} == {
         "passes": "passes",
         "sees_a_stock_model_where_it_chooses_an_attention": "passes",
@@ -68,58 +69,58 @@ def test_each_test_of_a_suite_is_judged(tmp_path):
 
 
 def test_only_what_passes_stock_counts_and_what_differs_is_run_again(tmp_path, monkeypatch, capsys):
-    by_file = {
-        "stock": {"a": "passed", "b": "passed", "c": "passed", "d": "failed", "e": "skipped", "f": "passed"},
-        "unpadded": {
-            "a": "passed",
-            "b": "failed",
-            "c": "failed",
-            "d": "failed",
-            "e": "passed",
-            "f": "failed",
-        },
-        "again.stock": {"b": "passed", "c": "failed", "f": "passed"},
-        "again.unpadded": {"b": "passed", "c": "failed", "f": "failed"},
+    outcomes = {
+        peer_tests.STOCK: [
+            {"a": "passed", "b": "passed", "c": "passed", "d": "failed", "e": "skipped", "f": "passed"},
+            {"b": "passed", "c": "failed", "f": "passed"},
+        ],
+        peer_tests.UNPADDED: [
+            {"a": "passed", "b": "failed", "c": "failed", "d": "failed", "e": "passed", "f": "failed"},
+            {"b": "passed", "c": "failed", "f": "failed"},
+        ],
     }
 
-    def recorded(checkout, tests, record, unpadded):
-        if record.stem.startswith("again"):
-            assert tests == ["b", "c", "f"]
+    def recorded(checkout, tests, path):
+        found = outcomes[path.name].pop(0)
+        assert list(tests) == (["models/bert"] if len(found) == 6 else ["b", "c", "f"])
         failure = {"refused": False, "says": "IndexError: 3"}
-        outcomes = by_file[record.stem].items()
-        return {
-            test: {"outcome": outcome, "unpadded": 1, "failures": [failure] * (outcome == "failed")}
-            for test, outcome in outcomes
-        }
+        with path.open("a", encoding="utf-8") as file:
+            for test, outcome in found.items():
+                failures = [failure] * (outcome == "failed")
+                line = {"test": test, "outcome": outcome, "unpadded": 1, "failures": failures}
+                file.write(json.dumps(line) + "\n")
 
-    monkeypatch.setattr(peer_tests, "records", recorded)
-    arguments = ["run", str(tmp_path), "tests/models/bert", "--suite", "small", "--results", str(tmp_path)]
-    assert peer_tests.main(arguments) == 0
-    judged = json.loads(next(tmp_path.glob("small/*/verdicts.json")).read_text(encoding="utf-8"))
-    assert {test: found["kind"] for test, found in judged.items()} == {
-        "a": "passes",
-        "b": "passes",
-        "f": "fault",
-    }
-    capsys.readouterr()
-    assert peer_tests.main(["table", "--results", str(tmp_path)]) == 0
+    monkeypatch.setattr(peer_tests, "record", recorded)
+    results = ["--results", str(tmp_path)]
+    assert peer_tests.main(["run", str(tmp_path), "models/bert", "--suite", "small", *results]) == 0
+    found = peer_tests.judged(next(tmp_path.glob("small/*")))
+    assert {test: one.kind for test, one in found.items()} == {"a": "passes", "b": "passes", "f": "fault"}
+    assert peer_tests.main(["table", *results]) == 0
     printed = capsys.readouterr().out
     assert "| small | all | 3 | 3 | 2 | 0 | 0 | 1 |" in printed and "| IndexError: ... | 1 |" in printed
+    outcomes[peer_tests.STOCK].append({"f": "passed"})
+    outcomes[peer_tests.UNPADDED].append({"f": "passed"})
+    monkeypatch.setattr(peer_tests, "record", lambda *given: recorded(given[0], ["b", "c", "f"], given[2]))
+    assert peer_tests.main(["again", str(tmp_path), "--suite", "small", *results]) == 0
+    assert {one.kind for one in peer_tests.judged(next(tmp_path.glob("small/*"))).values()} == {"passes"}
 
 
 def test_a_test_that_was_not_finished_or_is_skipped_is_a_fault():
-    skipped = {"outcome": "skipped", "failures": []}
+    skipped = {"outcome": "skipped", "unpadded": 1, "failures": []}
     assert peer_tests.verdict("test", None).kind == peer_tests.verdict("test", skipped).kind == "fault"
 
 
 def test_a_test_with_a_refusal_and_another_failure_is_a_fault():
     failures = [{"refused": True, "says": "no"}, {"refused": False, "says": "IndexError: 3"}]
-    assert peer_tests.verdict("test", {"outcome": "failed", "failures": failures}).says == "IndexError: 3"
+    assert (
+        peer_tests.verdict("test", {"outcome": "failed", "unpadded": 1, "failures": failures}).says
+        == "IndexError: 3"
+    )
 
 
 def test_an_artefact_needs_both_its_name_and_its_words():
     says = "AssertionError: False is not true"
-    failed = {"outcome": "failed", "failures": [{"refused": False, "says": says}]}
+    failed = {"outcome": "failed", "unpadded": 0, "failures": [{"refused": False, "says": says}]}
     test = "x::test_sdpa_can_dispatch_non_composite_models"
     reason = "reads in the config which attention is used"
     assert peer_tests.verdict(test, failed) == peer_tests.Verdict("artefact", reason)
@@ -135,7 +136,11 @@ def test_logits_that_were_kept_may_differ_by_zeros_alone():
             "",
             f"Greatest relative difference: {largest} at (0,)",
         ]
-        failed = {"outcome": "failed", "failures": [{"refused": False, "says": "\n".join(lines)}]}
+        failed = {
+            "outcome": "failed",
+            "unpadded": 0,
+            "failures": [{"refused": False, "says": "\n".join(lines)}],
+        }
         assert peer_tests.verdict("x::test_forward_with_logits_to_keep", failed).kind == kind
 
 

@@ -314,6 +314,20 @@ def test_generation_is_the_stock_models_and_encodes_tokens_alone(family: Family,
     assert rows == [sum(SOURCES)], "the encoder runs once, on tokens alone"
 
 
+@EACH
+def test_is_decoder_of_a_whole_models_config_says_nothing(family: Family):
+    name = generator(family)
+    data, stock = pairs(family, name), sharpened(build(family, name, is_decoder=True))
+    ours, inputs = yanma.unpad(copy.deepcopy(stock)), data.padded()
+    read, written = mask_of(data.sources).bool(), mask_of(data.targets).bool()
+    with torch.no_grad():
+        mine, theirs = (model(**inputs, use_cache=False).logits for model in (ours, stock))
+        torch.testing.assert_close(mine[written], theirs[written], rtol=1e-4, atol=1e-4)
+        sources = {key: inputs[key] for key in ("input_ids", "attention_mask")}
+        mine, theirs = (model.get_encoder()(**sources).last_hidden_state for model in (ours, stock))
+        torch.testing.assert_close(mine[read], theirs[read], rtol=1e-4, atol=1e-4)
+
+
 LONG = (127, 1, 128, 129, 300), (129, 300, 2, 128, 1)
 LONGER = {
     "bart": {"max_position_embeddings": 300},
@@ -430,7 +444,6 @@ def test_models_that_cannot_be_honoured_are_refused_by_name():
     for settings, message in (
         ({"encoder_layerdrop": 0.1}, r"layerdrop is 0\.1"),
         ({"decoder_layerdrop": 0.1}, r"layerdrop is 0\.1"),
-        ({"is_decoder": True}, "is_decoder is True"),
     ):
         with pytest.raises(yanma.Unsupported, match=message):
             yanma.unpad(build(bart, "BartModel", **settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -206,10 +207,6 @@ def check(model: nn.Module, family: Family, head: Head) -> None:
             f"use_bidirectional_attention is {config.use_bidirectional_attention}: the stock {family.model_type} then "
             f"looks ahead or not as its padding happens to be; set it to None"
         )
-    if head.decodes and getattr(config, "is_decoder", False):
-        raise Unsupported(
-            f"is_decoder is True, but {type(model).__name__} has an encoder too; set it to False"
-        )
     for part in (model, *model.modules()) if head.decodes or family.hears else ():
         if getattr(part, "config", None) is not None:
             refuse_is_causal(part, {})
@@ -359,7 +356,9 @@ def _encoder_class(stock: Any, family: Family) -> Any:
     inner = (
         mixed_class((modules.DropsInForward,), stock) if stock.__name__ in family.drops_in_forward else stock
     )
-    alone = _forward(inner.forward, family, Head(token_outputs=("last_hidden_state",)))
+    # Its config is the whole model's, in which is_decoder says nothing.
+    both_ways = replace(family, is_causal=lambda config: False)
+    alone = _forward(inner.forward, both_ways, Head(token_outputs=("last_hidden_state",)))
 
     @_in_place_of(stock.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
