@@ -1,11 +1,17 @@
 """peft's tokens before a text, and keys and values before it: right on padded rows, refused by name with packs."""
 
+import inspect
+
 import peft
 import pytest
 import torch
+import transformers
 
 import yanma
 from models.builders import FAMILIES, TRANSLATORS, build, head_named, rectangle
+
+# transformers 5.24 calls keys and values `cache`; peft 0.21 hands them on by the name that they had before.
+pytestmark = pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")
 
 BY_TYPE = {family.model_type: family for family in (*FAMILIES, *TRANSLATORS)}
 VIRTUAL = 3
@@ -59,6 +65,13 @@ def tuned(model_type, name, task, method, order="stock"):
     return wish(peft.get_peft_model(model, METHODS[method](task))).eval()
 
 
+def skip_what_peft_cannot(task, method):
+    """For these tasks it looks for an argument of the old name first, in the stock model too."""
+    is_old = "past_key_values" in inspect.signature(transformers.BertModel.forward).parameters
+    if method in ("prefix", "cartridge") and task in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") and not is_old:
+        pytest.skip("this peft says that this transformers' models take no keys and values")
+
+
 def of_tasks(method, count):
     return {"task_ids": torch.zeros(count, dtype=torch.long)} if method == "multitask" else {}
 
@@ -83,6 +96,7 @@ def by_document(output, head, lengths):
 @ORDERS
 @EVERY_CASE
 def test_padded_rows_are_what_stock_documents_are_one_at_a_time(model_type, name, task, method, order):
+    skip_what_peft_cannot(task, method)
     family = BY_TYPE[model_type]
     head, lengths = family.heads[name], (5, 3)
     data = rectangle(family, name, lengths, 5)
@@ -108,6 +122,7 @@ def test_padded_rows_are_what_stock_documents_are_one_at_a_time(model_type, name
 
 @EVERY_CASE
 def test_packs_are_refused_by_name(model_type, name, task, method):
+    skip_what_peft_cannot(task, method)
     model, documents = tuned(model_type, name, task, method, "unpadded peft"), [[5, 6, 7], [8, 9]]
     by_keyword = yanma.PackedCollator()([{"input_ids": ids} for ids in documents])
     with pytest.raises(yanma.Unsupported, match=r"(?i)pr\w+ tuning.*input_ids and attention_mask"):
