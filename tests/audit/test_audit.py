@@ -116,7 +116,7 @@ def test_skipped_is_not_failed_and_not_passed():
 def test_every_way_and_which_decides():
     report = every_way(build("BertModel"))
     assert {way: found.ok for way, found in report.audits.items()} == {
-        "padded": True, "packed": False, "unpadded": True,
+        "padded": True, "packed": False, "unpadded": True, "unpadded, packed": True,
     }  # fmt: skip
     assert report.decides == "unpadded" and report.ok and not report.absent
     assert not every_way(build("BertModel"), decides="packed").ok
@@ -196,14 +196,6 @@ def test_what_is_for_models_is_refused_for_callables():
         audit(lambda ids: ids)
     with pytest.raises(ValueError, match="one each"):
         audit(lambda ids: [], [[1], [2]])
-
-
-def test_an_unpadded_model_is_not_audited_as_a_stock_one():
-    model = yanma.unpad(build("BertModel"))
-    with pytest.raises(ValueError, match="restore"):
-        audit(model, way="padded")
-    with pytest.raises(ValueError, match="restore"):
-        audit(model, collator=dict)
 
 
 def test_models_that_cannot_be_asked_are_refused_by_name():

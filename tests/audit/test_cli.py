@@ -9,6 +9,7 @@ import torch
 
 from audit.subjects import build
 from yanma import cli
+from yanma.audit import WAYS
 from yanma.training.pretrained import quiet
 from yanma.training.tokenizer import learn_tokenizer
 
@@ -82,7 +83,7 @@ def test_texts_of_a_file(run, folders, tmp_path):
     data.write_text("".join(json.dumps({"body": text}) + "\n" for text in TEXTS), encoding="utf-8")
     code, out, _ = run("audit", folders["B"], "--data", data, "--text-column", "body", "--json")
     report = json.loads(out)
-    assert code == 0 and report["ok"] and set(report["ways"]) == {"padded", "packed", "unpadded"}
+    assert code == 0 and report["ok"] and set(report["ways"]) == {*WAYS, "unpadded, packed"}
     assert not report["ways"]["packed"]["ok"], "real text leaks as random tokens do"
 
 
@@ -135,3 +136,18 @@ def test_a_pickle_is_not_loaded(run, folders, tmp_path):
     torch.save({}, tmp_path / "pytorch_model.bin")
     code, _, err = run("audit", tmp_path)
     assert code == 2 and "pickle" in err
+
+
+def test_who_reads_whom_may_be_said(run, folders):
+    code, out, _ = run("audit", folders["B"], "--mask", "causal")
+    assert code == 1 and "unpadded BertForTokenClassification: fails causality, agreement" in out
+    assert run("audit", folders["B"], "--mask", "full")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [("causl", "did you mean"), ("prefix([2])", "one pack only"), ("documents([2, 3])", "one pack")],
+)
+def test_a_mask_that_cannot_be_meant_is_one_line(run, folders, mask, words):
+    code, out, err = run("audit", folders["B"], "--mask", mask)
+    assert code == 2 and "--mask" in err and words in err and not out

@@ -11,7 +11,7 @@ from torch import nn
 from ..masks import Mask, full
 from ..models import is_unpadded
 from . import huggingface
-from .checks import CHECKS, Trial, repeatable
+from .checks import CHECKS, Trial, asked, repeatable
 from .collate import Collate
 from .documents import Documents, checked
 from .findings import Audit, Finding, Verdict
@@ -37,15 +37,16 @@ def audit(
     """Measure whether padding, company, other documents, later tokens and micro-batches move what they must not.
 
     `subject` is a model of transformers, or any function from a list of documents (lists of ids) to a list of
-    outputs, one a document. A model is run in its `way`: "unpadded" on packs; "padded" in rows (the default of a
-    stock model); "packed" as one row with positions that start anew; or on what `collator` makes of a list of
-    `{"input_ids": [...]}`. `arguments` are passed to every call of the model. An encoder with a decoder reads the
-    first half of a document and is given the rest as what it has written; a model that chooses between texts is given
-    each document forwards and backwards.
+    outputs, one a document. A model is run in its `way`: "unpadded" on packs (the default of an unpadded model);
+    "padded" in rows (the default of a stock model); "packed" as one row with positions that start anew; or on what
+    `collator` makes of a list of `{"input_ids": [...]}`. `arguments` are passed to every call of the model. An encoder
+    with a decoder reads the first half of a document and is given the rest as what it has written; a model that chooses
+    between texts is given each document forwards and backwards.
 
     `documents` are lists of token ids; by default five are drawn, of 1, 2, 5, 17 and 40 tokens. `mask` says who may
-    read whom inside a document, through all layers together: by default everyone everyone, or `causal()` for
-    decoders. The model is audited in eval mode, and its modes are put back.
+    read whom inside a document, through all layers together: by default everyone everyone, or `causal()` for models
+    that promise it or, where they promise nothing, are seen to read nothing later. The model is audited in eval mode,
+    and its modes are put back.
 
     >>> def running_mean(documents):
     ...     ids = [torch.tensor(document, dtype=torch.float32) for document in documents]
@@ -86,14 +87,10 @@ def _of_model(
     if collator is not None:
         if way is not None:
             raise ValueError(f"a collator is a way of its own; leave out way={way!r}")
-        if is_unpadded(model):
-            raise ValueError("an unpadded model is audited on packs; yanma.restore(model) before a collator")
         return huggingface.collated(model, collator, arguments, mask)
     way = way or ("unpadded" if is_unpadded(model) else "padded")
     if way not in WAYS:
         raise ValueError(f"way is {way!r}; there are {', '.join(WAYS)}")
-    if is_unpadded(model) and way != "unpadded":
-        raise ValueError(f"the model is unpadded, so it is not {way}; yanma.restore(model) first")
     return WAYS[way](model, arguments, mask)
 
 
@@ -104,8 +101,8 @@ def _audited(subject: Subject, documents: Documents) -> Audit:
         reason = "repeatable failed, so nothing else can be told"
         rest = tuple(Finding(check, Verdict.SKIPPED, reason) for check in CHECKS)
         return Audit(subject.name, (first, *rest))
-    trial = Trial(subject, documents, exact=bool(first.same_bits))
-    return Audit(subject.name, (first, *(check(trial) for check in CHECKS.values())))
+    trial = Trial(subject, documents, exact=bool(first.same_bits) and subject.steady)
+    return Audit(subject.name, (first, *(asked(check, trial) for check in CHECKS.values())))
 
 
 @contextmanager

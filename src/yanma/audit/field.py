@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask, causal, full
+from ..models.causality import is_causal
 from ..models.unpad import recognise
 from .collate import Feature, apart, pad
 from .documents import Document, Documents
@@ -29,11 +32,11 @@ class Field:
     expects: Callable[[Documents], Mask] | None = None
     """Who may read whom in a batch, where `mask` alone does not say it."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, arguments: Mapping[str, Any] | None = None) -> None:
+        self._model, self._arguments = model, dict(arguments or {})
         self.name_of_model = type(model).__name__
         self.takes_anything = any(p.kind is p.VAR_KEYWORD for p in parameters(model).values())
         self.pad_token_id = pad_token_id(model)
-        self.is_causal = is_causal(model)
         shapes = []
         for found in PROBES:
             batch = moved(self.padded(found), next(model.parameters()).device)
@@ -103,6 +106,37 @@ class Field:
         """Who may read whom inside a document."""
         return causal() if self.is_causal else full()
 
+    @cached_property
+    def is_causal(self) -> bool:
+        """Whether no token may read what comes after it: as `unpad` knows it, as is said or promised, or as measured.
+
+        A model that promises it and reads ahead all the same fails.
+        """
+        model, says = (
+            self._model,
+            self._arguments.get("is_causal", getattr(self._model.config, "is_causal", None)),
+        )
+        with suppress(Unsupported):
+            family, _ = recognise(model)
+            return is_causal(model.config, family, self._arguments)
+        if says is False:
+            return False
+        promised = any(getattr(module, "is_causal", False) is True for module in model.modules())
+        return promised or self._reads_nothing_later()
+
+    def _reads_nothing_later(self) -> bool:
+        """Whether a document's last token moves no earlier one."""
+        *before, last = PROBES[1][0]
+        rows = []
+        for token in (last, PROBES[0][0][0]):
+            batch = moved(self.padded(((*before, token),)), next(self._model.parameters()).device)
+            output = _probed(self._model, batch, output_hidden_states=True, **self._arguments)
+            by_token = output[self.name] if self.per_token else (output.get("hidden_states") or [None])[-1]
+            if by_token is None:
+                return False
+            rows.append(by_token[:, : len(before)])
+        return torch.equal(*rows)
+
 
 class Choices(Field):
     """A model that chooses between texts: a document is one of its texts, and backwards it is the other."""
@@ -123,10 +157,10 @@ def is_named(model: Any, *ends: str) -> bool:
     return any(kind.__name__.endswith(ends) for kind in type(model).__mro__)
 
 
-def _probed(model: Any, batch: Mapping[str, Tensor]) -> Any:
+def _probed(model: Any, batch: Mapping[str, Tensor], **more: Any) -> Any:
     try:
         with torch.no_grad():
-            return model(**batch, return_dict=True)
+            return model(**batch, return_dict=True, **more)
     except Exception as error:  # of any kind: it is somebody else's model
         raise Unsupported(f"{type(model).__name__} cannot run a padded batch: {error}") from error
 
@@ -140,15 +174,6 @@ def pad_token_id(model: Any) -> int:
     """The id that fills padding slots; 0 where the config names none."""
     found = getattr(model.config, "pad_token_id", None)
     return 0 if found is None else found
-
-
-def is_causal(model: nn.Module) -> bool:
-    """Whether a model hides what comes later: as `unpad` knows its family, or else as one of its attentions says."""
-    try:
-        family, _ = recognise(model)
-    except Unsupported:
-        return any(getattr(module, "is_causal", False) is True for module in model.modules())
-    return family.is_causal(model.config)
 
 
 def parameters(model: Any) -> Mapping[str, inspect.Parameter]:

@@ -1,4 +1,4 @@
-"""Subjects made of Hugging Face models: stock ones under a way to collate, and unpadded ones."""
+"""Subjects made of Hugging Face models, under a way to collate, and unpadded ones on packs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def padded(model: Any, arguments: Mapping[str, Any], mask: Mask | None) -> Subje
 
 
 def packed(model: Any, arguments: Mapping[str, Any], mask: Mask | None) -> Subject:
-    """A stock model that is told of documents by positions that start anew, and by nothing else.
+    """A model that is told of documents by positions that start anew, and by nothing else.
 
     Raises Unsupported where the model takes no positions, or several texts a row.
     """
@@ -43,7 +43,7 @@ def packed(model: Any, arguments: Mapping[str, Any], mask: Mask | None) -> Subje
 def collated(
     model: Any, collate: Collate, arguments: Mapping[str, Any], mask: Mask | None, *, way: str | None = None
 ) -> Subject:
-    """A stock model on what a collator makes of `[{"input_ids": [...]}, ...]`.
+    """A model on what a collator makes of `[{"input_ids": [...]}, ...]`.
 
     Raises Unsupported for an encoder with a decoder, of which an audit makes the batches.
     """
@@ -65,7 +65,7 @@ def unpadded(model: Any, arguments: Mapping[str, Any], mask: Mask | None) -> Sub
     """
     if not is_unpadded(model):
         model = unpad(copy.deepcopy(model))
-    device, field = next(model.parameters()).device, field_of(model)
+    device, field = next(model.parameters()).device, field_of(model, arguments)
 
     def output(documents: Documents, **more: Any) -> Any:
         batch, named = field.packed(documents, device)
@@ -97,11 +97,20 @@ def unpadded(model: Any, arguments: Mapping[str, Any], mask: Mask | None) -> Sub
     )
 
 
-def field_of(model: Any) -> Field:
-    """How documents are given to a model, and which of its outputs is looked at."""
+def field_of(model: Any, arguments: Mapping[str, Any]) -> Field:
+    """How documents are given to a model that is called with `arguments`, and which of its outputs is looked at."""
     if has_decoder(model):
-        return (Judged if is_named(model, *JUDGES) else Pairs)(model)
-    return (Choices if _chooses(model) else Field)(model)
+        return (Judged if is_named(model, *JUDGES) else Pairs)(model, arguments)
+    return (Choices if _chooses(model) else Field)(model, arguments)
+
+
+def _has_experts(config: Any) -> bool:
+    """Whether tokens choose experts: these get products of other sizes, and bits, when one chooses another."""
+    found = ((key, value) for key, value in config.to_dict().items() if "experts" in key)
+    return any(
+        key.startswith(("num_", "n_", "moe_")) and isinstance(value, int) and value > 1
+        for key, value in found
+    )
 
 
 def _chooses(model: Any) -> bool:
@@ -112,7 +121,7 @@ def _stock(
     model: Any, way: str, collator: Callable[[int], Collate], arguments: Mapping[str, Any], mask: Mask | None
 ) -> Subject:
     """`collator` gives the way to collate with that many slots more."""
-    device, field = next(model.parameters()).device, field_of(model)
+    device, field, ours = next(model.parameters()).device, field_of(model, arguments), is_unpadded(model)
 
     def batch_of(documents: Documents, more: int, labelled: bool) -> dict[str, Any]:
         made = dict(collator(more)(field.features(documents, labelled)))
@@ -122,7 +131,8 @@ def _stock(
 
     sample = batch_of(PROBES[0], 0, False)
     one_row = len(sample["input_ids"]) == 1
-    hidden = not field.per_token and one_row  # the head would see one document where there are many
+    # A stock head would see one document where there are many.
+    hidden = not field.per_token and one_row and not ours
 
     def padded(documents: Documents, more: int) -> list[Tensor]:
         batch = batch_of(documents, more, False)
@@ -136,18 +146,30 @@ def _stock(
         return found
 
     absent = {} if field.has_loss else {"accumulation": field.no_loss}
-    if field.has_loss and "labels" not in batch_of(PROBES[0], 0, True):
+
+    def takes_labels() -> bool:
+        try:
+            return "labels" in batch_of(PROBES[0], 0, True)
+        except Exception:  # of any kind: it is somebody else's collator
+            return False
+
+    if field.has_loss and not takes_labels():
         absent["accumulation"] = "the batch has no labels: one row cannot have one for each document"
+
+    def weighed(documents: Documents, step: Documents, parts: int) -> Tensor:
+        return loss(documents) * (field.scored(documents) / field.scored(step))
+
     return Subject(
-        f"{way} {type(model).__name__}",
+        f"{way} {'unpadded ' * ours}{type(model).__name__}",
         lambda documents: padded(documents, 0),
         field.per_token or hidden,
         mask or field.mask(),
         padded,
         model,
-        None if absent else _as_trainers_do(loss, field),
+        None if absent else weighed if ours else _as_trainers_do(loss, field),
         absent=absent,
-        fixes=advice.stock(model, {**sample, **arguments}),
+        steady=not _has_experts(model.config),
+        fixes=advice.unpadded(model) if ours else advice.stock(model, field, {**sample, **arguments}),
         expects=field.expects,
     )
 
@@ -194,7 +216,7 @@ def check_reads(model: Any) -> None:
 def documents_for(model: Any) -> Documents:
     """Random documents that a model can read, each with a source and a target where it takes both."""
     drawn = random_documents(
-        model.get_input_embeddings().num_embeddings,
+        len(model.get_input_embeddings().weight),
         without=special_ids(model),
         longest=longest_document(model),
     )

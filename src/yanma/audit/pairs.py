@@ -45,8 +45,8 @@ class Pairs(Field):
     that of a prefix: the source is read by all, the target by what comes after it.
     """
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
+    def __init__(self, model: Any, arguments: Mapping[str, Any] | None = None) -> None:
+        super().__init__(model, arguments)
         if not self.per_token:
             raise Unsupported(
                 f"{self.name_of_model} has an encoder and a decoder, and gives one output a pair; audit its base model"
@@ -95,9 +95,9 @@ class Judged(Field):
     Sequences are judged at the token that ends texts, so each has one, at its end.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, arguments: Mapping[str, Any] | None = None) -> None:
         self._end = model.config.eos_token_id if is_named(model, _ENDED) else None
-        super().__init__(model)
+        super().__init__(model, arguments)
 
     def _ended(self, document: Document) -> Document:
         return document if self._end is None else (*(t for t in document if t != self._end), self._end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from torch import nn
 
 from ..errors import Unsupported
+from ..masks import Mask
+from ..models import unpad
 from .api import WAYS, audit
 from .findings import Audit
 
@@ -51,18 +54,25 @@ class Report:
 
 
 def every_way(
-    model: nn.Module, documents: Sequence[Sequence[int]] | None = None, decides: str | None = None
+    model: nn.Module,
+    documents: Sequence[Sequence[int]] | None = None,
+    decides: str | None = None,
+    mask: Mask | None = None,
 ) -> Report:
-    """Audit a stock model in each of `WAYS`; `decides` is by default "unpadded", else "packed", else "padded".
+    """Audit a stock model in each of `WAYS`, and packed once it is unpadded.
+
+    `decides` is by default "unpadded", else "packed", else "padded"; `mask` is as `audit` takes it.
 
     Raises Unsupported where the model cannot be run in the way that decides.
     """
     audits, absent = {}, {}
     for way in WAYS:
         try:
-            audits[way] = audit(model, documents, way=way)
+            audits[way] = audit(model, documents, way=way, mask=mask)
         except Unsupported as error:
             absent[way] = str(error)
+    if "unpadded" in audits and "packed" in audits:
+        audits["unpadded, packed"] = audit(unpad(copy.deepcopy(model)), documents, way="packed", mask=mask)
     decides = decides or next((way for way in ("unpadded", "packed") if way in audits), "padded")
     if decides in absent:
         raise Unsupported(absent[decides])

@@ -37,6 +37,8 @@ class Subject:
     """Check -> why this subject cannot be asked."""
     fixes: Mapping[str, str] = field(default_factory=dict)
     """Check -> what to do when it fails."""
+    steady: bool = True
+    """Whether a bit that moves means something: not where each expert computes the rows of the tokens that chose it."""
     expects: Callable[[Documents], Mask] | None = None
     """Who may read whom in a batch, where that is no one mask inside each document."""
 

@@ -13,6 +13,8 @@ from .output import Json, put
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from ..masks import Mask
+
 _TEXTS = 5
 
 
@@ -34,6 +36,14 @@ def audit(
             "(default: unpadded where yanma knows the model, else packed, else padded)",
         ),
     ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MASK",
+            help="who may read whom inside a document, through all layers: `causal`, `full`, or another mask in words "
+            "(default: as the model promises, or is seen to do)",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure what leaks in a model: padding, company, other documents, later tokens, micro-batches.
@@ -50,14 +60,30 @@ def audit(
     from ..audit.report import every_way
     from ..training.pretrained import load_as_saved
 
+    who_reads_whom = None if mask is None else _mask(mask)
     stock = load_as_saved(model)
-    report = every_way(stock, None if data is None else _texts(model, stock, data, text_column), way)
+    documents = None if data is None else _texts(model, stock, data, text_column)
+    report = every_way(stock, documents, way, who_reads_whom)
     if as_json:
         put(json.dumps(report.as_dict(), ensure_ascii=False))
     else:
         report.show()
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _mask(text: str) -> Mask:
+    """A mask of positions, which holds for documents of any length."""
+    from ..masks.text import ParseError, parse
+
+    try:
+        found = parse(text)
+    except ParseError as error:
+        raise ConfigError(f"--mask: {error.reason}") from None
+    for leaf in found._leaves():
+        if leaf.shape is not None or not leaf._is_alike():
+            raise ConfigError(f"--mask: {leaf.describe()} holds for one pack only; give a mask of positions")
+    return found
 
 
 def _texts(name: str, model: PreTrainedModel, data: str, column: str) -> list[list[int]]:
