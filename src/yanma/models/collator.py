@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 
 from ..batch import PackedBatch
 from .by_keyword import one_row
+
+_log = logging.getLogger("yanma")
 
 # T tokens in the pack, N documents, L labels of a document
 
@@ -32,6 +36,9 @@ class PackedCollator:
     `next_token` is for causal language models: the label of each document's first token, which nobody predicts, is
     written as -100, so that Trainer counts what is scored.
 
+    `seq_idx` adds (1, T) which document each token is of, by which `by_document` parts what Trainer hands to
+    `compute_metrics`: there a pack of labels by token is one row.
+
     >>> batch = PackedCollator()([{"input_ids": [2, 7, 3], "label": 1}, {"input_ids": [2, 3], "label": 0}])
     >>> {name: tensor.tolist() for name, tensor in batch.items()}
     {'input_ids': [[2, 7, 3, 2, 3]], 'cu_seq_lens_q': [0, 3, 5], 'labels': [1, 0]}
@@ -40,6 +47,7 @@ class PackedCollator:
     """
 
     next_token: bool = False
+    seq_idx: bool = False
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         fields = _fields(examples)
@@ -51,9 +59,14 @@ class PackedCollator:
         for name in _LABELS:
             if name in fields:
                 found["labels"] = self._labels([example[name] for example in examples], batch)
+                if len(found["labels"]) == 1 < len(examples) and not (self.seq_idx or self.next_token):
+                    _warn_of_metrics()
         for name in _OF_DOCUMENTS:
             if name in fields:
                 found[name] = torch.tensor([int(example[name]) for example in examples])
+        if self.seq_idx:
+            lengths = torch.tensor(batch.lengths)
+            found["seq_idx"] = torch.repeat_interleave(torch.arange(len(lengths)), lengths)[None]
         return found
 
     def _labels(self, given: Sequence[Any], batch: PackedBatch) -> Tensor:
@@ -71,6 +84,15 @@ class PackedCollator:
                 )
         flat = torch.cat(labels)
         return (flat.index_fill(0, batch.cu_seqlens[:-1].long(), -100) if self.next_token else flat)[None]
+
+
+@lru_cache(maxsize=1)
+def _warn_of_metrics() -> None:
+    """Once in a process."""
+    _log.warning(
+        "PackedCollator: a pack of labels by token is one row in what Trainer hands to compute_metrics, though it has "
+        "several documents; for metrics by document: PackedCollator(seq_idx=True) and yanma.models.by_document"
+    )
 
 
 def _fields(examples: Sequence[Example]) -> frozenset[str]:
