@@ -27,7 +27,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_float32_beside_bfloat16_is_cast_and_gradients_have_the_dtype_of_what_was_given(way: str):
-    """As rotary embeddings leave it: queries and keys in float32, values as a linear layer under autocast gives them."""
+    """As rotary embeddings leave it: queries and keys in float32, values as a linear layer gives them."""
     q, k, v, grad = tensors(16, 16, (2, 2))
     v = v.bfloat16()
     exact = WAYS[way](*(x.bfloat16().float() for x in (q, k, v)))
