@@ -221,7 +221,6 @@ ROTATIONS = {
     [
         ("llama", {"rope_parameters": ROTATIONS["dynamic"]}, "rope_type is 'dynamic'"),
         ("llama", {"rope_parameters": ROTATIONS["longrope"]}, "rope_type is 'longrope'"),
-        ("opt", {"layerdrop": 0.1}, r"layerdrop is 0\.1"),
         ("gemma2", {"attention_dropout": 0.1}, r"attention_dropout is 0\.1, and attn_logit_softcapping 1\.5"),
         ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention is True"),
         ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention is True"),

@@ -280,6 +280,8 @@ def _listener(model_type: str, prefix: str, more: dict[str, Head], base: Head) -
         mixins={
             prefix + "FeatureEncoder": recordings.EachRecording,
             prefix + "PositionalConvEmbedding": recordings.EachRecordingsFrames,
+            prefix + "Encoder": modules.DropsLayers,
+            prefix + "EncoderStableLayerNorm": modules.DropsLayers,
         },
         token_arguments=("mask_time_indices",),
         hears=True,
@@ -436,6 +438,7 @@ FAMILIES: Sequence[Family] = (
         "OPT",
         _without(_DECODER_HEADS, "ForTokenClassification") | {"ForQuestionAnswering": _SPANS},
         drops_in_forward=("OPTDecoderLayer",),
+        mixins={"OPTDecoder": modules.DropsLayers},
         counts_tokens=True,
         position_table=True,
         splits_at_jumps=False,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from ..keyed import derived, keep, keep_probability, only
+from ..keyed import derived, document_keys, keep, keep_probability, only
 from .layout import Layout, run_with, running
 from .linear import Linear, linear, needs_gradient
 
@@ -120,18 +120,35 @@ class DropsInForward(Checkpointed):
             return super().forward(*args, **kwargs)
 
 
+class DropsLayers(DropsInForward):
+    """A stack of layers that are left out at random in training, if its config says so (LayerDrop, Fan et al. 2019)."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        config: Any = self.config
+        if getattr(self, "layerdrop", config.layerdrop):
+            return super().forward(*args, **kwargs)
+        return super(DropsInForward, self).forward(*args, **kwargs)
+
+
 class _KeyedCalls(TorchFunctionMode):
-    """While it is entered, `nn.functional.dropout` of activations (T, C) or (1, T, C) is keyed by token."""
+    """While it is entered, `nn.functional.dropout` of activations (T, C) or (1, T, C) is keyed by token.
+
+    A single random number, by which a stack leaves a layer out, is keyed by the seed alone: it is for all documents.
+    """
 
     def __init__(self, layout: Layout, site: int) -> None:
         super().__init__()
         self.keys = derived(layout.token_keys, site)
+        self.key = derived(document_keys(layout.seed, [-1 - site]), 0)
         self.calls = 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.rand and args == ([],):
+            self.calls += 1
+            return (derived(self.key, self.calls)[0] >> 11 & 2**53 - 1) / 2**53
         if func is not nn.functional.dropout:
             return func(*args, **kwargs)
         bound = (

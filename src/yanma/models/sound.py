@@ -78,11 +78,6 @@ def _check_training(model: nn.Module) -> None:
     config: Any = model.config
     if not model.training:
         return
-    if config.layerdrop:
-        raise Unsupported(
-            f"layerdrop is {config.layerdrop}: layers would be left out for all recordings at once; set "
-            f"model.config.layerdrop to 0"
-        )
     if config.apply_spec_augment and config.mask_feature_prob:
         raise Unsupported(
             f"mask_feature_prob is {config.mask_feature_prob}: the same channels would be hidden in all recordings; "

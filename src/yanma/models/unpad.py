@@ -58,6 +58,7 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
     interface.register()
     previous = model.config._attn_implementation  # type: ignore[union-attr]
     patched.unhide(model)
+    _in_one_piece(model)
     if family.by_interface:
         model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
     remember(model, family)
@@ -93,6 +94,18 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
         _try_bits(model, head, exact)
 
 
+_CHUNK = "_yanma_chunk_size_feed_forward"
+
+
+def _in_one_piece(model: nn.Module) -> None:
+    """Let no feed-forward compute its tokens in chunks, as it may for memory: they divide padded rows, not packs."""
+    for module in model.modules():
+        size: Any = vars(module).get("chunk_size_feed_forward")
+        if size:
+            vars(module)[_CHUNK] = size
+            module.chunk_size_feed_forward = 0  # type: ignore[assignment]
+
+
 def _prepare_scoring(model: Any) -> None:
     """Tell both ends of a vocabulary's head that in some forwards the logits of few tokens are wanted."""
     last = model.get_output_embeddings()
@@ -122,6 +135,8 @@ def restore_one(model: nn.Module) -> None:
     patched.unhide(model)
     for module in model.modules():
         unmix(module)
+        if _CHUNK in vars(module):
+            module.chunk_size_feed_forward = vars(module).pop(_CHUNK)
         for attribute in ("_yanma_site", "_yanma_mask", "_yanma_crosses", "_yanma_is_causal"):
             module.__dict__.pop(attribute, None)
     patched.rehook(model)
@@ -185,11 +200,6 @@ def check(model: nn.Module, family: Family, head: Head) -> None:
                 f"{name} of this {type(model).__name__} is unpadded already: restore the model on which unpad was "
                 f"called, then unpad the whole model"
             )
-    if getattr(config, "chunk_size_feed_forward", 0):
-        raise Unsupported(
-            f"chunk_size_feed_forward is {config.chunk_size_feed_forward}: chunks would cut across documents; "
-            f"set it to 0"
-        )
     if getattr(config, "conv_kernel_size", 0) and config.num_hidden_layers == 1:
         raise Unsupported(
             f"conv_kernel_size is {config.conv_kernel_size}: unpad does no convolution after the only layer"
@@ -241,11 +251,6 @@ def _check_module(module: nn.Module, family: Family, config: Any) -> None:
     kind = getattr(module, "summary_type", "first")
     if name in family.pools_input and kind != "first":
         raise Unsupported(f"{name} pools by summary_type={kind!r}; unpad supports 'first'")
-    if getattr(module, "layerdrop", 0):
-        raise Unsupported(
-            f"layerdrop is {module.layerdrop}: layers would be left out for all documents at once; build or load the "
-            f"model with 0"
-        )
     if getattr(module, "attn_logit_softcapping", None) is not None and config.attention_dropout:
         raise Unsupported(
             f"attention_dropout is {config.attention_dropout}, and attn_logit_softcapping "
@@ -266,7 +271,7 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
         module.__class__ = mixin
     elif mixin is not None:
         mix(module, mixin)
-    if isinstance(module, modules.Dropout) or name == family.attention or name in family.drops_in_forward:
+    if isinstance(module, modules.Dropout | modules.DropsInForward) or name == family.attention:
         module._yanma_site = site  # type: ignore[assignment]
 
 
