@@ -138,10 +138,11 @@ class RunFolder:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         within: Mapping[str, PreTrainedModel] | None = None,
+        card: str | None = None,
     ) -> None:
         """Replace metrics.json and model/, both or neither; with the first call, also what a run before left here.
 
-        `within` are further models by the name of their folder in model/.
+        `within` are further models by the name of their folder in model/, `card` is its README.md.
         """
         fresh = self._new / "model"
         try:
@@ -150,6 +151,8 @@ class RunFolder:
                 for name, saved in {"": model, **(within or {})}.items():
                     saved.save_pretrained(fresh / name, max_shard_size="1TB")
                 tokenizer.save_pretrained(fresh)
+            if card is not None:
+                (fresh / "README.md").write_text(card, encoding="utf-8")
             # safetensors' own files are for their owner alone
             readers = (fresh / "config.json").stat().st_mode
             for path in filter(Path.is_file, fresh.rglob("*")):

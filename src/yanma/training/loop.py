@@ -12,6 +12,7 @@ from accelerate import Accelerator
 
 from ..errors import ConfigError
 from ..memory import bound_kernel_caches, keep_buffers
+from .card import card
 from .config import Config
 from .evaluate import Evaluation, evaluate
 from .folder import RunFolder
@@ -93,7 +94,7 @@ def train(config: Config, *, overwrite: bool = False) -> Trained:
             teller.show(table(validation.report, f"validation, epoch {epoch}", worst=10))
             if first:
                 if records.best_epoch == epoch:
-                    folder.save(records.as_dict(), ready.model, ready.tokenizer)
+                    folder.save(records.as_dict(), ready.model, ready.tokenizer, card=card(ready.task))
                 else:
                     folder.save_metrics(records.as_dict())
 

@@ -13,7 +13,9 @@ from ..errors import ConfigError, DataError
 from ..masks import parse
 from ..tasks import TASKS, Columns, Example, Row, Task, task_rows
 from ..tasks.labels import seen_once
+from ..tasks.tags import is_bioes
 from . import pretrained, scratch
+from .card import CUT_BY_PIPELINE
 from .config import Config
 from .folder import RunFolder
 from .freeze import freeze
@@ -39,6 +41,8 @@ def set_up(config: Config, device: torch.device, note: Note) -> tuple[Ready, Dat
         pretrained.check_place(config.model.path)
     rows = task_rows(config.data.train, _columns(config))
     task = TASKS[config.task.name].from_rows(rows, _columns(config))
+    if task.name == "token-classification" and is_bioes(task.labels):
+        note(f"the tags are BIOES, which yanma predict reads; {CUT_BY_PIPELINE}")
     tokenizer = _tokenizer(config, task, rows)
     if config.model.add_special_tokens:
         add_special_tokens(tokenizer)
