@@ -113,7 +113,8 @@ class PackedBatch:
             raise AttributeError(
                 f"a PackedBatch has no {name!r}: what was given one takes tensors. A model after yanma.unpad takes it, "
                 f"by itself or in peft's wrapper, but not with prompt tuning, p-tuning or prefix tuning, which put "
-                f"tokens before the rows of a padded batch: give them input_ids and attention_mask",
+                f"tokens before the rows of a padded batch: give them input_ids and attention_mask. Activated LoRA "
+                f"looks for its tokens in padded rows, and is for the stock model",
                 name=name,
                 obj=self,
             )

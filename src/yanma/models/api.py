@@ -9,7 +9,7 @@ from torch import nn
 from . import sentence
 from .layer_masks import LayerMasks
 from .unpad import is_unpadded_one, restore_one, unpad_one
-from .wrapped import inner_models
+from .wrapped import inner_models, rebind
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -61,6 +61,7 @@ def unpad(model: Model, mask: LayerMasks = None, *, exact: Literal["bits"] | Non
         raise
     if sentence.is_sentence_model(model):
         sentence.flatten(model)
+    rebind(model)
     return model
 
 
@@ -75,6 +76,7 @@ def restore(model: Model) -> Model:
         restore_one(inner)
     if sentence.is_sentence_model(model):
         sentence.pad_again(model)
+    rebind(model)
     return model
 
 

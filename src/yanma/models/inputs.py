@@ -134,7 +134,8 @@ def layout_of(rows: Rows, order: Sequence[int], seed: int, causal: bool) -> Layo
     lengths = tuple(rows.lengths[i] for i in order)
     ids = rows.ids or range(len(order))
     mask = own_mask(lengths, causal)
-    return Layout(lengths, mask, causal, False, seed, tuple(ids[i] for i in order), rows.slots.device)
+    ids_in_order, device = tuple(ids[i] for i in order), rows.slots.device
+    return Layout(lengths, mask, causal, False, seed, ids_in_order, device, order=tuple(order))
 
 
 def _has_windows(config: Any) -> bool:

@@ -74,6 +74,8 @@ class Layout:
     device: torch.device
     positions: Tensor | None = None
     """(T,) int64: position ids, for embeddings of positions that would count slots by themselves."""
+    order: tuple[int, ...] = ()
+    """The caller's number of each document."""
     source: Layout | None = None
     """Of a decoder that reads what an encoder gives: the encoder's layout, its documents in the same order."""
     samples: tuple[int, ...] = ()
@@ -165,10 +167,22 @@ class Layout:
             return document_keys(self.seed, range(shape[2])).to(self.device)[None, None]
         if len(shape) == 3 and shape[:2] == (1, len(self.token_keys)):
             return self.token_keys[None]
-        some = self.first_tokens if self.scoring is None else self.scoring.index
-        if len(shape) == 3 and shape[:2] == (1, len(some)):
-            return self.token_keys[some][None]
+        if len(shape) == 3 and shape[:2] == (1, len(self._some)):
+            return self.token_keys[self._some][None]
         return self.document_keys if len(shape) == 2 and shape[0] == len(self.lengths) else None
+
+    def tokens_of(self, x: Tensor) -> Tensor | None:
+        """(T,) or (K,) int64: the tokens that ids (1, T) or activations (1, T, ...) or (1, K, ...) are of."""
+        if len(x) != 1 or x.dim() < (3 if x.is_floating_point() else 2):
+            return None
+        if x.shape[1] == len(self.documents):
+            return torch.arange(x.shape[1], device=self.device)
+        return self._some if x.shape[1] == len(self._some) else None
+
+    @property
+    def _some(self) -> Tensor:
+        """(K,) int64: those of a part that computes some tokens alone."""
+        return self.first_tokens if self.scoring is None else self.scoring.index
 
     def first(self, hidden_states: Tensor) -> Tensor:
         """(1, T, C), or (1, N, C) that holds first tokens already, as (1, N, C): each document's first token."""

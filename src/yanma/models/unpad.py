@@ -15,6 +15,7 @@ from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
 from . import activations, bits, gradients, interface, modules, patched, relative
+from .adapters import adopt, check_adapters, is_peft_layer
 from .bounds import BOUNDS, DERIVED
 from .by_keyword import Cut, cut
 from .causality import check_modules, is_causal, refuse_is_causal, remember
@@ -67,7 +68,7 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
             _swap(module, site, family)
         if family.cross_attention and name.endswith("." + family.cross_attention):
             module._yanma_crosses = True
-            _show_source(module, family)
+    adopt(model, family)
     for module, own in zip(attentions, masks, strict=True):
         module._yanma_mask = own  # type: ignore[assignment]
     last = [module for module in model.modules() if type(module).__name__ == family.attention_output][-1:]
@@ -194,6 +195,7 @@ def _refuse_wrapper(model: nn.Module) -> None:
 def check(model: nn.Module, family: Family, head: Head) -> None:
     """Refuse a model of a known family whose config asks for something that `unpad` does not do."""
     config: Any = model.config
+    check_adapters(model)
     for name, module in model.named_modules():
         if hasattr(type(module), "_yanma_stock"):
             raise Unsupported(
@@ -277,6 +279,8 @@ def _swap(module: nn.Module, site: int, family: Family) -> None:
 
 def _mixin(module: nn.Module, family: Family) -> Any:
     """What a module is made a subclass of, so that it knows of the pack; None where it need not."""
+    if is_peft_layer(module):  # its Conv1d is called as torch's is
+        return None
     name = type(module).__name__
     if type(module) is nn.Linear:
         return Linear
@@ -295,27 +299,6 @@ def _mixin(module: nn.Module, family: Family) -> Any:
     if any(kind.__name__ == "GradientCheckpointingLayer" for kind in type(module).__mro__):
         return modules.Checkpointed
     return None
-
-
-_LATER = 2**24
-"""What dropout of modules that came after `unpad` is known by begins here: no other site has such a number."""
-
-
-def _adopt(model: nn.Module, family: Family) -> None:
-    """Give the linear layers and dropouts of adapters that peft put in after `unpad` the classes of all others."""
-    for place, module in enumerate(model.modules()):
-        if type(module) in (nn.Linear, nn.Dropout):
-            _swap(module, _LATER + place, family)
-        elif "_yanma_crosses" in vars(module):
-            _show_source(module, family)
-
-
-def _show_source(attention: nn.Module, family: Family) -> None:
-    """Tell a decoder's modules that have parts of their own where the encoder's tokens lie, which they are given."""
-    for name in family.reads_source:
-        module = attention.get_submodule(name)
-        if next(module.children(), None) is not None and not isinstance(module, modules.ReadsSource):
-            mix(module, modules.ReadsSource)
 
 
 _BY_CLASS = {
@@ -369,6 +352,7 @@ def _encoder_class(stock: Any, family: Family) -> Any:
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         layout = running()
         if layout is None or layout.source is None:
+            adopt(self, family)
             return alone(self, *args, **kwargs)
         with run_with(layout.source):
             return inner.forward(self, *args, **kwargs)
@@ -422,7 +406,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         batch = batch or cut(self, family, head, kwargs)
         _check_still_ours(self, family)
         if hasattr(self, "peft_config"):
-            _adopt(self, family)
+            adopt(self, family)
         if self.training and not family.hears:
             hear_by_document(self)
         if _is_prefixed(self, batch, kwargs) or (batch is None and _is_generation(self, kwargs)):

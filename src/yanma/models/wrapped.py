@@ -22,3 +22,12 @@ def inner_models(model: nn.Module) -> list[nn.Module]:
 def is_peft_model(model: nn.Module) -> bool:
     """Whether a model is what peft's `get_peft_model` gives."""
     return any(kind.__module__ == "peft.peft_model" for kind in type(model).__mro__)
+
+
+def rebind(model: nn.Module) -> None:
+    """Let peft's wrapper of an adaption prompt, which keeps the forward of its model, call the one that it has now."""
+    if is_peft_model(model):
+        wrapper: Any = model
+        tuner: Any = wrapper.base_model
+        if getattr(vars(tuner).get("forward"), "__self__", None) is wrapper.get_base_model():
+            tuner.forward = wrapper.get_base_model().forward
