@@ -386,10 +386,10 @@ def test_copies_pickles_and_restored_models_are_the_model(family: Family, name: 
     attributes = [set(vars(module)) for module in stock.modules()]
     ours = yanma.unpad(copy.deepcopy(stock))
     with torch.no_grad():
-        expected = ours(**data.padded()).to_tuple()
+        expected = ours(**data.padded(), use_cache=False).to_tuple()
         for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
             assert is_unpadded(other) and [*map(type, other.modules())] == [*map(type, ours.modules())]
-            found = other(**data.padded()).to_tuple()
+            found = other(**data.padded(), use_cache=False).to_tuple()
             assert expected and all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
             yanma.restore(other)
             assert [type(module) for module in other.modules()] == classes
@@ -447,7 +447,7 @@ def test_models_that_cannot_be_honoured_are_refused_by_name():
     with pytest.raises(yanma.Unsupported, match="pad on the right, or give decoder_input_ids"):
         model(input_ids=IDS, attention_mask=torch.tensor([[1, 1, 1], [0, 1, 1]]))
     with pytest.raises(yanma.Unsupported, match="encoder_outputs"):
-        model(decoder_input_ids=IDS, encoder_outputs=(torch.zeros(2, 3, 32),))
+        model(PackedBatch.from_sequences([[5, 6]]), encoder_outputs=(torch.zeros(2, 3, 32),))
     with pytest.raises(ValueError, match="a document has 90 tokens; this model has 80 positions"):
         model(PackedBatch.from_sequences([[5] * 90]))
     with pytest.raises(ValueError, match="decoder_start_token_id is None"):

@@ -38,6 +38,8 @@ class Head:
     """Attribute of the model: a linear layer, of whose output its forward takes the mean over slots."""
     token_arguments: tuple[str, ...] = ()
     """What its loss reads beside labels, one entry a token."""
+    labelled_without_cache: bool = False
+    """Whether its stock model keeps no keys and values where all labels are given."""
     counts_items: bool = False
     """Whether a loss of losses.py is divided by `num_items_in_batch` where that is given, as the stock one is."""
 
@@ -125,6 +127,7 @@ _WORDS = replace(_TOKENS, scores_vocabulary=True)
 _DOCUMENTS = Head(document_outputs=("logits",), document_labels=("labels",))
 _BASE = Head(token_outputs=("last_hidden_state",), document_outputs=("pooler_output",))
 _NEXT_TOKEN = replace(_WORDS, loss="next_token", token_arguments=("shift_labels",))
+_LABELLED_NEXT_TOKEN = replace(_NEXT_TOKEN, labelled_without_cache=True)
 _CHOICES = Head(document_outputs=("logits",), document_labels=("labels",), loss="choice")
 _SPANS = Head(
     token_outputs=("start_logits", "end_logits"),
@@ -172,7 +175,8 @@ def _roberta(model_type: str, prefix: str, **more: Any) -> Family:
         "positions": after_padding_id,
         "reserved_positions": lambda pad: pad + 1,
     }
-    return _bert(model_type, prefix, _heads(prefix, ForCausalLM=_NEXT_TOKEN), **(defaults | more))
+    heads = _heads(prefix, ForCausalLM=_LABELLED_NEXT_TOKEN)
+    return _bert(model_type, prefix, heads, **(defaults | more))
 
 
 def _rotary(model_type: str, prefix: str, *names: str, spans: Head = _SPANS, **more: Any) -> Family:
@@ -214,11 +218,11 @@ _DECODER_HEADS = {
 
 _PAIRS = {
     "Model": Head(("last_hidden_state",), decodes=True),
-    "ForConditionalGeneration": replace(_WORDS, decodes=True),
-    "ForSequenceClassification": Head(
-        (), ("logits",), (), ("labels",), pools_at="eos", decodes=True, copies_source=True
+    "ForConditionalGeneration": replace(_WORDS, decodes=True, labelled_without_cache=True),
+    "ForSequenceClassification": replace(
+        _DOCUMENTS, pools_at="eos", decodes=True, copies_source=True, labelled_without_cache=True
     ),
-    "ForQuestionAnswering": replace(_SPANS, decodes=True, copies_source=True),
+    "ForQuestionAnswering": replace(_SPANS, decodes=True, copies_source=True, labelled_without_cache=True),
 }
 
 
@@ -242,7 +246,11 @@ def _copying(heads: Mapping[str, Head]) -> dict[str, Head]:
 
 def _t5(model_type: str, prefix: str) -> Family:
     """T5 under another name."""
-    heads = _PAIRS | {"EncoderModel": Head(("last_hidden_state",)), "ForTokenClassification": _TOKENS}
+    heads = _PAIRS | {
+        "ForConditionalGeneration": replace(_WORDS, decodes=True),
+        "EncoderModel": Head(("last_hidden_state",)),
+        "ForTokenClassification": _TOKENS,
+    }
     return Family(
         model_type,
         {prefix + name: head for name, head in heads.items()},
@@ -300,7 +308,7 @@ FAMILIES: Sequence[Family] = (
             "Bert",
             ForPreTraining=_PRETRAINING,
             ForNextSentencePrediction=_DOCUMENTS,
-            LMHeadModel=_NEXT_TOKEN,
+            LMHeadModel=_LABELLED_NEXT_TOKEN,
         ),
     ),
     _bert(
@@ -310,7 +318,7 @@ FAMILIES: Sequence[Family] = (
             "Ernie",
             ForPreTraining=_PRETRAINING,
             ForNextSentencePrediction=_DOCUMENTS,
-            ForCausalLM=_NEXT_TOKEN,
+            ForCausalLM=_LABELLED_NEXT_TOKEN,
         ),
         token_arguments=("task_type_ids",),
     ),
@@ -336,7 +344,7 @@ FAMILIES: Sequence[Family] = (
         _heads(
             "Electra",
             ForPreTraining=Head(("logits",), (), ("labels",), scores_padding=False),
-            ForCausalLM=_NEXT_TOKEN,
+            ForCausalLM=_LABELLED_NEXT_TOKEN,
         ),
         attention="ElectraSelfAttention",
         intermediate="ElectraIntermediate",
@@ -491,7 +499,7 @@ FAMILIES: Sequence[Family] = (
     _translator(
         "m2m_100",
         "M2M100",
-        {name: _PAIRS[name] for name in ("Model", "ForConditionalGeneration")},
+        {"Model": _PAIRS["Model"], "ForConditionalGeneration": replace(_WORDS, decodes=True)},
         mixins={"M2M100SinusoidalPositionalEmbedding": modules.PlacedSinusoids},
         positions=after_padding_id,
         position_table=False,

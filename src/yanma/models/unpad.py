@@ -14,7 +14,7 @@ from torch import nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
-from . import activations, bits, gradients, interface, modules, patched, relative
+from . import activations, bits, cache, gradients, interface, modules, patched, relative
 from .adapters import adopt, check_adapters, is_peft_layer
 from .bounds import BOUNDS, DERIVED
 from .by_keyword import Cut, cut
@@ -409,9 +409,10 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
             adopt(self, family)
         if self.training and not family.hears:
             hear_by_document(self)
-        if _is_prefixed(self, batch, kwargs) or (batch is None and _is_generation(self, kwargs)):
+        if cache.is_step(self, family, head, batch, kwargs):
             with interface.as_stock(self, kwargs):
-                return stock(self, **kwargs)
+                return stock(self, **cache.named(self, kwargs))
+        keeps = cache.would_be_kept(self, family, head, kwargs)
         max_logits_mib = kwargs.pop("max_logits_mib", None)
         wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
         call = make_call(self, family, head, batch, kwargs)
@@ -419,6 +420,8 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
             return scored_forward(self, head, run, call, max_logits_mib)
         with gradients.handing_out(self, call) as call, run_with(call.layout):
             output = arrange(run(self, return_dict=True, **call.kwargs), head, call)
+        if keeps:
+            output = cache.with_place(output, head)
         return output.to_tuple() if wants_tuple else output
 
     made: Callable[..., Any] = forward
@@ -452,26 +455,6 @@ def _pack(args: tuple[Any, ...], kwargs: dict[str, Any], head: Head) -> PackedBa
             f"{named[0]} is a PackedBatch: what is read must be one too, as the only positional argument"
         )
     return batch
-
-
-def _is_generation(model: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether a call is such as `generate` makes, with what earlier steps found, which lies padded."""
-    wishes = (kwargs.get(name) for name in ("past_key_values", "use_cache", "encoder_outputs"))
-    keeps = kwargs.get("logits_to_keep", 0)
-    is_kept = bool(keeps) if isinstance(keeps, int) else True
-    return bool(model.can_generate()) and (is_kept or any(wish not in (None, False) for wish in wishes))
-
-
-def _is_prefixed(model: Any, batch: PackedBatch | Cut | None, kwargs: dict[str, Any]) -> bool:
-    """Whether a call hands on keys and values that lie before its padded rows, as prefix tuning and `generate` do."""
-    if "past_key_values" not in kwargs:
-        return False
-    what = "past_key_values (a key-value cache, such as peft's prefix tuning hands on)"
-    if batch is not None:
-        raise Unsupported(f"{what} go with padded rows, not with a pack: give input_ids and attention_mask")
-    if "past_key_values" not in inspect.signature(_stock_class(model.base_model).forward).parameters:
-        raise Unsupported(f"{type(model).__name__} takes no {what}; neither does the stock model")
-    return True
 
 
 def _check_still_ours(model: nn.Module, family: Family) -> None:
