@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..autocast import as_cast
+from .conversions import REFUSES_QUANTIZATION
 from .kernels import fastest, has_onednn
 from .layout import running
 
@@ -28,6 +29,7 @@ class Linear(nn.Linear):
     """`nn.Linear` with the same parameters and numbers; `unpad` gives this class to a model's linear layers."""
 
     _yanma_stock = nn.Linear
+    qconfig = REFUSES_QUANTIZATION
 
     def forward(self, input: Tensor) -> Tensor:
         if running() is None:  # a part called by itself, or a step of generation: as stock, bits and speed

@@ -45,6 +45,8 @@ class Checkpointed(nn.Module):
 
     @property
     def _gradient_checkpointing_func(self) -> Callable[..., Any]:
+        if "_gradient_checkpointing_func" not in vars(self):
+            raise AttributeError("_gradient_checkpointing_func is there once gradient checkpointing is on")
         checkpoint: Callable[..., Any] = vars(self)["_gradient_checkpointing_func"]
         layout = running()
         return checkpoint if layout is None else partial(_checkpointed, checkpoint, layout)

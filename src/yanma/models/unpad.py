@@ -20,6 +20,7 @@ from .bounds import BOUNDS, DERIVED
 from .by_keyword import Cut, cut
 from .causality import check_modules, is_causal, refuse_is_causal, remember
 from .classes import mix, mixed_class, reduced_to, subclass, unmix
+from .conversions import REFUSES_QUANTIZATION, check_quantized, refuse_capture
 from .embeddings import hear_by_document
 from .families import FAMILIES, LISTENERS, Family, Head
 from .inputs import Call, prepare
@@ -235,6 +236,7 @@ def check(model: nn.Module, family: Family, head: Head) -> None:
                 f"a {type(module).__name__} stands where this {type(model).__name__} has a plain linear layer, which "
                 f"unpad must know: unpad the model first, then change it"
             )
+    check_quantized(model)
     patched.check_before_unpad(model, lambda module: _mixin(module, family) is not None)
 
 
@@ -333,6 +335,7 @@ def _pooling(model: Any) -> str:
 def _unpadded_class(stock: Any, family: Family, head: Head) -> Any:
     body = {
         "forward": _forward(stock.forward, family, head),
+        "qconfig": REFUSES_QUANTIZATION,
         "__reduce_ex__": reduced_to(_new_unpadded, stock, family.model_type),
     }
     return subclass(stock, (stock,), body)
@@ -381,6 +384,11 @@ def _family(model_type: str) -> Family:
     return next(family for family in (*FAMILIES, *LISTENERS) if family.model_type == model_type)
 
 
+_WHY_NOT_COMPILED = (
+    "packs differ, and each would be compiled anew; yanma.restore(model) gives the stock model"
+)
+
+
 def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[..., Any]:
     at_ends = pooling_at_ends(stock)
     run: Callable[..., Any] = {"": stock, "last": classify, "eos": classify_by_eos, "end": at_ends}[
@@ -394,9 +402,10 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
     signature = inspect.signature(stock)
     parameters = list(signature.parameters)[1:]
 
-    @torch.compiler.disable(reason="packs differ in their documents: each would be compiled anew")  # type: ignore[untyped-decorator]
+    @torch.compiler.disable(reason=_WHY_NOT_COMPILED)  # type: ignore[untyped-decorator]
     @_in_place_of(stock)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        refuse_capture(self)
         batch: PackedBatch | Cut | None = _pack(args, kwargs, head)
         if batch is None:
             by_keyword = {name: kwargs.pop(name) for name in (BOUNDS, *DERIVED) if name in kwargs}
