@@ -49,4 +49,13 @@ def hear_by_document(model: Any) -> None:
 
 
 def _is_heard(module: nn.Module) -> bool:
-    return "forward" in vars(module) or any(not is_ours(hook) for hook in module._forward_hooks.values())
+    hooks = module._forward_hooks.values()
+    return "forward" in vars(module) or any(not (is_ours(hook) or _asks_for_gradient(hook)) for hook in hooks)
+
+
+def _asks_for_gradient(hook: Any) -> bool:
+    """Whether a hook is the one of transformers' or peft's for checkpointed layers, which reads no size.
+
+    Documents of one length at a time would give the embeddings' gradient in another order, and so other bits.
+    """
+    return getattr(hook, "__name__", "").startswith("make_inputs_require_grad")
