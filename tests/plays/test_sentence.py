@@ -262,6 +262,16 @@ def test_what_others_read_in_features_is_the_stock_models(folder):
     torch.testing.assert_close(again, found[0]["sentence_embedding"], rtol=0, atol=1e-6)
 
 
+def test_features_that_went_through_once_may_do_so_again(folder):
+    stock, ours = encoder(folder), yanma.unpad(encoder(folder))
+    features = ours.preprocess(TEXTS[:5])
+    features["attention_mask"][:, 1] = 0  # torn rows are no pack
+    expected = stock(dict(features))["sentence_embedding"]
+    for _ in range(2):
+        features = ours(features)
+        torch.testing.assert_close(features["sentence_embedding"], expected, rtol=0, atol=1e-6)
+
+
 def test_modules_are_given_packs_and_other_models_rectangles(folder):
     ours, guide, seen = yanma.unpad(encoder(folder)), encoder(folder), []
     ours[1].register_forward_pre_hook(lambda _, args: seen.append(args[0]["input_ids"].shape))

@@ -48,6 +48,10 @@ _ASKED = frozenset("input_ids attention_mask token_type_ids modality prompt_leng
 _FOUND = frozenset("token_embeddings sentence_embedding scores".split())
 """What a model writes into them; where it is there already, it is written anew."""
 _OF_TENSORS = ("return_tensors", "return_attention_mask", "padding", "padding_side", "pad_to_multiple_of")
+_WRITTEN = frozenset(
+    "token_embeddings sentence_embedding all_layer_embeddings token_weights_sum scores".split()
+)
+"""What modules write into features, which losses hand in a second time; no argument of a model of transformers'."""
 _flat: ContextVar[bool] = ContextVar("yanma_flat", default=False)
 
 
@@ -159,6 +163,11 @@ class FlatInputs(ABC, nn.Module):
 
     def _should_flatten_inputs(self, *args: Any, **kwargs: Any) -> bool:
         return _flat.get() and bool(super()._should_flatten_inputs(*args, **kwargs))  # type: ignore[misc]
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        given = {name: value for name, value in features.items() if name not in _WRITTEN}
+        features.update(super().forward(given, **kwargs))
+        return features
 
 
 def _work(device: str, model: nn.Module, *queues: Any) -> None:
