@@ -122,3 +122,60 @@ def test_adapters_drop_what_a_documents_id_and_the_seed_say(model_type, name, mo
     assert "Dropout" in kinds and not any(
         hasattr(type(module), "_yanma_stock") or "_yanma_site" in vars(module) for module in model.modules()
     )
+
+
+@pytest.mark.parametrize("order", ["peft of unpadded", "unpadded peft"])
+def test_adapters_live_as_in_the_stock_model(order, tmp_path):
+    """Another one added and chosen, all switched off, merged, taken apart again, saved and loaded."""
+    family, name = BY_TYPE["bert"], "BertForSequenceClassification"
+    data, base = rectangle(family, name), build(family, name)
+    batch = yanma.PackedBatch.from_sequences(data.documents)
+    config = peft.LoraConfig(
+        task_type="SEQ_CLS", target_modules=["query", "dense"], r=4, init_lora_weights=False
+    )
+    models = []
+    for wish in (None, order):
+        model = copy.deepcopy(base)
+        model = peft.get_peft_model(yanma.unpad(model) if wish == "peft of unpadded" else model, config)
+        model = yanma.unpad(model) if wish == "unpadded peft" else model
+        model.add_adapter("second", config)
+        draw = torch.Generator().manual_seed(3)
+        for key, parameter in sorted(model.named_parameters()):
+            if "lora_" in key or "modules_to_save" in key:
+                parameter.data.normal_(0, 0.2, generator=draw)
+        models.append(model.eval())
+    stock, ours = models
+    seen = []
+
+    def check(ours=ours, stock=stock):
+        with torch.no_grad():
+            expected = torch.cat([stock(input_ids=ids[None]).logits for ids in data.documents])
+            torch.testing.assert_close(ours(batch).logits, expected, rtol=1e-5, atol=2e-6)
+            torch.testing.assert_close(ours(**data.kwargs).logits, expected, rtol=1e-5, atol=2e-6)
+        seen.append(expected)
+
+    check()
+    for model in models:
+        model.set_adapter("second")
+    check()
+    with stock.disable_adapter(), ours.disable_adapter():
+        check()
+    assert not any(torch.allclose(a, b) for a, b in ((seen[0], seen[1]), (seen[1], seen[2])))
+    for model in models:
+        model.merge_adapter()
+    check()
+    for model in models:
+        model.unmerge_adapter()
+    check()
+    ours.save_pretrained(tmp_path)
+    again = peft.PeftModel.from_pretrained(yanma.unpad(copy.deepcopy(base)), tmp_path / "second")
+    check(again.eval())
+    check(yanma.unpad(peft.PeftModel.from_pretrained(copy.deepcopy(base), tmp_path / "second")).eval())
+    for model in models:
+        model.delete_adapter("default")
+    check()
+    plain, stock_plain = ours.merge_and_unload(), stock.merge_and_unload()
+    assert is_unpadded(plain)
+    check(plain, stock_plain)
+    yanma.restore(plain)
+    assert not any(hasattr(type(module), "_yanma_stock") for module in plain.modules())
