@@ -18,7 +18,7 @@ from models.builders import build, every_head, rectangle
 from models.measured import sharpened
 from models.pairs import pairs
 from yanma import PackedBatch
-from yanma.models import arguments, bounds, by_keyword
+from yanma.models import arguments, bounds, by_keyword, cache
 from yanma.models.families import FAMILIES, LISTENERS, Family
 from yanma.models.pairs import _UNKNOWN
 
@@ -46,7 +46,7 @@ NEXT_TOKEN = pytest.mark.parametrize(
 ROWS = {"input_ids", "inputs_embeds", "attention_mask", "input_values", *arguments.MORE_TOKENS}
 TARGETS = {f"decoder_{name}" for name in ("input_ids", "inputs_embeds", "attention_mask")}
 PACKS = {bounds.BOUNDS, *bounds.DERIVED}
-KNOWN = {*arguments.REFUSED, *arguments.HANDED_ON, "return_dict", "is_causal", "past_key_values"}
+KNOWN = {*arguments.REFUSED, *arguments.HANDED_ON, "return_dict", "is_causal", *cache.NAMES}
 KNOWN |= ROWS | TARGETS | PACKS
 WITHOUT_MEANING = {"output_router_logits"}
 """Flags of models that are not in the table."""
