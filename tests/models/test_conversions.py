@@ -103,3 +103,19 @@ def test_layers_with_outliers_of_the_whole_batch_are_refused():
         yanma.unpad(copy.deepcopy(model))
     State.threshold = 0.0
     assert type(yanma.unpad(model).bert.encoder.layer[0].attention.self.query) is Linear8bitLt
+
+
+class OfItsOwn(torch.Tensor):
+    """A weight such as torchao's: it brings its own product."""
+
+
+def test_weights_that_bring_their_own_product_keep_it(inputs: dict[str, Any]):
+    stock = build(BERT, TOKENS)
+    with torch.no_grad():
+        expected = yanma.unpad(copy.deepcopy(stock))(**inputs).logits
+    query = stock.bert.encoder.layer[0].attention.self.query
+    query.weight = nn.Parameter(query.weight.detach().as_subclass(OfItsOwn))
+    model = yanma.unpad(stock)
+    assert type(query) is nn.Linear
+    with torch.no_grad():
+        assert (model(**inputs).logits.as_subclass(torch.Tensor) - expected).abs().max() < 1e-6

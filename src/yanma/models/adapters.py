@@ -12,7 +12,7 @@ from . import modules
 from .classes import mix
 from .families import Family
 from .layout import Layout, running
-from .linear import Linear
+from .linear import Linear, is_plain
 
 # T tokens in the pack, N documents, K of its tokens
 
@@ -35,7 +35,7 @@ def adopt(model: nn.Module, family: Family) -> None:
     check_adapters(model)
     crosses = []
     for place, module in enumerate(model.modules()):
-        if type(module) is nn.Linear:
+        if is_plain(module):
             module.__class__ = Linear
         elif type(module) is nn.Dropout:
             module.__class__ = modules.Dropout

@@ -37,6 +37,11 @@ class Linear(nn.Linear):
         return linear(input, self.weight, self.bias)
 
 
+def is_plain(module: nn.Module) -> bool:
+    """Whether `Linear` can take its place: a weight of another kind, such as torchao's, has a product of its own."""
+    return type(module) is nn.Linear and type(module.weight) is nn.Parameter
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None = None) -> Tensor:
     """x (..., I) times weight (O, I) transposed, plus bias (O,): (..., O).
 

@@ -27,7 +27,7 @@ from .inputs import Call, prepare
 from .last_token import classify, classify_by_eos, pooling_at_ends
 from .layer_masks import LayerMasks, layer_masks
 from .layout import run_with, running
-from .linear import Linear
+from .linear import Linear, is_plain
 from .outputs import arrange
 from .pairs import prepare_pairs
 from .reasons import REASONS
@@ -231,7 +231,7 @@ def check(model: nn.Module, family: Family, head: Head) -> None:
     for module in model.modules():
         _check_module(module, family, config)
     for module in _linears_of_means(model, family, head):
-        if type(module) is not nn.Linear:
+        if _mixin(module, family) is not Linear:
             raise Unsupported(
                 f"a {type(module).__name__} stands where this {type(model).__name__} has a plain linear layer, which "
                 f"unpad must know: unpad the model first, then change it"
@@ -271,7 +271,7 @@ def _check_module(module: nn.Module, family: Family, config: Any) -> None:
 def _swap(module: nn.Module, site: int, family: Family) -> None:
     """Give a module that must know of the pack its subclass; `site` tells layers apart for dropout."""
     name, mixin = type(module).__name__, _mixin(module, family)
-    if type(module) in (nn.Linear, nn.Dropout):
+    if mixin in (Linear, modules.Dropout):
         module.__class__ = mixin
     elif mixin is not None:
         mix(module, mixin)
@@ -284,7 +284,7 @@ def _mixin(module: nn.Module, family: Family) -> Any:
     if is_peft_layer(module):  # its Conv1d is called as torch's is
         return None
     name = type(module).__name__
-    if type(module) is nn.Linear:
+    if is_plain(module):
         return Linear
     if type(module) is nn.Dropout:
         return modules.Dropout
