@@ -175,3 +175,14 @@ def test_two_names_for_one_thing_are_not_both_taken_and_none_is_passed_over():
     for name in NAMES:
         with pytest.raises(yanma.Unsupported, match=rf"{name} \(a key-value cache.* go with padded rows"):
             model(batch, **{name: past})
+
+
+@each(
+    [(family, name) for family in BY_TYPE.values() for name in family.heads if name.endswith("ForCausalLM")]
+)
+def test_every_head_that_writes_on_goes_on_from_its_cache(family: Family, name: str):
+    stock = build(family, name)
+    ids = torch.tensor([[7, 8, 9, 10], [11, 12, 13, 14]])
+    ways = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 3, "do_sample": False}
+    expected = stock.generate(ids, **ways)
+    assert torch.equal(yanma.unpad(stock).generate(ids, **ways), expected)

@@ -99,9 +99,11 @@ def with_place(output: Any, head: Head) -> Any:
 
 def _taken(model: Any) -> set[str]:
     """By which of the names the stock model takes keys and values, if it does."""
-    base = type(model.base_model)
-    stock = getattr(base, "_yanma_stock", base)
-    return set(NAMES) & set(inspect.signature(stock.forward).parameters)
+    kinds = (
+        type(part) for part in (model, model.base_model)
+    )  # one of the two may hand all on, and name none
+    stock = (getattr(kind, "_yanma_stock", kind) for kind in kinds)
+    return {name for kind in stock for name in inspect.signature(kind.forward).parameters if name in NAMES}
 
 
 def _may_keep(model: Any, family: Family, head: Head) -> bool:
