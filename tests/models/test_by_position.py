@@ -79,6 +79,25 @@ def test_several_rows_of_documents_and_padding(family):
         )
 
 
+@OF_FAMILIES
+def test_slots_that_are_hidden_before_documents_move_no_document(family):
+    name = head_named(family, "ForTokenClassification")
+    head, stock = family.heads[name], build(family, name)
+    documents = rectangle(family, name, (5, 3, 4)).documents
+    slots = [start + torch.arange(len(d)) for start, d in zip((2, 9, 15), documents, strict=True)]
+    ids, mask = torch.full((2, 12), stock.config.pad_token_id), torch.zeros(2, 12).long()
+    for document, places in zip(documents, slots, strict=True):
+        ids.view(-1)[places], mask.view(-1)[places] = document, 1
+    numbers = torch.tensor([[0] * 8 + [1] * 4, [2] * 12])
+    expected = alone(stock, head, documents)
+    with torch.no_grad():
+        found = yanma.unpad(stock)(input_ids=ids, attention_mask=mask, seq_idx=numbers)
+    assert expected, "no output was compared"
+    for key in head.token_outputs:
+        got = found[key].flatten(0, 1)[torch.cat(slots)]
+        torch.testing.assert_close(got, expected[key][0], rtol=1e-5, atol=5e-6, msg=key)
+
+
 def test_seq_idx_alone_or_beside_positions_and_bounds():
     family, name = BY_TYPE["roberta"], "RobertaForTokenClassification"
     stock = build(family, name)
@@ -119,6 +138,25 @@ def test_no_document_predicts_the_start_of_the_next(family):
     torch.testing.assert_close(counted, expected * sum(n - 1 for n in LENGTHS) / 10, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="labels of document 1 begin with a token that nobody predicts"):
         ours(**row, labels=row["input_ids"], num_items_in_batch=10)
+
+
+def test_rows_first_labels_are_counted_by_nobody():
+    ours = yanma.unpad(build(BY_TYPE["llama"], "LlamaForCausalLM"))
+    ids, positions = torch.arange(10, 22).view(2, 6), torch.tensor([[0, 1, 2, 0, 1, 2], [0, 1, 0, 1, 2, 3]])
+    labels = ids.masked_fill((positions == 0) & (torch.arange(6) > 0), -100)
+    row = {"input_ids": ids, "position_ids": positions}
+    scored = int((labels[:, 1:] != -100).sum())  # as transformers' Trainer counts them
+    counted = ours(**row, labels=labels, num_items_in_batch=scored).loss
+    torch.testing.assert_close(counted, ours(**row, labels=ids).loss)
+    shifted = F.pad(labels, (0, 1), value=-100)[:, 1:]
+    by_shifted = ours(**row, labels=ids, shift_labels=shifted, num_items_in_batch=scored).loss
+    torch.testing.assert_close(by_shifted, counted)
+    with pytest.raises(ValueError, match="labels of document 3 begin with a token that nobody predicts"):
+        ours(
+            **row,
+            labels=labels.index_put((torch.tensor(1), torch.tensor(2)), ids[1, 2]),
+            num_items_in_batch=9,
+        )
 
 
 ODD = {"jump": [0, 1, 2, 7, 8, 9], "back": [0, 1, 2, 1, 2, 3], "still": [0, 1, 2, 2, 3, 4]}

@@ -29,6 +29,8 @@ class Cut:
 
     widths: tuple[int, ...]
     """Slots of each document, from its first token to that of the next."""
+    before: int
+    """Of the first document's, those that are hidden before its first token."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,8 @@ def cut(model: Any, family: Family, head: Head, kwargs: dict[str, Any]) -> Cut |
     if begins is None:
         return None
     _check_call(family, kwargs, told, shape)
-    return Cut(_widths(slots, begins))
+    before = int(slots.held[0]) if len(slots.held) else 0
+    return Cut(_widths(slots, begins), before)
 
 
 def _shape(kwargs: Mapping[str, Any]) -> torch.Size | None:

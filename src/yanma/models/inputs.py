@@ -110,13 +110,16 @@ def packed_input(
 
 
 def _check_first_labels(head: Head, rows: Rows, kwargs: Mapping[str, Any]) -> None:
-    """Who counts what is scored, as transformers' Trainer does, counts labels that nobody predicts."""
+    """Who counts what is scored, as transformers' Trainer does, counts labels that nobody predicts, but rows' first."""
     if head.loss != "next_token" or "labels" not in rows.tokens or "num_items_in_batch" not in kwargs:
         return
-    firsts = rows.tokens["labels"][rows.slots == 0][1:]
-    if bool((firsts != -100).any()):
+    if "shift_labels" in rows.tokens:  # these are counted, and scored as they are
+        return
+    firsts = (rows.slots == 0).nonzero()[:, 0]
+    counted = (rows.tokens["labels"][firsts] != -100) & (firsts % rows.shape[-1] != 0)
+    if bool(counted.any()):
         raise ValueError(
-            f"labels of document {int((firsts != -100).nonzero()[0]) + 1} begin with a token that nobody predicts, but "
+            f"labels of document {int(counted.nonzero()[0])} begin with a token that nobody predicts, but "
             f"num_items_in_batch counts it: its first label must be -100, as PackedCollator(next_token=True) writes it"
         )
 

@@ -33,7 +33,7 @@ class Rows:
     valid: Tensor | None
     """(M,) bool: which slots hold a token; None = all."""
     slots: Tensor
-    """(M,) int64: each slot's place in its row."""
+    """(M,) int64: each slot's place in its row; in documents of a row it counts from the first token."""
     ids: tuple[int, ...] | None
     shape: tuple[int, ...]
     """Leading sizes of the caller's tensors: (N, S), or (N / C, C, S) with C choices, or (T,)."""
@@ -72,7 +72,9 @@ class Rows:
     def cut(self, cut: Cut) -> Rows:
         """The same slots, each document a row."""
         widths = torch.tensor(cut.widths)
-        starts = (widths.cumsum(0) - widths).repeat_interleave(widths).to(self.slots.device)
+        starts = widths.cumsum(0) - widths
+        starts[0] = cut.before
+        starts = starts.repeat_interleave(widths).to(self.slots.device)
         slots = torch.arange(len(starts), device=starts.device) - starts
         return replace(self, widths=cut.widths, slots=slots)
 
