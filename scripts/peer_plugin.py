@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import linecache
 import random
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
@@ -89,7 +90,7 @@ def said(error: BaseException) -> dict[str, Any]:
         _, name, message = str(cause).rpartition("yanma.errors.Unsupported: ")
         if name:
             return {"refused": True, "says": message.splitlines()[0]}
-        if isinstance(cause, ValueError) and raised_in(cause).startswith(YANMA):
+        if isinstance(cause, ValueError) and is_raised_in(cause, YANMA):
             return {"refused": True, "says": str(cause)}
     return {"refused": False, "says": f"{type(error).__name__}: {error}"[:2000]}
 
@@ -101,12 +102,15 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def raised_in(error: BaseException) -> str:
-    """The file whose code raised an exception."""
+def is_raised_in(error: BaseException, folder: str) -> bool:
+    """Whether a file in that folder raised an exception by a statement, and it did not befall it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return "" if trace is None else trace.tb_frame.f_code.co_filename
+    if trace is None:
+        return False
+    path = trace.tb_frame.f_code.co_filename
+    return path.startswith(folder) and linecache.getline(path, trace.tb_lineno).lstrip().startswith("raise ")
 
 
 class Unpadding:

@@ -9,6 +9,7 @@ import peer_tests
 SUITE = """
 import pytest
 import torch
+import yanma
 from transformers import BertConfig, BertForSequenceClassification, FNetConfig, FNetModel
 
 def made():
@@ -37,6 +38,9 @@ def test_refused_beneath_another_error():
     except ValueError as error:
         raise RuntimeError("no attentions") from error
 
+def test_error_that_befalls():
+    yanma.PackedBatch.from_sequences([["no number"]])
+
 def test_fault():
     assert type(made().eval()) is BertForSequenceClassification
 
@@ -61,10 +65,11 @@ def test_each_test_of_a_suite_is_judged(tmp_path):
         "refused": "refusal",
         "refused_beneath_another_error": "refusal",
         "fault": "fault",
+        "error_that_befalls": "fault",
         "fails_stock[1]": "fault",
         "skipped_stock": "fault",
     }
-    stock = {"of_a_family_outside_the_table", "fails_stock[1]", "skipped_stock"}
+    stock = {"of_a_family_outside_the_table", "error_that_befalls", "fails_stock[1]", "skipped_stock"}
     assert {test for test, record in found.items() if not record["unpadded"]} == stock
 
 

@@ -182,6 +182,7 @@ def test_documents_that_cannot_show_a_leak_are_refused(documents, words):
     [
         ({"way": "flat"}, "padded, packed, unpadded"),
         ({"way": "packed", "collator": dict}, "way of its own"),
+        ({"arguments": {"return_dict": False}}, "return_dict is False, but an audit reads outputs by name"),
     ],
 )
 def test_wrong_arguments_are_told(more, words):

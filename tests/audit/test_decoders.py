@@ -70,7 +70,8 @@ def decoder(name):
     model_class = getattr(transformers, name)
     common = {"vocab_size": 100, "bos_token_id": 2, "eos_token_id": 2, "pad_token_id": 0}
     torch.manual_seed(0)
-    config = model_class.config_class(**common | DECODERS[name])
+    size = DECODERS[name.replace("SequenceClassification", "CausalLM")]
+    config = model_class.config_class(**common | size)
     for scale in ("initializer_range", "init_std"):
         if hasattr(config, scale):
             setattr(config, scale, 0.2)
@@ -87,6 +88,12 @@ def test_a_stock_decoder_raises_no_alarm(name):
     if name in SPLITS:
         found = audit(model, DOCUMENTS, way="packed", arguments={"use_cache": False})
         assert found.ok and found["isolation"].verdict is Verdict.PASS, str(found)
+
+
+@pytest.mark.parametrize("arguments", [{"output_hidden_states": True}, {"return_dict": True}], ids=str)
+@pytest.mark.parametrize("name", ["BloomForCausalLM", "BloomForSequenceClassification"])
+def test_arguments_that_the_audit_gives_too_may_be_given(name, arguments):
+    assert audit(decoder(name), DOCUMENTS, arguments=arguments).ok
 
 
 @pytest.mark.parametrize("name", ["OPTForCausalLM", "XGLMForCausalLM"])

@@ -169,6 +169,7 @@ def named(labels, **more):
         ("cab", "abc", "cab", True),
         (["Yes", "yes"], ["yes", "Yes"], ["Yes", "yes"], True),
         (["YES", "no"], ["Yes", "yes"], ["Yes", "yes"], False),
+        ("aab", "ab", "ab", False),
         (["LABEL_0", "LABEL_1"], "01", "01", True),
         (["LABEL_0", "LABEL_1"], "12", "12", False),
         (["LABEL_0", "LABEL_1"], "ab", "ab", False),

@@ -4,7 +4,13 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, GPT2Config
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    GPT2Config,
+    LlamaConfig,
+    LlamaModel,
+)
 
 from yanma.errors import ConfigError
 from yanma.training import pretrained
@@ -86,3 +92,11 @@ def test_two_padding_tokens_are_refused_where_texts_are_found_to_end_by_one(conf
     given = gpt(pad_token="<pad>", pad_token_id=5)
     with pytest.raises(ConfigError, match=r"pads with id 0, and the model's config has pad_token_id 5"):
         train(config(masking="static", **given))
+
+
+def test_two_padding_tokens_are_no_matter_where_each_token_is_scored(config, gpt):
+    given = gpt(pad_token="<pad>")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    with pretrained.quiet():
+        LlamaModel(LlamaConfig(vocab_size=400, pad_token_id=5, **sizes)).save_pretrained(given["model"])
+    train(config("token-classification", masking="static", epochs=1, **given))

@@ -84,6 +84,10 @@ def _of_model(
     arguments: Mapping[str, Any],
     mask: Mask | None,
 ) -> Subject:
+    if arguments.get("return_dict", True) is not True:
+        raise ValueError(
+            f"arguments: return_dict is {arguments['return_dict']}, but an audit reads outputs by name"
+        )
     if collator is not None:
         if way is not None:
             raise ValueError(f"a collator is a way of its own; leave out way={way!r}")

@@ -303,9 +303,7 @@ def _embedded(model: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
     seen: list[tuple[Tensor, Tensor]] = []
 
     def watch(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
-        embeddings, *rest = (
-            output if isinstance(output, tuple) else (output,)
-        )  # I-BERT's come with their scale
+        embeddings, *rest = output if isinstance(output, tuple) else (output,)  # I-BERT's with their scale
         leaf = embeddings.detach().requires_grad_()
         seen.append((arguments[0], leaf))
         free = leaf.clone()  # which a model may change in place

@@ -112,10 +112,8 @@ class Field:
 
         A model that promises it and reads ahead all the same fails.
         """
-        model, says = (
-            self._model,
-            self._arguments.get("is_causal", getattr(self._model.config, "is_causal", None)),
-        )
+        model = self._model
+        says = self._arguments.get("is_causal", getattr(model.config, "is_causal", None))
         with suppress(Unsupported):
             family, _ = recognise(model)
             return is_causal(model.config, family, self._arguments)
@@ -127,10 +125,11 @@ class Field:
     def _reads_nothing_later(self) -> bool:
         """Whether a document's last token moves no earlier one."""
         *before, last = PROBES[1][0]
+        more = self._arguments if self.per_token else {**self._arguments, "output_hidden_states": True}
         rows = []
         for token in (last, PROBES[0][0][0]):
             batch = moved(self.padded(((*before, token),)), next(self._model.parameters()).device)
-            output = _probed(self._model, batch, output_hidden_states=True, **self._arguments)
+            output = _probed(self._model, {**batch, **more})
             by_token = output[self.name] if self.per_token else (output.get("hidden_states") or [None])[-1]
             if by_token is None:
                 return False
@@ -157,10 +156,10 @@ def is_named(model: Any, *ends: str) -> bool:
     return any(kind.__name__.endswith(ends) for kind in type(model).__mro__)
 
 
-def _probed(model: Any, batch: Mapping[str, Tensor], **more: Any) -> Any:
+def _probed(model: Any, batch: Mapping[str, Any]) -> Any:
     try:
         with torch.no_grad():
-            return model(**batch, return_dict=True, **more)
+            return model(**{**batch, "return_dict": True})
     except Exception as error:  # of any kind: it is somebody else's model
         raise Unsupported(f"{type(model).__name__} cannot run a padded batch: {error}") from error
 

@@ -136,7 +136,7 @@ def _stock(
 
     def padded(documents: Documents, more: int) -> list[Tensor]:
         batch = batch_of(documents, more, False)
-        output = model(**batch, **({"output_hidden_states": True} if hidden else {}), **arguments)
+        output = model(**{**batch, **arguments, **({"output_hidden_states": True} if hidden else {})})
         if hidden:
             return apart(output.hidden_states[-1], batch, documents, True)
         return field.apart(output, batch, documents)

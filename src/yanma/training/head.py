@@ -34,7 +34,7 @@ def classes_of(config: Any, head: str, labels: Sequence[str]) -> Classes:
     own = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
     if not _is_such_a_head(config, head):
         return Classes(tuple(labels), keeps_head=False)
-    if set(own) == set(labels):
+    if sorted(own) == sorted(labels):
         return Classes(own, keeps_head=True)
     for meaning, said in ((_folded(labels), "but for their case"), (_numbered(labels), "by their numbers")):
         there = tuple(name.casefold() for name in own)

@@ -125,9 +125,8 @@ def _with_max_length(config: Config, limit: int | None) -> Config:
 
 def _ready(config: Config, task: Task, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Ready:
     if model.config.pad_token_id is None:
-        model.config.pad_token_id = (
-            tokenizer.pad_token_id
-        )  # by which plain transformers finds where a row ends
+        # By which plain transformers finds where a row ends.
+        model.config.pad_token_id = tokenizer.pad_token_id
     masking: Masking
     if config.masking == "dynamic":
         mask = None if config.model.mask is None else parse(config.model.mask)
@@ -136,13 +135,13 @@ def _ready(config: Config, task: Task, tokenizer: PreTrainedTokenizerBase, model
         masking = Static(
             config.optim.max_batch_tokens,
             cast(int, config.model.max_length),
-            _pad_token(tokenizer, model),
+            _pad_token(tokenizer, model, task),
             per_token=task.name == "token-classification",
         )
     return Ready(config, task, tokenizer, masking.prepare(model), masking)
 
 
-def _pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
+def _pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, task: Task) -> int:
     """The id that rows are padded with. Raises ConfigError where there is none, or the model takes it for a word."""
     own, padding = model.config.pad_token_id, cast(int | None, tokenizer.pad_token_id)
     if padding is None:
@@ -150,7 +149,8 @@ def _pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> in
             "masking (--masking): static needs a padding token, and this tokenizer has none; dynamic needs none, or "
             "give it one, in a copy of the model: tokenizer.pad_token = tokenizer.eos_token is usual"
         )
-    if own != padding and hasattr(model, "score"):  # looks for the last token of a row that is no padding
+    # Decoders that score a text look for the last token of its row that is no padding.
+    if own != padding and task.name == "sequence-classification" and hasattr(model, "score"):
         raise ConfigError(
             f"masking (--masking): static: the tokenizer pads with id {padding}, and the model's config has "
             f"pad_token_id {own}, by which it finds where a text ends; make them one, or take dynamic"
