@@ -15,6 +15,7 @@ import transformers
 import yanma
 from models.builders import FAMILIES, build, every_head, rectangle
 from yanma.models import is_unpadded
+from yanma.models.classes import mix, unmix
 from yanma.models.families import Family
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
@@ -120,6 +121,19 @@ def test_threads_do_not_see_each_others_documents():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_threads_that_come_upon_a_new_adapter_together_change_it_once():
+    class Knows(torch.nn.Module):
+        pass
+
+    layer = torch.nn.Linear(2, 2)
+    mix(layer, Knows)
+    once = type(layer)
+    mix(layer, Knows)
+    assert type(layer) is once
+    unmix(layer)
+    assert type(layer) is torch.nn.Linear
 
 
 def test_explain_tells_family_and_kernels():

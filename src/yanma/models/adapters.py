@@ -87,7 +87,7 @@ def _show_source(attention: nn.Module, family: Family) -> None:
     """Tell a decoder's modules that have parts of their own where the encoder's tokens lie, which they are given."""
     for name in family.reads_source:
         module = attention.get_submodule(name)
-        if next(module.children(), None) is not None and not isinstance(module, modules.ReadsSource):
+        if next(module.children(), None) is not None:
             mix(module, modules.ReadsSource)
 
 

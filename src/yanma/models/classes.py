@@ -10,9 +10,14 @@ from torch import nn
 
 
 def mix(module: nn.Module, mixin: Any) -> None:
-    """Put `mixin` before a module's class, in place; parameters, names and `state_dict` stay as they are."""
-    mixins, stock = vars(type(module)).get("_yanma_mixed", ((), type(module)))
-    module.__class__ = mixed_class((mixin, *mixins), stock)
+    """Put `mixin` before a module's class, in place, once; parameters, names and `state_dict` stay as they are.
+
+    Several threads may do so at the same time, as forwards do to what came after `unpad`.
+    """
+    kind = type(module)
+    mixins, stock = vars(kind).get("_yanma_mixed", ((), kind))
+    if mixin not in mixins:
+        module.__class__ = mixed_class((mixin, *mixins), stock)
 
 
 def unmix(module: nn.Module) -> None:

@@ -44,7 +44,7 @@ def hear_by_document(model: Any) -> None:
     for owner in owners:
         if hasattr(owner, "get_input_embeddings"):
             embeddings = owner.get_input_embeddings()
-            if _is_heard(embeddings) and not isinstance(embeddings, HeardByDocument):
+            if _is_heard(embeddings):
                 mix(embeddings, HeardByDocument)
 
 
