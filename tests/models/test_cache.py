@@ -186,3 +186,17 @@ def test_every_head_that_writes_on_goes_on_from_its_cache(family: Family, name: 
     ways = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 3, "do_sample": False}
     expected = stock.generate(ids, **ways)
     assert torch.equal(yanma.unpad(stock).generate(ids, **ways), expected)
+
+
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "BartForConditionalGeneration", "BertLMHeadModel"])
+def test_a_step_takes_no_wish_that_the_stock_forward_would_pass_over(name: str):
+    family = next(family for family, own in ALL if own == name)
+    model, ids = yanma.unpad(build(family, name, is_decoder=True)).train(), torch.arange(10, 16)[None]
+    call = {"input_ids": ids, "use_cache": True}
+    if family.cross_attention:
+        call["decoder_input_ids"] = ids
+    with pytest.raises(yanma.Unsupported, match="seed does not go with a key-value cache"):
+        model(**call, seed=1)
+    with pytest.raises(yanma.Unsupported, match="max_logits_mib does not go with a key-value cache"):
+        model(**call, max_logits_mib=64)
+    torch.testing.assert_close(model.eval()(**call, seed=1).logits, model(**call).logits)

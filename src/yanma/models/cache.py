@@ -54,8 +54,14 @@ def is_step(model: Any, family: Family, head: Head, batch: Any, kwargs: Mapping[
     return _may_keep(model, family, head) and any(wish not in (None, False) for wish in wishes)
 
 
-def named(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The same, keys and values by the name by which this transformers takes them."""
+def for_stock(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a step, keys and values by the name by which this transformers takes them."""
+    seed, room = (kwargs.pop(name, None) for name in ("seed", "max_logits_mib"))
+    if room is not None or (seed is not None and model.training):
+        raise Unsupported(
+            f"{'seed' if room is None else 'max_logits_mib'} does not go with a key-value cache or logits_to_keep: "
+            f"such a call goes through the stock forward, which does not know it; leave one of them out"
+        )
     old, new = NAMES
     if old in kwargs and new in _taken(model):
         kwargs.setdefault(new, kwargs.pop(old))

@@ -420,7 +420,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
             hear_by_document(self)
         if cache.is_step(self, family, head, batch, kwargs):
             with interface.as_stock(self, kwargs):
-                return stock(self, **cache.named(self, kwargs))
+                return stock(self, **cache.for_stock(self, kwargs))
         keeps = cache.would_be_kept(self, family, head, kwargs)
         max_logits_mib = kwargs.pop("max_logits_mib", None)
         wants_tuple = not kwargs.pop("return_dict", self.config.return_dict)  # type: ignore[union-attr]
