@@ -80,9 +80,9 @@ def _mask(text: str) -> Mask:
         found = parse(text)
     except ParseError as error:
         raise ConfigError(f"--mask: {error.reason}") from None
-    for leaf in found._leaves():
-        if leaf.shape is not None or not leaf._is_alike():
-            raise ConfigError(f"--mask: {leaf.describe()} holds for one pack only; give a mask of positions")
+    bound = found._of_one_pack()
+    if bound is not None:
+        raise ConfigError(f"--mask: {bound.describe()} holds for one pack only; give a mask of positions")
     return found
 
 

@@ -250,6 +250,10 @@ class Mask:
     def _leaves(self) -> Iterator[Mask]:
         yield self
 
+    def _of_one_pack(self) -> Mask | None:
+        """A leaf that says something of one pack alone, so that the mask fits no others; None = no leaf does."""
+        return next((leaf for leaf in self._leaves() if leaf.shape is not None or not leaf._is_alike()), None)
+
     def _mapped(self, change: Callable[[Mask], Mask]) -> Mask:
         """The expression with each leaf changed."""
         return change(self)

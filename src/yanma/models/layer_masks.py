@@ -47,12 +47,13 @@ def _check(layer: int, mask: Mask | None) -> None:
         return
     if not isinstance(mask, Mask):
         raise TypeError(f"mask of layer {layer} is a {type(mask).__name__}; parse() makes a mask of a text")
+    bound = mask._of_one_pack()
+    if bound is not None:
+        raise Unsupported(
+            f"mask of layer {layer}: {bound.describe()} holds for one pack only, and the model will meet others; "
+            f"give a mask of positions that fits any document, such as window(64, 64) | global_tokens(first=1)"
+        )
     for leaf in mask._leaves():
-        if leaf.shape is not None or not leaf._is_alike():
-            raise Unsupported(
-                f"mask of layer {layer}: {leaf.describe()} holds for one pack only, and the model will meet others; "
-                f"give a mask of positions that fits any document, such as window(64, 64) | global_tokens(first=1)"
-            )
         if isinstance(leaf, RandomDrop):
             raise Unsupported(
                 f"mask of layer {layer}: {leaf.describe()} would hide the same pairs at every step of training; "
