@@ -46,12 +46,11 @@ def test_a_forward_is_not_recorded(how: str, inputs: dict[str, Any]):
         CAPTURES[how](model, inputs)
 
 
-@pytest.mark.parametrize("strict", [True, False])
-def test_what_was_restored_can_be_exported(strict: bool, inputs: dict[str, Any]):
+def test_what_was_restored_can_be_exported(inputs: dict[str, Any]):
     model = yanma.restore(yanma.unpad(build(BERT, TOKENS)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exported = torch.export.export(model, (), inputs, strict=strict).module()
+        exported = torch.export.export(model, (), inputs).module()
         with torch.no_grad():
             assert (exported(**inputs).logits - model(**inputs).logits).abs().max() < 1e-5
 
