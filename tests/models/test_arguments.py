@@ -304,6 +304,9 @@ def test_hidden_slots_never_win_a_span():
 
 FOUR = yanma.PackedBatch.from_sequences([[5, 6, 7], [8]])
 TYPED = yanma.PackedBatch.from_sequences([[1, 2]], [[0, 1]])
+QUESTIONS = torch.full((3, 4, 2), 7)
+FIRST_HIDDEN = torch.ones_like(QUESTIONS)
+FIRST_HIDDEN[2, 1, 0] = 0
 ZEROS, ONES = torch.zeros(2, dtype=torch.long), torch.ones(1, 2, dtype=torch.long)
 
 
@@ -371,6 +374,39 @@ ZEROS, ONES = torch.zeros(2, dtype=torch.long), torch.ones(1, 2, dtype=torch.lon
             (ZEROS[None],),
             {"attention_mask": torch.tensor([[1, 0]]), "labels": ZEROS[None]},
             "must be -100",
+        ),
+        (
+            "BertForMultipleChoice",
+            (QUESTIONS,),
+            {"attention_mask": FIRST_HIDDEN},
+            "choice 1 of question 2 begins with padding",
+        ),
+        (
+            "BertForMultipleChoice",
+            (QUESTIONS,),
+            {"attention_mask": FIRST_HIDDEN[..., :1].expand(3, 4, 2)},
+            "choice 1 of question 2 has no token",
+        ),
+        (
+            "MPNetForMultipleChoice",
+            (QUESTIONS.repeat(1, 1, 2),),
+            {"attention_mask": torch.cat([torch.ones_like(QUESTIONS), FIRST_HIDDEN], -1)},
+            "choice 1 of question 2 has hidden slots between its tokens",
+        ),
+        (
+            "MPNetForTokenClassification",
+            (torch.full((1, 6), 7),),
+            {
+                "seq_idx": torch.tensor([[0, 0, 1, 1, 1, 2]]),
+                "attention_mask": torch.tensor([[1, 1, 1, 0, 1, 1]]),
+            },
+            "document 1 has hidden slots between its tokens",
+        ),
+        (
+            "BertForMultipleChoice",
+            (QUESTIONS,),
+            {"labels": torch.zeros(6).long()},
+            r"labels is \(6,\); there are 3 questions",
         ),
         (TOKENS, (), {"attention_mask": ONES}, "exactly one of input_ids"),
         (TOKENS, (torch.full((1, 81), 7),), {}, "81 tokens; this model has 80 positions"),

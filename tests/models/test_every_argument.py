@@ -124,6 +124,53 @@ def test_shifted_labels_that_do_not_fit_are_refused_by_name():
     assert model(**data.kwargs, ignore_index=-100).loss.isfinite()
 
 
+BY_TOKEN = [(family, name) for family in FAMILIES for name in family.heads if family.heads[name].token_labels]
+
+
+@pytest.mark.parametrize(("family", "name"), BY_TOKEN, ids=[name for _, name in BY_TOKEN])
+def test_labels_end_to_end_give_the_stock_loss_or_are_refused_by_name(family: Family, name: str):
+    """Stock losses by token take (N * S,) too. Those that shift it predict a row's start from the row before it."""
+    head, stock = family.heads[name], build(family, name)
+    ours = yanma.unpad(copy.deepcopy(stock))
+    if head.decodes:
+        given = call(family, name)
+        labels = given["input_ids"].masked_fill(given["attention_mask"] == 0, -100)
+        data, shape = given | {"labels": labels}, tuple(labels.shape)
+        with pytest.raises(
+            ValueError, match=r"labels is \(\d+,\); it must be \(N, S\) where decoder_input_ids is"
+        ):
+            ours(input_ids=given["input_ids"], labels=labels.flatten())
+    else:
+        data, shape = rectangle(family, name).kwargs, (6, 20)
+    flat = data | {"labels": data["labels"].flatten()}
+    if head.loss == "next_token" or name == "ElectraForPreTraining":
+        message = rf"labels is \({shape[0] * shape[1]},\); it must begin with \({shape[0]}, {shape[1]}\)"
+        with pytest.raises(ValueError, match=message):
+            ours(**flat)
+        return
+    expected = ours(**data).loss
+    torch.testing.assert_close(expected, stock(**flat).loss, rtol=1e-5, atol=1e-5)
+    assert torch.equal(ours(**flat).loss, expected)
+
+
+def test_shifted_labels_end_to_end_and_frames_of_recordings_give_the_stock_loss():
+    llama, wav2vec = (
+        next(f for f in (*FAMILIES, *LISTENERS) if f.model_type == t) for t in ("llama", "wav2vec2")
+    )
+    stock, data = build(llama, "LlamaForCausalLM"), rectangle(llama, "LlamaForCausalLM").kwargs
+    flat = data | {"shift_labels": data["labels"].flatten()}
+    ours = yanma.unpad(copy.deepcopy(stock))
+    torch.testing.assert_close(ours(**flat).loss, stock(**flat).loss, rtol=1e-5, atol=1e-5)
+    stock = build(wav2vec, "Wav2Vec2ForAudioFrameClassification")
+    values = torch.randn(3, 200, generator=torch.Generator().manual_seed(0))
+    frames = stock(values).logits.shape[1]
+    labels = nn.functional.one_hot(torch.arange(3 * frames) % 3, 3)
+    ours = yanma.unpad(copy.deepcopy(stock))
+    for given in (labels, labels.view(3, frames, 3)):
+        found, expected = (model(values, labels=given).loss for model in (ours, stock))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 ERNIES = [(family, name) for family, name in READERS if family.model_type == "ernie"]
 
 

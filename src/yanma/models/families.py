@@ -43,6 +43,16 @@ class Head:
     counts_items: bool = False
     """Whether a loss of losses.py is divided by `num_items_in_batch` where that is given, as the stock one is."""
 
+    @property
+    def flat_labels(self) -> tuple[str, ...]:
+        """Labels by token that the stock loss lays end to end before all else, and so takes as (N * S,) too.
+
+        Not those that it shifts first: the last token of a row would be scored as if the next row came after it.
+        """
+        if self.loss == "next_token":
+            return self.token_arguments
+        return self.token_labels if self.scores_padding else ()
+
 
 @dataclass(frozen=True, eq=False)
 class Family:

@@ -65,13 +65,13 @@ def prepare(
     if isinstance(batch, PackedBatch):
         rows = packed_input(family, batch, kwargs, by_token(family, head))
     else:
-        rows = padded_rows(kwargs, (*MORE_TOKENS, *by_token(family, head)))
+        rows = padded_rows(kwargs, (*MORE_TOKENS, *by_token(family, head)), flat=head.flat_labels)
         if batch is not None:
             rows = rows.cut(batch)
             _check_first_labels(head, rows, kwargs)
-        check_hidden_slots(model, head, rows)
-    seed = seed_of(model, kwargs)
     order = sorted(range(len(rows.lengths)), key=rows.lengths.__getitem__)
+    check_hidden_slots(model, head, rows)
+    seed = seed_of(model, kwargs)
     if family.counts_distances or _has_windows(model.config):
         rows.check_holes()
     origin = Origin(rows, rows.index(order))
@@ -79,7 +79,7 @@ def prepare(
     first_only = not (head.token_outputs or _wants_states(model, kwargs))
     layout = replace(layout, first_only=first_only, bits=bits.of(model, head))
     flat, layout = _placed(model.config, family, origin, layout)
-    labels = document_labels(head, kwargs, len(order))
+    labels = document_labels(head, kwargs, len(order), rows.num_questions)
     order_tensor = torch.tensor(order, device=layout.device)
     if head.loss == "stock":
         flat |= {name: label[order_tensor] for name, label in labels.items()}
@@ -180,10 +180,17 @@ def _check_length(family: Family, config: Any, rows: Rows, places: Tensor) -> No
             raise ValueError(f"a document has {longest} tokens; this model has {limit} positions")
 
 
-def document_labels(head: Head, kwargs: dict[str, Any], num_documents: int) -> dict[str, Tensor]:
-    """Labels by document, taken out of `kwargs`: one each; the choices of one question share one."""
+def document_labels(
+    head: Head, kwargs: dict[str, Any], num_documents: int, num_questions: int | None = None
+) -> dict[str, Tensor]:
+    """Labels by document, taken out of `kwargs`: one each; the choices of one question share one.
+
+    In a pack nothing but the number of labels says how many questions there are.
+    """
     labels = {name: kwargs.pop(name) for name in head.document_labels if kwargs.get(name) is not None}
     for name, label in labels.items():
+        if num_questions is not None and label.numel() != num_questions:
+            raise ValueError(f"{name} is {tuple(label.shape)}; there are {num_questions} questions")
         wrong = num_documents % max(len(label), 1) if head.loss == "choice" and label.dim() else 1
         if wrong and label.shape[:1] != (num_documents,):
             raise ValueError(f"{name} is {tuple(label.shape)}; there are {num_documents} documents")

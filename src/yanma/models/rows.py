@@ -48,9 +48,22 @@ class Rows:
         found = tuple(int(row.sum()) for row in self.valid.split(self.widths))
         if 0 in found:
             raise ValueError(
-                f"row {found.index(0)} has no token: its {self.prefix}attention_mask is 0 throughout; leave it out"
+                f"{self.name(found.index(0))} has no token: its {self.prefix}attention_mask is 0 throughout; leave it "
+                f"out"
             )
         return found
+
+    @property
+    def num_questions(self) -> int | None:
+        """Where rows are choices: of how many questions."""
+        return self.shape[0] if len(self.shape) == 3 else None
+
+    def name(self, row: int) -> str:
+        """What an error calls a row, counted from 0: a choice of a question, or a document where rows hold several."""
+        if self.num_questions is None:
+            return f"row {row}" if len(self.widths) == self.shape[0] else f"document {row}"
+        question, choice = divmod(row, self.shape[1])
+        return f"choice {choice} of question {question}"
 
     @property
     def input_ids(self) -> Tensor | None:
@@ -87,8 +100,8 @@ class Rows:
         torn = lasts - firsts + 1 != torch.tensor(self.lengths, device=self.slots.device)
         if bool(torn.any()):
             raise Unsupported(
-                f"row {int(torn.nonzero()[0])} has hidden slots between its tokens, which a stock model of this kind "
-                f"counts in distances of tokens; leave them out of the input"
+                f"{self.name(int(torn.nonzero()[0]))} has hidden slots between its tokens, which a stock model of this "
+                f"kind counts in distances of tokens; leave them out of the input"
             )
 
 
@@ -102,8 +115,13 @@ def packed_rows(batch: PackedBatch, tokens: Mapping[str, Tensor | None], prefix:
     return Rows(given, batch.lengths, None, batch.position_ids, batch.ids, shape, prefix)
 
 
-def padded_rows(kwargs: dict[str, Any], names: Sequence[str], prefix: str = "") -> Rows:
-    """Rows of a rectangle, taken out of a call's arguments: its ids or embeddings, `names`, and its attention mask."""
+def padded_rows(
+    kwargs: dict[str, Any], names: Sequence[str], prefix: str = "", flat: Sequence[str] = ()
+) -> Rows:
+    """Rows of a rectangle, taken out of a call's arguments: its ids or embeddings, `names`, and its attention mask.
+
+    Those of `flat` may be end to end already.
+    """
     ids, embeddings, mask = (prefix + name for name in ("input_ids", "inputs_embeds", "attention_mask"))
     names = (ids, embeddings, *names)
     tokens = {name: kwargs.pop(name) for name in names if kwargs.get(name) is not None}
@@ -113,7 +131,7 @@ def padded_rows(kwargs: dict[str, Any], names: Sequence[str], prefix: str = "") 
     if 0 in shape:
         raise ValueError(f"the {prefix}input is {tuple(shape)}: there is no token in it")
     device = next(iter(tokens.values())).device
-    flat = {name: end_to_end(tensor, shape, name) for name, tensor in tokens.items()}
+    laid = {name: end_to_end(tensor, shape, name, name in flat) for name, tensor in tokens.items()}
     width, num_slots = shape[-1], shape.numel()
     slots = torch.arange(width, device=device).repeat(num_slots // width)
     valid = kwargs.pop(mask, None)
@@ -123,16 +141,18 @@ def padded_rows(kwargs: dict[str, Any], names: Sequence[str], prefix: str = "") 
                 f"{mask} must be {tuple(shape)}, 1 where a token stands; got {tuple(valid.shape)}"
             )
         valid = valid.reshape(-1).bool()
-    return Rows(flat, (width,) * (num_slots // width), valid, slots, None, tuple(shape), prefix)
+    return Rows(laid, (width,) * (num_slots // width), valid, slots, None, tuple(shape), prefix)
 
 
-def end_to_end(tensor: Tensor, shape: torch.Size, name: str) -> Tensor:
+def end_to_end(tensor: Tensor, shape: torch.Size, name: str, may_be_flat: bool = False) -> Tensor:
     """(N, S, ...) as (N * S, ...); position ids of one row may serve all rows, and choices be rows already."""
     if len(shape) == 3 and tensor.shape[:2] == (shape[0] * shape[1], shape[2]):
         return tensor.reshape(-1, *tensor.shape[2:])
     if name == "position_ids":
         tensor = tensor.expand(shape)
     if tensor.shape[: len(shape)] != shape:
+        if may_be_flat and tensor.shape[:1] == (shape.numel(),):
+            return tensor
         raise ValueError(
             f"{name} is {tuple(tensor.shape)}; it must begin with {tuple(shape)} as the tokens do"
         )
@@ -154,7 +174,5 @@ def check_hidden_slots(model: nn.Module, head: Head, rows: Rows) -> None:
             )
     first_hidden = (rows.slots == 0) & ~rows.valid
     if bool(first_hidden.any()) and pools_first_tokens(model):
-        row = int(first_hidden[rows.slots == 0].nonzero()[0])
-        raise ValueError(
-            f"row {row} begins with padding, but this model pools the first slot; pad on the right"
-        )
+        row = rows.name(int(first_hidden[rows.slots == 0].nonzero()[0]))
+        raise ValueError(f"{row} begins with padding, but this model pools the first slot; pad on the right")

@@ -52,7 +52,7 @@ def prepare_sound(
     _check_training(model)
     seed = seed_of(model, kwargs)
     values, samples = _recordings(kwargs)
-    rows = _frames(model, samples, values.shape[1], kwargs, by_token(family, head))
+    rows = _frames(model, head, samples, values.shape[1], kwargs, by_token(family, head))
     order = sorted(range(len(samples)), key=samples.__getitem__)
     origin = Origin(rows, rows.index(order))
     layout = replace(layout_of(rows, order, seed, False), samples=tuple(samples[i] for i in order))
@@ -108,7 +108,12 @@ def _recordings(kwargs: dict[str, Any]) -> tuple[Tensor, tuple[int, ...]]:
 
 
 def _frames(
-    model: Any, samples: Sequence[int], width: int, kwargs: dict[str, Any], names: Sequence[str]
+    model: Any,
+    head: Head,
+    samples: Sequence[int],
+    width: int,
+    kwargs: dict[str, Any],
+    names: Sequence[str],
 ) -> Rows:
     """Rows of frames, as many as the stock model makes of padded rows, with what there is for each frame."""
     config, least = model.config, 1
@@ -127,5 +132,7 @@ def _frames(
     valid = None
     if min(lengths) < frames:
         valid = slots < torch.tensor(lengths, device=device).repeat_interleave(frames)
-    tokens = {name: end_to_end(tensor, shape, name) for name, tensor in given.items()}
+    tokens = {
+        name: end_to_end(tensor, shape, name, name in head.flat_labels) for name, tensor in given.items()
+    }
     return Rows(tokens, (frames,) * len(samples), valid, slots, None, tuple(shape))
