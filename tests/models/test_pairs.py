@@ -360,7 +360,7 @@ def test_documents_are_judged_where_their_text_ends():
     ours = yanma.unpad(copy.deepcopy(stock))
     expected = torch.cat([own["logits"] for own in stock_by_pair(stock, data)])
     torch.testing.assert_close(ours(*data.packed()[0]).logits, expected, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match=r"a document has no eos_token_id \(2\)"):
+    with pytest.raises(ValueError, match=r"document 1 has no eos_token_id \(2\)"):
         ours(PackedBatch.from_sequences([[5, 6, 2], [5, 6]]))
     with pytest.raises(ValueError, match="decoder_input_ids must be as long"):
         ours(PackedBatch.from_sequences([[5, 2]]), decoder_input_ids=PackedBatch.from_sequences([[5]]))
@@ -444,7 +444,9 @@ def test_models_that_cannot_be_honoured_are_refused_by_name():
     with pytest.raises(yanma.Unsupported, match="encoders with decoders, to which unpad adds no mask"):
         yanma.unpad(build(bart, "BartModel"), mask=window(2, 2))
     model = yanma.unpad(build(bart, "BartModel"))
-    with pytest.raises(yanma.Unsupported, match="pad on the right, or give decoder_input_ids"):
+    with pytest.raises(
+        yanma.Unsupported, match="pad on the right, or give decoder_attention_mask too, or decoder_input_ids"
+    ):
         model(input_ids=IDS, attention_mask=torch.tensor([[1, 1, 1], [0, 1, 1]]))
     with pytest.raises(yanma.Unsupported, match="encoder_outputs"):
         model(PackedBatch.from_sequences([[5, 6]]), encoder_outputs=(torch.zeros(2, 3, 32),))

@@ -86,22 +86,36 @@ def first_ends(layout: Layout, input_ids: Tensor, eos_token_id: int) -> Tensor:
 
 
 def ends_of_texts(layout: Layout, input_ids: Tensor | None, eos_token_id: int) -> Tensor:
-    """(N,) int64: the index of the decoder's token at the place where each source has its last `eos_token_id`."""
+    """(N,) int64: the index of the decoder's token in the slot where each source has its last `eos_token_id`.
+
+    Slots are those of the caller's rows, which are what positions count in these families: a mask may hide others
+    of the source than of the target.
+    """
     source = layout.source
-    assert source is not None
+    assert source is not None and source.positions is not None and layout.positions is not None
     if input_ids is None:
         raise Unsupported("documents are judged where input_ids has eos_token_id; give input_ids")
-    if layout.lengths != source.lengths:
+    slots = source.positions.where(input_ids[0] == eos_token_id, -1)
+    ends = torch.full_like(source.first_tokens, -1).scatter_reduce(0, source.documents, slots, "amax")
+    index = torch.arange(len(layout.documents), device=layout.device)
+    index = index.where(layout.positions == ends[layout.documents], -1)
+    found = torch.full_like(ends, -1).scatter_reduce(0, layout.documents, index, "amax")
+    if bool((found < 0).any()):
+        _refuse_missing_end(layout, ends, found, eos_token_id)
+    return found
+
+
+def _refuse_missing_end(layout: Layout, ends: Tensor, found: Tensor, eos_token_id: int) -> None:
+    number = int((found < 0).nonzero()[0])
+    document, slot = layout.order[number], int(ends[number])
+    if slot < 0:
         raise ValueError(
-            "documents are judged where input_ids has eos_token_id; decoder_input_ids must be as long"
+            f"document {document} has no eos_token_id ({eos_token_id}) in input_ids, by whose place it would be judged"
         )
-    places = source.places.where(input_ids[0] == eos_token_id, -1)
-    ends = torch.full_like(source.first_tokens, -1).scatter_reduce(0, source.documents, places, "amax")
-    if bool((ends < 0).any()):
-        raise ValueError(
-            f"a document has no eos_token_id ({eos_token_id}), by whose place it would be judged"
-        )
-    return layout.first_tokens + ends
+    raise Unsupported(
+        f"document {document} is judged in slot {slot}, where input_ids has its last eos_token_id ({eos_token_id}), "
+        f"but decoder_attention_mask is 0 there; hide in decoder_attention_mask only what attention_mask hides too"
+    )
 
 
 def last_tokens(layout: Layout, input_ids: Tensor | None, pad_token_id: int | None) -> Tensor:

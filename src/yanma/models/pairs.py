@@ -38,7 +38,7 @@ def prepare_pairs(
     config, target_rows = model.config, _padded_target if batch is None else _packed_target
     target = target_rows(config, family, head, source, kwargs)
     check_hidden_slots(model, head, target)
-    _check_pairs(family, source, target)
+    _check_pairs(family, head, source, target)
     seed = seed_of(model, kwargs)
     order = sorted(range(len(source.lengths)), key=lambda i: (target.lengths[i], source.lengths[i]))
     read, written = (Origin(rows, rows.index(order)) for rows in (source, target))
@@ -59,9 +59,15 @@ def prepare_pairs(
     return Call(decoder, flat, ours, order_tensor, order == sorted(order), written, read)
 
 
-def _check_pairs(family: Family, source: Rows, target: Rows) -> None:
+def _check_pairs(family: Family, head: Head, source: Rows, target: Rows) -> None:
     if len(source.lengths) != len(target.lengths):
         raise ValueError(f"there are {len(source.lengths)} sources and {len(target.lengths)} targets")
+    if head.pools_at == "eos" and source.widths != target.widths:
+        row = next(i for i, width in enumerate(source.widths) if width != target.widths[i])
+        raise ValueError(
+            f"document {row} has {source.widths[row]} slots in the source and {target.widths[row]} in the target; "
+            f"documents are judged where input_ids has eos_token_id, so {_IDS} must be as long"
+        )
     if target.ids not in (None, source.ids):
         raise ValueError("a pair is known by the ids of its source; give the targets none")
     if family.counts_distances:
@@ -74,11 +80,13 @@ def _padded_target(config: Any, family: Family, head: Head, source: Rows, kwargs
     is_given = kwargs.get(_IDS) is not None or kwargs.get(_EMBEDDINGS) is not None
     labels = kwargs.get("labels") if head.token_labels else None
     if not is_given and labels is not None:
+        if labels.dim() != 2:
+            raise ValueError(f"labels is {tuple(labels.shape)}; it must be (N, S) where {_IDS} is made of it")
         widths = (labels.shape[-1],) * len(labels)
         kwargs[_IDS] = shifted(config, family, labels.reshape(-1), widths).view(labels.shape)
     elif not is_given:
         kwargs[_IDS] = _copied(config, family, head, source).view(source.shape)
-    rows = padded_rows(kwargs, head.token_labels, _PREFIX)
+    rows = padded_rows(kwargs, head.token_labels, _PREFIX, head.flat_labels)
     if rows.valid is not None:
         return rows
     if "labels" in rows.tokens:
@@ -103,8 +111,8 @@ def _padded_on_the_right(source: Rows) -> Tensor | None:
     right = source.slots < lengths.repeat_interleave(source.shape[1])
     if not torch.equal(source.valid, right):
         raise Unsupported(
-            f"where {_IDS} is made of input_ids, hidden slots before a token would be read by the decoder; "
-            f"pad on the right, or give {_IDS}"
+            f"where {_IDS} is made of input_ids, the decoder would read the slots that attention_mask hides before a "
+            f"token; pad on the right, or give {_MASK} too, or {_IDS}"
         )
     return source.valid
 
