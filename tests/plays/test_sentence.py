@@ -2,6 +2,9 @@
 
 import copy
 import pickle
+import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -270,6 +273,27 @@ def test_features_that_went_through_once_may_do_so_again(folder):
     for _ in range(2):
         features = ours(features)
         torch.testing.assert_close(features["sentence_embedding"], expected, rtol=0, atol=1e-6)
+
+
+def test_threads_that_pad_do_not_disturb_threads_that_do_not(folder):
+    """A fast tokenizer has one state for all threads: whether it pads."""
+    ours, draw = yanma.unpad(encoder(folder)), random.Random(0)
+    expected, tokens = ours.encode(TEXTS), ours.encode(TEXTS, output_value="token_embeddings")
+    chosen = [draw.sample(range(len(TEXTS)), 9) for _ in range(60)]
+
+    def is_right(number):
+        places, wish = chosen[number], ("sentence_embedding", "token_embeddings")[number % 2]
+        found = ours.encode([TEXTS[place] for place in places], output_value=wish, show_progress_bar=False)
+        wanted = [(expected, tokens)[number % 2][place] for place in places]
+        return all(a.shape == b.shape and abs(a - b).max() < 1e-6 for a, b in zip(found, wanted, strict=True))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(is_right, range(len(chosen))))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_modules_are_given_packs_and_other_models_rectangles(folder):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from itertools import pairwise
+from threading import RLock
 from typing import Any
 
 import torch
@@ -80,6 +81,7 @@ def flatten(model: nn.Module) -> None:
         if not isinstance(module, FlatInputs):
             mix(module, FlatInputs)
         module._yanma_takes_packs = takes_packs
+        module._yanma_turn = Turn()
         module.unpad_inputs = module.unpad_inputs  # asked anew whether inputs can go without padding
     if not isinstance(model, Door):
         mix(model, Packs if type(model).__name__ in ("SentenceTransformer", "CrossEncoder") else Door)
@@ -109,7 +111,7 @@ def pad_again(model: nn.Module) -> None:
             unmix(module)
     for module in transformers_in(model):
         unmix(module)
-        for name in ("_yanma_takes_packs", "data_collator", "_flatten_position_offset"):
+        for name in ("_yanma_takes_packs", "_yanma_turn", "data_collator", "_flatten_position_offset"):
             module.__dict__.pop(name, None)
         module.unpad_inputs = module.unpad_inputs
 
@@ -134,6 +136,16 @@ def flat_inputs() -> Iterator[None]:
         _flat.reset(token)
 
 
+class Turn:
+    """A lock that a copy of its model does not share."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+
+    def __reduce__(self) -> tuple[type[Turn], tuple[()]]:
+        return Turn, ()
+
+
 class FlatInputs(ABC, nn.Module):
     """sentence-transformers' `Transformer` whose model is unpadded.
 
@@ -146,6 +158,13 @@ class FlatInputs(ABC, nn.Module):
     modality_config: dict[str, Any]
     model_forward_params: set[str] | None
     _yanma_takes_packs: bool
+    _yanma_turn: Turn
+
+    def preprocess(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        # A fast tokenizer keeps whether it pads: of two threads, one could have the other's padding for words.
+        with self._yanma_turn.lock:
+            features: dict[str, Any] = super().preprocess(*args, **kwargs)  # type: ignore[misc]
+        return features
 
     def _can_flatten_inputs(self) -> bool:
         if (
