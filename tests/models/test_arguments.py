@@ -367,6 +367,12 @@ ZEROS, ONES = torch.zeros(2, dtype=torch.long), torch.ones(1, 2, dtype=torch.lon
             {"attention_mask": torch.ones(1, 1, 1, 2)},
             r"attention_mask must be \(1, 2\).*got \(1, 1, 1, 2\)",
         ),
+        (
+            TOKENS,
+            (ZEROS[None],),
+            {"attention_mask": {"full_attention": None}},
+            r"attention_mask must be \(1, 2\).*got a dict",
+        ),
         (TOKENS, (ZEROS[None],), {"attention_mask": ZEROS[None]}, "row 0 has no token"),
         (CLASSES, (ZEROS[None],), {"attention_mask": torch.tensor([[0, 1]])}, "begins with padding"),
         (

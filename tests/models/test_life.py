@@ -13,7 +13,8 @@ import torch
 import transformers
 
 import yanma
-from models.builders import FAMILIES, build, every_head, rectangle
+from models.builders import FAMILIES, TRANSLATORS, build, every_head, rectangle
+from models.pairs import generator
 from yanma.models import is_unpadded
 from yanma.models.classes import mix, unmix
 from yanma.models.families import Family
@@ -163,3 +164,14 @@ def test_attention_switched_after_unpad_is_refused():
     model.set_attn_implementation("eager")
     with pytest.raises(yanma.Unsupported, match="set to 'eager' after unpad"):
         model(**data.kwargs)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+@pytest.mark.parametrize("family", TRANSLATORS, ids=lambda family: family.model_type)
+def test_attention_of_a_stack_switched_after_unpad_is_refused(family: Family, part: str):
+    model, ids = yanma.unpad(build(family, generator(family))), torch.arange(10, 16)[None]
+    getattr(model, f"get_{part}")().set_attn_implementation("eager")
+    with pytest.raises(yanma.Unsupported, match="set to 'eager' after unpad"):
+        model(input_ids=ids, decoder_input_ids=ids)
+    model.set_attn_implementation("yanma")
+    model(input_ids=ids, decoder_input_ids=ids)

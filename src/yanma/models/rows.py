@@ -136,10 +136,9 @@ def padded_rows(
     slots = torch.arange(width, device=device).repeat(num_slots // width)
     valid = kwargs.pop(mask, None)
     if valid is not None:
-        if valid.shape != shape:
-            raise Unsupported(
-                f"{mask} must be {tuple(shape)}, 1 where a token stands; got {tuple(valid.shape)}"
-            )
+        if not isinstance(valid, Tensor) or valid.shape != shape:
+            seen = tuple(valid.shape) if isinstance(valid, Tensor) else f"a {type(valid).__name__}"
+            raise Unsupported(f"{mask} must be {tuple(shape)}, 1 where a token stands; got {seen}")
         valid = valid.reshape(-1).bool()
     return Rows(laid, (width,) * (num_slots // width), valid, slots, None, tuple(shape), prefix)
 

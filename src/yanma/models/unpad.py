@@ -466,10 +466,14 @@ def _pack(args: tuple[Any, ...], kwargs: dict[str, Any], head: Head) -> PackedBa
     return batch
 
 
-def _check_still_ours(model: nn.Module, family: Family) -> None:
-    chosen = model.config._attn_implementation  # type: ignore[union-attr]
-    if family.by_interface and chosen != interface.NAME:
-        raise Unsupported(
-            f"the model's attention was set to {chosen!r} after unpad (perhaps through a config that it shares with "
-            f"another model); call yanma.restore(model), or set_attn_implementation({interface.NAME!r})"
-        )
+def _check_still_ours(model: Any, family: Family) -> None:
+    if not family.by_interface:
+        return
+    for part in (model, *model.base_model.children()):  # T5's stacks have configs of their own
+        config = vars(part).get("config")
+        if config is not None and config._attn_implementation != interface.NAME:
+            raise Unsupported(
+                f"the model's attention was set to {config._attn_implementation!r} after unpad (perhaps through a "
+                f"config that it shares with another model); call yanma.restore(model), or "
+                f"set_attn_implementation({interface.NAME!r})"
+            )
