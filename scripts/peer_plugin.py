@@ -27,8 +27,9 @@ from transformers import PreTrainedModel
 
 import yanma
 from yanma.models import interface
+from yanma.models.known import recognise
 from yanma.models.sentence import is_sentence_model
-from yanma.models.unpad import is_unpadded_one, recognise
+from yanma.models.unpad import is_unpadded_one
 from yanma.models.wrapped import inner_models, is_peft_model
 
 YANMA = str(Path(yanma.__file__).parent)

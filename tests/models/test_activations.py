@@ -12,7 +12,7 @@ from yanma import PackedBatch
 from yanma.models.activations import has_one_formula, row_by_row, sigmoid, softplus
 from yanma.models.classes import mix
 from yanma.models.layout import Layout, own_mask, run_with
-from yanma.models.unpad import _BY_CLASS
+from yanma.models.swaps import BY_CLASS
 
 OF_TORCH = [
     nn.Sigmoid,
@@ -41,8 +41,8 @@ def pair(name: str, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
     """transformers' or torch's own, and what `unpad` makes of it."""
     stock = ALL[name]().to(dtype).eval()
     ours = copy.deepcopy(stock)
-    if type(ours).__name__ in _BY_CLASS:
-        mix(ours, _BY_CLASS[type(ours).__name__])
+    if type(ours).__name__ in BY_CLASS:
+        mix(ours, BY_CLASS[type(ours).__name__])
     return stock, ours
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import Unsupported
-from ..models.unpad import recognise
+from ..models.known import recognise
 from .field import Field
 
 _STEP = (

@@ -15,7 +15,7 @@ from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask, causal, full
 from ..models.causality import is_causal
-from ..models.unpad import recognise
+from ..models.known import recognise
 from .collate import Feature, apart, pad
 from .documents import Document, Documents
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import PackedBatch
-from ..models.unpad import recognise
+from ..models.known import recognise
 
 # B texts of a batch, S slots of a padded row, T tokens of a pack, H hidden width, C classes
 

@@ -26,6 +26,11 @@ def unmix(module: nn.Module) -> None:
         module.__class__ = stock
 
 
+def stock_class(module: nn.Module) -> Any:
+    """The class that a module of an unpadded model goes by."""
+    return getattr(type(module), "_yanma_stock", type(module))
+
+
 def subclass(stock: type[nn.Module], bases: tuple[type, ...], body: dict[str, Any]) -> type[nn.Module]:
     """A subclass that goes by its parent's name, as transformers saves and looks classes up by name."""
     names = {"__module__": stock.__module__, "__qualname__": stock.__qualname__, "__doc__": stock.__doc__}

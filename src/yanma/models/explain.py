@@ -16,8 +16,9 @@ from ..masks import Mask
 from . import bits
 from .bits import Bits
 from .kernels import Kernels, fastest
+from .known import check, recognise
 from .layer_masks import describe
-from .unpad import check, is_unpadded_one, masks_of, recognise
+from .unpad import is_unpadded_one, masks_of
 from .wrapped import inner_models
 
 

@@ -10,8 +10,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
+from .known import recognise
 from .scoring import Scored
-from .unpad import is_unpadded_one, recognise
+from .unpad import is_unpadded_one
 from .wrapped import is_peft_model
 
 # T tokens in the pack

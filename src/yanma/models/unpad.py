@@ -14,26 +14,27 @@ from torch import nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
-from . import activations, bits, cache, gradients, interface, modules, patched, relative
-from .adapters import adopt, check_adapters, is_peft_layer
+from . import bits, cache, gradients, interface, modules, patched, relative
+from .adapters import adopt
 from .bounds import BOUNDS, DERIVED
 from .by_keyword import Cut, cut
-from .causality import check_modules, is_causal, refuse_is_causal, remember
-from .classes import mix, mixed_class, reduced_to, subclass, unmix
-from .conversions import REFUSES_QUANTIZATION, check_quantized, refuse_capture
+from .causality import remember
+from .classes import mix, mixed_class, reduced_to, stock_class, subclass, unmix
+from .conversions import REFUSES_QUANTIZATION, refuse_capture
 from .embeddings import hear_by_document
 from .families import FAMILIES, LISTENERS, Family, Head
 from .inputs import Call, prepare
+from .known import check, recognise
 from .last_token import classify, classify_by_eos, pooling_at_ends
 from .layer_masks import LayerMasks, layer_masks
 from .layout import run_with, running
-from .linear import Linear, is_plain
+from .linear import Linear
 from .outputs import arrange
 from .pairs import prepare_pairs
-from .reasons import REASONS
 from .recordings import transcribing
 from .scoring import scored_forward
-from .sound import check_sound, prepare_sound
+from .sound import prepare_sound
+from .swaps import pooling, swap
 from .tied import TiedEmbedding
 
 
@@ -66,7 +67,7 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
     remember(model, family)
     for site, (name, module) in enumerate(model.named_modules()):
         if module is not model:
-            _swap(module, site, family)
+            swap(module, site, family)
         if family.cross_attention and name.endswith("." + family.cross_attention):
             module._yanma_crosses = True
     adopt(model, family)
@@ -87,7 +88,7 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
             module.pooler.__class__ = modules.Pooler
     if head.decodes:
         encoder = model.get_encoder()  # type: ignore[operator]
-        encoder.__class__ = _encoder_class(_stock_class(encoder), family)
+        encoder.__class__ = _encoder_class(stock_class(encoder), family)
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
@@ -158,177 +159,13 @@ def masks_of(model: nn.Module) -> tuple[Mask | None, ...]:
     return tuple(attributes["_yanma_mask"] for attributes in own if "_yanma_mask" in attributes)
 
 
-def recognise(model: nn.Module) -> tuple[Family, Head]:
-    """The row of the table for a model; Unsupported, with what there is, where none fits."""
-    model_type = getattr(getattr(model, "config", None), "model_type", None)
-    name = _stock_class(model).__name__  # fully_shard gives an unpadded model another name
-    families = (*FAMILIES, *LISTENERS)
-    for family in families:
-        if family.model_type == model_type and name in family.heads:
-            return family, family.heads[name]
-    _refuse_wrapper(model)
-    for family in families:
-        if family.model_type == model_type:
-            raise Unsupported(
-                f"{name} is not a head of {model_type} that unpad knows: {', '.join(family.heads)}"
-            )
-    known = ", ".join(family.model_type for family in families)
-    why = REASONS.get(str(model_type), known)
-    raise Unsupported(
-        f"{name} (model type {model_type}) is not among the families that unpad supports: {why}"
-    )
-
-
-def _refuse_wrapper(model: nn.Module) -> None:
-    """Refuse what holds a model of transformers', as DistributedDataParallel does, or shards it, and is none itself."""
-    kinds = {kind.__name__ for kind in type(model).__mro__}
-    if "FSDPModule" in kinds:
-        raise Unsupported(f"this {type(model).__name__} is sharded: unpad the model first, then shard it")
-    known = {name for family in (*FAMILIES, *LISTENERS) for name in family.heads}
-    for name, module in model.named_modules():
-        if type(module).__name__ in known and "PreTrainedModel" not in kinds:
-            raise Unsupported(
-                f"this {type(model).__name__} holds a {type(module).__name__}, its {name}: unpad that alone, before "
-                f"it is wrapped"
-            )
-
-
-def check(model: nn.Module, family: Family, head: Head) -> None:
-    """Refuse a model of a known family whose config asks for something that `unpad` does not do."""
-    config: Any = model.config
-    check_adapters(model)
-    for name, module in model.named_modules():
-        if hasattr(type(module), "_yanma_stock"):
-            raise Unsupported(
-                f"{name} of this {type(model).__name__} is unpadded already: restore the model on which unpad was "
-                f"called, then unpad the whole model"
-            )
-    if getattr(config, "conv_kernel_size", 0) and config.num_hidden_layers == 1:
-        raise Unsupported(
-            f"conv_kernel_size is {config.conv_kernel_size}: unpad does no convolution after the only layer"
-        )
-    if getattr(config, "sparse_prediction", False) and type(model).__name__.endswith("ForMaskedLM"):
-        raise Unsupported(
-            "sparse_prediction gives logits of labelled tokens only, which unpad does not do; unset it"
-        )
-    if getattr(config, "add_cross_attention", False):
-        raise Unsupported(
-            f"{type(model).__name__} has cross-attention (add_cross_attention), which unpad does not do"
-        )
-    if getattr(config, "use_bidirectional_attention", None) and family.is_causal(config):
-        raise Unsupported(
-            f"use_bidirectional_attention is {config.use_bidirectional_attention}: the stock {family.model_type} then "
-            f"looks ahead or not as its padding happens to be; set it to None"
-        )
-    for part in (model, *model.modules()) if head.decodes or family.hears else ():
-        if getattr(part, "config", None) is not None:
-            refuse_is_causal(part, {})
-    if not (head.decodes or family.hears):
-        is_causal(config, family)
-    check_modules(model, family)
-    if family.hears:
-        check_sound(model, head)
-    for module in model.modules():
-        _check_module(module, family, config)
-    for module in _linears_of_means(model, family, head):
-        if _mixin(module, family) is not Linear:
-            raise Unsupported(
-                f"a {type(module).__name__} stands where this {type(model).__name__} has a plain linear layer, which "
-                f"unpad must know: unpad the model first, then change it"
-            )
-    check_quantized(model)
-    patched.check_before_unpad(model, lambda module: _mixin(module, family) is not None)
-
-
-def _linears_of_means(model: Any, family: Family, head: Head) -> list[nn.Module]:
-    """The linear layers that are made another kind of Linear: they see documents, not tokens."""
-    found = [getattr(model, head.averages)] if head.averages else []
-    if type(model).__name__ in family.pools_base and _pooling(model) == "late":
-        found.append(model.classifier)
-    within = (module for module in model.modules() if type(module).__name__ in family.pools_within)
-    return found + [module.pooler for module in within if module.pooler is not None]
-
-
-def _check_module(module: nn.Module, family: Family, config: Any) -> None:
-    """Refuse what the settings of one module ask for."""
-    name = type(module).__name__
-    kind = getattr(module, "summary_type", "first")
-    if name in family.pools_input and kind != "first":
-        raise Unsupported(f"{name} pools by summary_type={kind!r}; unpad supports 'first'")
-    if getattr(module, "attn_logit_softcapping", None) is not None and config.attention_dropout:
-        raise Unsupported(
-            f"attention_dropout is {config.attention_dropout}, and attn_logit_softcapping "
-            f"{config.attn_logit_softcapping}: unpad does not do both; set one of them to 0 or None"
-        )
-    rotations = getattr(module, "rope_type", "default")
-    for rotation in rotations.values() if isinstance(rotations, dict) else [rotations]:
-        if rotation == "longrope" or "dynamic" in rotation:
-            raise Unsupported(
-                f"rope_type is {rotation!r}: each document's angles would depend on the longest in its company"
-            )
-
-
-def _swap(module: nn.Module, site: int, family: Family) -> None:
-    """Give a module that must know of the pack its subclass; `site` tells layers apart for dropout."""
-    name, mixin = type(module).__name__, _mixin(module, family)
-    if mixin in (Linear, modules.Dropout):
-        module.__class__ = mixin
-    elif mixin is not None:
-        mix(module, mixin)
-    if isinstance(module, modules.Dropout | modules.DropsInForward) or name == family.attention:
-        module._yanma_site = site  # type: ignore[assignment]
-
-
-def _mixin(module: nn.Module, family: Family) -> Any:
-    """What a module is made a subclass of, so that it knows of the pack; None where it need not."""
-    if is_peft_layer(module):  # its Conv1d is called as torch's is
-        return None
-    name = type(module).__name__
-    if is_plain(module):
-        return Linear
-    if type(module) is nn.Dropout:
-        return modules.Dropout
-    if name in family.mixins:
-        return family.mixins[name]
-    if name in family.drops_in_forward:
-        return modules.DropsInForward
-    if name in _BY_CLASS:
-        return _BY_CLASS[name]
-    if name in family.pools_input:
-        return modules.FirstTokenInput
-    if name == family.intermediate:
-        return modules.FusedFeedForward if hasattr(module, "lin1") else modules.FusedIntermediate
-    if any(kind.__name__ == "GradientCheckpointingLayer" for kind in type(module).__mro__):
-        return modules.Checkpointed
-    return None
-
-
-_BY_CLASS = {
-    "Conv1D": modules.TransposedLinear,
-    "SiLU": activations.SteadySilu,
-    "SiLUActivation": activations.SteadySilu,
-    "GELU": activations.SteadyGelu,
-    "GELUActivation": activations.SteadyGelu,
-    "GELUTanh": activations.SteadyGeluTanh,
-    "QuickGELUActivation": activations.SteadyQuickGelu,
-    "ClippedGELUActivation": activations.SteadyGelu,
-    **dict.fromkeys(activations.BY_FORMULA, activations.SteadyByFormula),
-    "_Float32Linear": modules.Float32Linear,
-}
-"""Modules that stand in models of several families."""
-
-
 def _pool(model: Any, base: str) -> None:
     """Tell the base model, or a head that judges each token by itself, how the head's own forward pools."""
-    kind = _pooling(model)
+    kind = pooling(model)
     if kind == "late":
         model.classifier.__class__ = modules.MeanLinear
     else:
         mix(getattr(model, base), modules.MeanOutput if kind == "mean" else modules.FirstTokenOutput)
-
-
-def _pooling(model: Any) -> str:
-    return getattr(model.config, "classifier_pooling", "cls")
 
 
 @functools.cache
@@ -362,10 +199,6 @@ def _encoder_class(stock: Any, family: Family) -> Any:
 
     body = {"forward": forward, "__reduce_ex__": reduced_to(_new_encoder, stock, family.model_type)}
     return subclass(stock, (inner,), body)
-
-
-def _stock_class(module: nn.Module) -> Any:
-    return getattr(type(module), "_yanma_stock", type(module))
 
 
 def _new_unpadded(stock: Any, model_type: str) -> Any:

@@ -19,8 +19,8 @@ from ..batch import PackedBatch
 from ..corruption import IGNORE, Plan, Vocabulary
 from ..errors import ConfigError, DataError, Unsupported
 from ..keyed import derived, document_keys, numbers
+from ..models.known import recognise
 from ..models.scored import scored_loss, unwrapped
-from ..models.unpad import recognise
 from .blocks import Blocks, pack_blocks
 
 _SAMPLE = 0x70707078  # which tokens pseudo-perplexity takes: apart from what corruption and dropout draw

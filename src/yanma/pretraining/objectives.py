@@ -23,10 +23,10 @@ from ..autocast import as_cast
 from ..batch import PackedBatch
 from ..corruption import IGNORE, Corrupted, Denoiser, Plan, RunningLoss, replaced_tokens
 from ..corruption.plan import Resampling, copy_of
+from ..models.known import recognise
 from ..models.linear import linear
 from ..models.pairs import shifted
 from ..models.scored import scored_loss
-from ..models.unpad import recognise
 from ..models.vocabulary_loss import cross_entropy
 from ..packing import plan as plan_packs
 from .blocks import Block, pack_blocks
