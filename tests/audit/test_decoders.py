@@ -113,7 +113,7 @@ def test_ibert_gives_its_embeddings_with_their_scale():
 def test_a_backward_that_raises_is_skipped_and_says_why():
     found = audit(decoder("RwkvForCausalLM"), DOCUMENTS)
     skipped = found["gradients"]
-    assert skipped.verdict is Verdict.SKIPPED and "own backward raises RuntimeError" in skipped.about
+    assert skipped.verdict is Verdict.SKIPPED and "model raises RuntimeError" in skipped.about
 
 
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "OlmoForCausalLM"])

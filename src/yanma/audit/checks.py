@@ -260,14 +260,14 @@ CHECKS: dict[str, Callable[[Trial], Finding]] = {
 
 
 def asked(check: Callable[[Trial], Finding], trial: Trial) -> Finding:
-    """What a check finds; skipped where it needs gradients and the model's own backward raises, as RWKV's may."""
+    """What a check finds; skipped where it needs gradients and the model raises then, as RWKV's backward may."""
     try:
         return check(trial)
     except RuntimeError as error:
         if check not in (gradients, accumulation):
             raise
         why = str(error).partition("\n")[0].partition(". ")[0]
-        return trial.skipped(check.__name__, f"the model's own backward raises {type(error).__name__}: {why}")
+        return trial.skipped(check.__name__, f"with gradients the model raises {type(error).__name__}: {why}")
 
 
 def _compare(before: list[Tensor], after: list[Tensor]) -> tuple[bool, float]:
