@@ -1,6 +1,7 @@
 """What holds for all tests: no network, no deadline of Hypothesis, and tests marked `gpu` need one."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -20,3 +21,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def own_accelerator() -> Iterator[None]:
+    """accelerate keeps one precision a process: that of a test begins and ends with it."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

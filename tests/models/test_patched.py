@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
 from functools import partial
 
 import accelerate
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -112,15 +110,7 @@ def test_a_replaced_forward_of_a_norm_is_heard():
     assert all(map(torch.equal, packed_ways(yanma.unpad(stock), data.documents), expected))
 
 
-@pytest.fixture
-def own_accelerate() -> Iterator[None]:
-    """accelerate keeps one precision for a whole process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-@pytest.mark.usefixtures("own_accelerate")
+@pytest.mark.usefixtures("own_accelerator")
 def test_prepare_in_bf16_after_unpad_keeps_documents_apart_even_when_it_is_undone():
     stock, data = build(BERT, TOKENS), rectangle(BERT, TOKENS)
     accelerator = accelerate.Accelerator(mixed_precision="bf16", cpu=True)

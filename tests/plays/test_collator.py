@@ -160,7 +160,7 @@ def test_examples_that_cannot_be_packed_are_refused_by_name(rows, words):
         ({"input_ids": torch.ones(2, 2, dtype=torch.long)}, "one row"),
         ({"position_ids": torch.arange(4)[None]}, "count otherwise"),
         ({"attention_mask": torch.tensor([[1, 1, 1, 0]])}, "attention_mask hides slots"),
-        ({"labels": torch.ones(4)}, "labels is"),
+        ({"labels": torch.ones(5)}, "labels is"),
     ],
 )
 def test_contradictory_keywords_are_refused_by_name(change, words):

@@ -15,6 +15,7 @@ from plays.test_collator import examples, to_longest, trainer
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 
 
+@pytest.mark.usefixtures("own_accelerator")
 @pytest.mark.parametrize(
     ("model_type", "name", "kind"),
     [
