@@ -40,9 +40,7 @@ is above 2, a document leaks, or a gradient in float32 differs by more than 1e-5
 Documents of `wav2vec2` and `hubert` are recordings, given padded; their tokens are frames.
 """
 REFUSALS: dict[str, dict[str, Any]] = {
-    "chunk_size_feed_forward": {"chunk_size_feed_forward": 8},
     "add_cross_attention": {"add_cross_attention": True, "is_decoder": True},
-    "layerdrop": {"layerdrop": 0.1},
     "use_bidirectional_attention": {"use_bidirectional_attention": True},
     "sparse_prediction": {"sparse_prediction": True},
     "add_adapter": {"add_adapter": True},

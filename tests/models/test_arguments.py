@@ -373,6 +373,8 @@ ZEROS, ONES = torch.zeros(2, dtype=torch.long), torch.ones(1, 2, dtype=torch.lon
             {"attention_mask": {"full_attention": None}},
             r"attention_mask must be \(1, 2\).*got a dict",
         ),
+        (TOKENS, (ZEROS[None],), {"attention_mask": torch.tensor([[1, 2]])}, "attention_mask has 2; it is 1"),
+        (TOKENS, (ZEROS[None],), {"attention_mask": torch.tensor([[0.0, -1e9]])}, "has -1e.09; it is 1"),
         (TOKENS, (ZEROS[None],), {"attention_mask": ZEROS[None]}, "row 0 has no token"),
         (CLASSES, (ZEROS[None],), {"attention_mask": torch.tensor([[0, 1]])}, "begins with padding"),
         (

@@ -139,8 +139,24 @@ def padded_rows(
         if not isinstance(valid, Tensor) or valid.shape != shape:
             seen = tuple(valid.shape) if isinstance(valid, Tensor) else f"a {type(valid).__name__}"
             raise Unsupported(f"{mask} must be {tuple(shape)}, 1 where a token stands; got {seen}")
-        valid = valid.reshape(-1).bool()
+        valid = stands(valid, mask).reshape(-1)
     return Rows(laid, (width,) * (num_slots // width), valid, slots, None, tuple(shape), prefix)
+
+
+def stands(mask: Tensor, name: str) -> Tensor:
+    """bool: where a token stands.
+
+    A stock model takes any other number for 1. It may number documents or be added to scores, and mean something else.
+    """
+    if mask.dtype != torch.bool:
+        least, most = (float(bound) for bound in mask.aminmax())
+        if least < 0 or most > 1:
+            other = most if most > 1 else least
+            raise Unsupported(
+                f"{name} has {other:g}; it is 1 where a token stands and 0 elsewhere (documents of one row are told by "
+                f"position_ids that begin again, seq_idx or cu_seq_lens_q)"
+            )
+    return mask.bool()
 
 
 def end_to_end(tensor: Tensor, shape: torch.Size, name: str, may_be_flat: bool = False) -> Tensor:

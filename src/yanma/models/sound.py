@@ -15,7 +15,7 @@ from .arguments import by_token, handed_on, refuse
 from .causality import refuse_is_causal
 from .families import Family, Head
 from .inputs import Call, Origin, document_labels, layout_of, seed_of
-from .rows import Rows, end_to_end
+from .rows import Rows, end_to_end, stands
 from .spec_augment import masked_frames
 
 # N recordings, S samples of a padded row, F frames of one, T frames of all recordings
@@ -98,7 +98,7 @@ def _recordings(kwargs: dict[str, Any]) -> tuple[Tensor, tuple[int, ...]]:
         raise Unsupported(
             f"attention_mask must be {tuple(values.shape)}, 1 where a sample is; got {tuple(mask.shape)}"
         )
-    valid = mask.bool()
+    valid = stands(mask, "attention_mask")
     torn = (valid[:, 1:] & ~valid[:, :-1]).any(1)
     if bool(torn.any()):
         raise Unsupported(
