@@ -115,6 +115,23 @@ def test_without_seq_idx_it_says_what_is_missing(tmp_path):
         evaluated(ours, yanma.PackedCollator(seq_idx=True), by_document(seqeval_f1), tmp_path)
 
 
+def test_labels_in_the_place_of_seq_idx_are_refused():
+    labels, seq_idx = (
+        np.array([[1, 0, 2, 1, 0], [2, 2, 1, -100, -100]]),
+        np.array([[0, 0, 1, 1, 1], [0, 0, 0, -100, -100]]),
+    )
+    found = EvalPrediction(predictions=labels, label_ids=(seq_idx, labels))
+    with pytest.raises(ValueError, match="seq_idx last"):
+        by_document(lambda found: {})(found)
+
+
+def test_a_row_that_one_document_fills_is_one_document():
+    labels = np.array([[1, 0, 2], [2, 2, 1]])
+    shapes = by_document(lambda found: {"rows": len(found.label_ids), "width": found.label_ids.shape[1]})
+    found = EvalPrediction(predictions=labels, label_ids=(labels, np.array([[0, 0, 0], [0, 1, 1]])))
+    assert shapes(found) == {"rows": 3, "width": 3}
+
+
 def test_packs_of_labels_by_token_are_warned_of_once(caplog):
     collator._warn_of_metrics.cache_clear()
     with caplog.at_level(logging.WARNING, "yanma"):

@@ -152,6 +152,12 @@ def test_examples_that_cannot_be_packed_are_refused_by_name(rows, words):
         yanma.PackedCollator()(rows)
 
 
+@pytest.mark.parametrize("wrong", [{"next_token": object()}, {"seq_idx": "no"}])
+def test_a_tokenizer_in_the_place_of_a_setting_is_refused(wrong):
+    with pytest.raises(TypeError, match="True or False"):
+        yanma.PackedCollator(**wrong)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

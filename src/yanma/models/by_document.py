@@ -42,12 +42,19 @@ def _with_seq_idx(label_ids: Any) -> tuple[tuple[Any, ...], Any]:
     """The labels, and (B, S) which document each token is of."""
     fits = isinstance(label_ids, tuple) and len(label_ids) > 1
     last = label_ids[-1] if fits else None
-    if last is None or getattr(last, "ndim", 0) != 2:
+    if last is None or getattr(last, "ndim", 0) != 2 or not all(_counts(row) for row in last):
         raise ValueError(
             "by_document needs seq_idx among the labels: PackedCollator(seq_idx=True), and "
             'TrainingArguments(label_names=["labels", "seq_idx"]), seq_idx last, eval_do_concat_batches=True'
         )
     return label_ids[:-1], last
+
+
+def _counts(row: Any) -> bool:
+    """Whether a row numbers documents, 0, 0, 1, ..., up to where it is filled up; labels in its place seldom do."""
+    numbers = row[: int((row != _IGNORE).sum())]
+    steps = numbers[1:] - numbers[:-1]
+    return len(numbers) > 0 and numbers[0] == 0 and bool(((steps == 0) | (steps == 1)).all())
 
 
 def _runs(seq_idx: Any) -> list[tuple[int, int, int]]:

@@ -49,6 +49,14 @@ class PackedCollator:
     next_token: bool = False
     seq_idx: bool = False
 
+    def __post_init__(self) -> None:
+        for name, value in (("next_token", self.next_token), ("seq_idx", self.seq_idx)):
+            if not isinstance(value, bool):
+                raise TypeError(
+                    f"{name} is a {type(value).__name__}; it is True or False (a PackedCollator takes no tokenizer: "
+                    f"examples come tokenised, and nothing is padded)"
+                )
+
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         fields = _fields(examples)
         for index, example in enumerate(examples):
