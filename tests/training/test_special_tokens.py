@@ -125,3 +125,10 @@ def test_pretraining_tells_and_adds_them_too_and_goes_on_with_them(folder, tmp_p
     block = set_up(added, torch.device("cpu"), print).order.blocks[0]
     assert (block.ids[0], block.ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
     assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["architectures"]
+
+
+def test_what_a_tokenizer_did_to_offsets_it_does_beside_its_special_tokens():
+    tokenizer = by_hand("gpt", "bpe", bos_token="<s>", eos_token="</s>")
+    own = tokenizer(" card the", return_offsets_mapping=True)["offset_mapping"]
+    add_special_tokens(tokenizer)
+    assert tokenizer(" card the", return_offsets_mapping=True)["offset_mapping"][1:-1] == own
