@@ -88,7 +88,7 @@ def _seen() -> str:
     import torch
     import transformers
 
-    from yanma.chip import chip
+    from yanma.machine import chip
 
     asked = re.search(r'"transformers(>=[^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert asked is not None

@@ -11,9 +11,10 @@ import yaml
 from rich.console import Console
 from transformers import BertConfig, BertModel
 
-from yanma import ConfigError, DataError, Unsupported, demo, samples
-from yanma.training.pretrained import quiet
-from yanma.training.tokenizer import learn_tokenizer
+from yanma import ConfigError, DataError, Unsupported, demo
+from yanma import packaged as samples
+from yanma.loading.pretrained import quiet
+from yanma.loading.tokenizer import learn_tokenizer
 
 TOPICS = {"Food": "bread soup apple eat cook".split(), "Sports": "ball run goal team win".split()}
 

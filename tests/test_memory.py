@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from yanma.memory import bound_kernel_caches, keep_buffers
+from yanma.machine import bound_kernel_caches, keep_buffers
 
 _GROWTH = """
 import torch
-from yanma.memory import bound_kernel_caches
+from yanma.machine import bound_kernel_caches
 def resident_mib(): return int(open("/proc/self/statm").read().split()[1]) * 4 // 1024
 if {bounded}: bound_kernel_caches()
 weight, rows = torch.randn(1536, 384), torch.randn(600, 384)
@@ -53,7 +53,7 @@ def test_products_of_many_sizes_take_less_memory():
 
 _GIVEN = """
 import torch
-from yanma.memory import give_back, keep_buffers
+from yanma.machine import give_back, keep_buffers
 def resident_mib(): return int(open("/proc/self/statm").read().split()[1]) * 4 // 1024
 keep_buffers()
 some = [torch.ones(2**18) for _ in range(400)]

@@ -18,7 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import samples
+from . import packaged as samples
 from .errors import ConfigError
 from .packing import shuffled
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .bench import Comparison
-    from .samples import Conversation
-    from .training.config import Config
-    from .training.loop import Trained
-    from .training.ready import Ready
+    from .packaged import Conversation
+    from .runs.ready import Ready
+    from .runs.train import Trained
+    from .runs.train_config import Config
 
 OUT = "runs/demo"
 LEAST = 40
@@ -101,8 +101,8 @@ def run(out: str | Path = OUT, *, console: Console | None = None) -> Demo:
     """
     from rich.console import Console
 
-    from .training.loop import train
-    from .training.reports import table
+    from .runs.reports import table
+    from .runs.train import train
 
     start = time.monotonic()
     console = console or Console(highlight=False, soft_wrap=True)
@@ -220,7 +220,7 @@ def write_parts(utterances: Iterable[Utterance], folder: Path) -> None:
 
 def config(folder: Path, weights: Path) -> Config:
     """The training run: what a file for `yanma train --config` would say."""
-    from .training.config import load
+    from .runs.train_config import load
 
     data = {name: str(folder / "data" / f"{name}.jsonl") for name in SHARES}
     # Half of MiniLM's weights are word vectors: a thousand texts teach them little, and moving them takes a third
@@ -273,8 +273,8 @@ def _show(comparison: Comparison, title: str, what_differs: str, console: Consol
 def _opened(run: Path) -> Ready:
     import torch
 
-    from .training.folder import RunFolder
-    from .training.setup import open_run
+    from .runs.folder import RunFolder
+    from .runs.train_setup import open_run
 
     return open_run(RunFolder(run), torch.device("cpu"))
 

@@ -10,8 +10,8 @@ import torch
 from audit.subjects import build
 from yanma import cli
 from yanma.audit import WAYS
-from yanma.training.pretrained import quiet
-from yanma.training.tokenizer import learn_tokenizer
+from yanma.loading.pretrained import quiet
+from yanma.loading.tokenizer import learn_tokenizer
 
 TEXTS = ["a lost card", "where is my money", "the bank", "soon", "Ann paid twice in Paris and got a refund"]
 

@@ -9,8 +9,8 @@ from transformers import BertConfig, BertModel
 
 from yanma.bench import Settings, measure
 from yanma.bench.model import Models, load
-from yanma.training.pretrained import quiet
-from yanma.training.tokenizer import learn_tokenizer
+from yanma.loading.pretrained import quiet
+from yanma.loading.tokenizer import learn_tokenizer
 
 WORDS = "the a lost card my app paid twice refund where is bank red blue money soon".split()
 MAX_LENGTH = 24

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from yanma.compare_masking import compare
+from yanma.compare_masking.compare import compare_masking
+from yanma.compare_masking.config import load
+from yanma.compare_masking.prepare import Shared
+from yanma.compare_masking.progress import Teller
+from yanma.compare_masking.run import Runner
 from yanma.errors import ConfigError, DataError
-from yanma.laboratory import compare
-from yanma.laboratory.compare import compare_masking
-from yanma.laboratory.config import load
-from yanma.laboratory.prepare import Shared
-from yanma.laboratory.progress import Teller
-from yanma.laboratory.run import Runner
-from yanma.pretraining.stepper import Stepper
-from yanma.training.settings import to_toml
+from yanma.runs.stepper import Stepper
+from yanma.settings import to_toml
 
 pytest.importorskip("matplotlib")
 SILENT = Teller(enabled=False)

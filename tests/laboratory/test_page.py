@@ -5,13 +5,13 @@ from html import escape
 
 import pytest
 
+from yanma.compare_masking.arms import ARMS, BASELINE
+from yanma.compare_masking.markdown import MARKERS, render
+from yanma.compare_masking.outcome import METRICS, Outcome, paired
+from yanma.compare_masking.page import page
+from yanma.compare_masking.report import Report
+from yanma.compare_masking.table import reading, rows
 from yanma.errors import ConfigError
-from yanma.laboratory.arms import ARMS, BASELINE
-from yanma.laboratory.markdown import MARKERS, render
-from yanma.laboratory.outcome import METRICS, Outcome, paired
-from yanma.laboratory.page import page
-from yanma.laboratory.report import Report
-from yanma.laboratory.table import reading, rows
 
 
 def report(gain=0.0):

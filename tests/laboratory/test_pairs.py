@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from yanma.compare_masking.outcome import METRICS, Outcome, paired
 from yanma.errors import DataError
-from yanma.laboratory.outcome import METRICS, Outcome, paired
 
 ARMS = ("dynamic", "word")
 OUTCOMES = [

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from yanma.compare_masking.outcome import Outcome
+from yanma.compare_masking.progress import Teller
+from yanma.compare_masking.schedule import Wanted, complete, wanted
 from yanma.errors import DataError
-from yanma.laboratory.outcome import Outcome
-from yanma.laboratory.progress import Teller
-from yanma.laboratory.schedule import Wanted, complete, wanted
 
 RUNS = wanted(("dynamic", "word"), 3)
 

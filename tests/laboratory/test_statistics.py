@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from yanma.laboratory.arms import BASELINE
-from yanma.laboratory.outcome import METRICS, Outcome, paired
-from yanma.laboratory.statistics import estimate, lines
+from yanma.compare_masking.arms import BASELINE
+from yanma.compare_masking.outcome import METRICS, Outcome, paired
+from yanma.compare_masking.statistics import estimate, lines
 
 FIVE = (0.31, -0.12, 0.05, 0.44, 0.02)
 

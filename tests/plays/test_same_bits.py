@@ -23,10 +23,10 @@ from transformers import (
 
 import yanma
 from plays.tiny import WORDS, save_models
-from yanma.tasks import TASKS
-from yanma.tasks.rows import Row
-from yanma.training.masking import Dynamic
-from yanma.training.ready import Ready
+from yanma.data.rows import Row
+from yanma.objectives import TASKS
+from yanma.runs.masking import Dynamic
+from yanma.runs.ready import Ready
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

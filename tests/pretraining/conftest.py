@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from yanma.pretraining.config import Config, load
+from yanma.runs.pretrain_config import Config, load
 
 SHAPES = {
     "mlm": "bert-tiny",

@@ -5,10 +5,10 @@ import torch
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 from yanma.corruption import numbering
+from yanma.data.blocks import Blocks, cut_blocks, pack_blocks, stream_blocks
+from yanma.data.corpus import Document
 from yanma.errors import ConfigError, Unsupported
-from yanma.pretraining.blocks import Blocks, cut_blocks, pack_blocks, stream_blocks
-from yanma.pretraining.corpus import Document
-from yanma.training.tokenizer import learn_tokenizer
+from yanma.loading.tokenizer import learn_tokenizer
 
 PIECES = "[PAD] [UNK] [CLS] [SEP] [MASK] a b c the cat sat on un ##believ ##able , . 我 来 到 北 京".split()
 WORD = numbering("word")

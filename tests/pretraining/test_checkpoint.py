@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from yanma.errors import DataError
-from yanma.pretraining.checkpoint import Checkpoints, restore
+from yanma.runs.checkpoint import Checkpoints, restore
 
 
 def trained(seed, width=4, steps=3):

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from yanma import cli
-from yanma.pretraining import setup
-from yanma.pretraining.stepper import Stepper
+from yanma.runs import pretrain_setup as setup
+from yanma.runs.stepper import Stepper
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 
 from yanma.errors import ConfigError
-from yanma.pretraining.config import load, resumed
-from yanma.training.settings import to_toml
+from yanma.runs.pretrain_config import load, resumed
+from yanma.settings import to_toml
 
 
 @pytest.mark.parametrize(

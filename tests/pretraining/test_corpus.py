@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from yanma.data.corpus import Document, read_documents
+from yanma.data.hold_out import hold_out
 from yanma.errors import ConfigError, DataError
-from yanma.pretraining.corpus import Document, hold_out, read_documents
 
 PLAIN = "Where is my card?\r\n\n我来到北京\n  \nIt is here.\nThere.\n"
 

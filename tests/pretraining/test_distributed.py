@@ -5,14 +5,14 @@ import json
 import pytest
 
 from training.ranks import gradient_norms, launch
-from yanma.pretraining.config import load
-from yanma.pretraining.loop import pretrain
+from yanma.runs.pretrain import pretrain
+from yanma.runs.pretrain_config import load
 
 OBJECTIVES = ("mlm", "rtd", "span-corruption")
 PRETRAIN_ALL = """
 import json, sys
-from yanma.pretraining.config import load
-from yanma.pretraining.loop import pretrain
+from yanma.runs.pretrain_config import load
+from yanma.runs.pretrain import pretrain
 for flags in json.loads(sys.argv[1]):
     pretrain(load(flags=flags))
 """

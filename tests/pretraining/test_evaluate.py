@@ -18,11 +18,11 @@ from transformers import (
 
 from yanma import unpad
 from yanma.corruption import ALL_MASK, Plan, Spans, Vocabulary, numbering
+from yanma.data.blocks import cut_blocks
+from yanma.data.corpus import Document
 from yanma.errors import ConfigError, DataError, Unsupported
-from yanma.pretraining.blocks import cut_blocks
-from yanma.pretraining.corpus import Document
-from yanma.pretraining.evaluate import masked_accuracy, perplexity, pseudo_perplexity
-from yanma.training.tokenizer import learn_tokenizer
+from yanma.loading.tokenizer import learn_tokenizer
+from yanma.objectives.perplexity import masked_accuracy, perplexity, pseudo_perplexity
 
 TEXTS = [
     "a",

@@ -17,27 +17,28 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig
 
 from yanma.corruption.pmi import collocations, save
+from yanma.data.order import Streamed
 from yanma.errors import ConfigError, DataError, Unsupported
-from yanma.pretraining import loop, setup
-from yanma.pretraining.config import load
-from yanma.pretraining.folder import PretrainingFolder
-from yanma.pretraining.loop import pretrain
-from yanma.pretraining.models import make
-from yanma.pretraining.order import Streamed
-from yanma.pretraining.setup import set_up
-from yanma.pretraining.stepper import Stepper
-from yanma.training.config import load as load_fine_tuning
-from yanma.training.loop import train
-from yanma.training.pretrained import load_tokenizer, quiet
-from yanma.training.tokenizer import learn_tokenizer
+from yanma.loading.pretrained import load_tokenizer, quiet
+from yanma.loading.tokenizer import learn_tokenizer
+from yanma.runs import pretrain as loop
+from yanma.runs import pretrain_setup as setup
+from yanma.runs.models import make
+from yanma.runs.pretrain import pretrain
+from yanma.runs.pretrain_config import load
+from yanma.runs.pretrain_folder import PretrainingFolder
+from yanma.runs.pretrain_setup import set_up
+from yanma.runs.stepper import Stepper
+from yanma.runs.train import train
+from yanma.runs.train_config import load as load_fine_tuning
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 CPU = torch.device("cpu")
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 RUN = """
 import json, sys
-from yanma.pretraining.config import load
-from yanma.pretraining.loop import pretrain
+from yanma.runs.pretrain_config import load
+from yanma.runs.pretrain import pretrain
 pretrain(load(flags=json.loads(sys.argv[1])), resume="--resume" in sys.argv)
 """
 

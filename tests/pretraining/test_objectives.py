@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from yanma.corruption import Corrupted, Plan, RunningLoss, electra, replaced_tokens
 from yanma.models.linear import linear
-from yanma.pretraining import objectives
-from yanma.pretraining.models import GENERATOR
-from yanma.pretraining.setup import set_up
-from yanma.pretraining.stepper import Place, Stepper
+from yanma.objectives import language as objectives
+from yanma.runs.models import GENERATOR
+from yanma.runs.pretrain_setup import set_up
+from yanma.runs.stepper import Place, Stepper
 
 OBJECTIVES = ("mlm", "rtd", "span-corruption", "causal-lm")
 PLACE = Place(epoch=3, progress=0.25)

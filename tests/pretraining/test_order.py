@@ -5,8 +5,8 @@ from itertools import chain
 import pytest
 import torch
 
-from yanma.pretraining.blocks import Block, Blocks
-from yanma.pretraining.order import Shuffled, Streamed
+from yanma.data.blocks import Block, Blocks
+from yanma.data.order import Shuffled, Streamed
 
 LENGTHS = [3, 9, 2, 30, 4, 4, 7, 1, 5, 8, 6, 2, 9, 3, 5, 5, 2, 8, 1, 6]
 BUDGET = 16

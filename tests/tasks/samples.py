@@ -7,7 +7,9 @@ from pathlib import Path
 
 import torch
 
-from yanma.tasks import IGNORE, Row, flat_labels
+from yanma.data.collate import flat_labels
+from yanma.data.examples import IGNORE
+from yanma.data.rows import Row
 
 
 def rows_of(*fields: dict) -> list[Row]:

@@ -6,7 +6,9 @@ from transformers import BertConfig, BertForTokenClassification
 
 from tasks.samples import gold_logits, rows_of, tagged
 from yanma import PackedBatch
-from yanma.tasks import IGNORE, SequenceClassification, TokenClassification, flat_labels, packed, padded
+from yanma.data.collate import flat_labels, packed, padded
+from yanma.data.examples import IGNORE
+from yanma.objectives import SequenceClassification, TokenClassification
 
 BIO = TokenClassification(("O", "B-X", "I-X"))
 

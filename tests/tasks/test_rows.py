@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from tasks.samples import rows_of, write
+from yanma.data.rows import Row, json_row, read_rows
 from yanma.errors import DataError
-from yanma.tasks import Row, json_row, read_rows
 
 TEXTS = [
     {"text": "Where is my card?", "label": "card"},

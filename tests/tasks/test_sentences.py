@@ -7,8 +7,10 @@ import re
 import pytest
 
 from tasks.samples import rows_of, write
+from yanma.data.columns import Columns
+from yanma.data.sentences import task_rows
 from yanma.errors import ConfigError, DataError
-from yanma.tasks import Columns, TokenClassification, task_rows
+from yanma.objectives import TokenClassification
 
 SENTENCES = {
     "1": ("in New York", "O B-LOC I-LOC"),
@@ -102,7 +104,7 @@ def test_a_task_that_learned_from_a_word_a_row_is_asked_for_lists(tokenizer):
 
 
 def test_a_text_has_no_column_for_its_sentence():
-    from yanma.tasks import SequenceClassification
+    from yanma.objectives import SequenceClassification
 
     with pytest.raises(ConfigError, match="no column 'sentence'"):
         SequenceClassification.columns_named({"sentence": "id"})

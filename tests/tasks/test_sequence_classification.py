@@ -7,10 +7,13 @@ import torch
 from transformers import CanineTokenizer
 
 from tasks.samples import gold_logits, rows_of
+from yanma.data.collate import flat_labels
+from yanma.data.columns import Columns
+from yanma.data.examples import IGNORE
 from yanma.errors import ConfigError, DataError
-from yanma.tasks import IGNORE, Columns, SequenceClassification, flat_labels
-from yanma.tasks.sequence_classification import Classified
-from yanma.tasks.task import Score
+from yanma.objectives import SequenceClassification
+from yanma.objectives.sequence_classification import Classified
+from yanma.objectives.task import Score
 
 AB = SequenceClassification(("a", "b"))
 PAIRS = SequenceClassification(("a", "b"), Columns(("text", "text_pair"), "label"))

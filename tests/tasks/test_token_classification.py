@@ -12,11 +12,14 @@ from tokenizers import pre_tokenizers, processors
 from transformers import CanineTokenizer, RobertaTokenizer
 
 from tasks.samples import gold_logits, rows_of, tagged
+from yanma.data.collate import flat_labels
+from yanma.data.columns import Columns
+from yanma.data.examples import IGNORE, NO_TOKEN
+from yanma.data.rows import Row
 from yanma.errors import ConfigError, DataError, Unsupported
-from yanma.tasks import IGNORE, Columns, Row, TokenClassification, flat_labels
-from yanma.tasks.examples import NO_TOKEN
-from yanma.tasks.task import Score
-from yanma.tasks.token_classification import Tagged
+from yanma.objectives import TokenClassification
+from yanma.objectives.task import Score
+from yanma.objectives.token_classification import Tagged
 
 BIO = TokenClassification(("O", "B-X", "I-X"))
 BIOES = TokenClassification(("O", "B-X", "I-X", "E-X", "S-X"))

@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerBase
 
-from yanma.training.config import Config, load
-from yanma.training.pretrained import quiet
-from yanma.training.tokenizer import learn_tokenizer
+from yanma.loading.pretrained import quiet
+from yanma.loading.tokenizer import learn_tokenizer
+from yanma.runs.train_config import Config, load
 
 WORDS = (
     "the a lost card my app paid twice refund where is Ann Bob Paris London bank red blue money soon".split()

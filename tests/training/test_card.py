@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import pipeline
 
-from yanma.training.folder import RunFolder
-from yanma.training.loop import train
-from yanma.training.predict import predict
-from yanma.training.setup import open_run
+from yanma.runs.folder import RunFolder
+from yanma.runs.predict import predict
+from yanma.runs.train import train
+from yanma.runs.train_setup import open_run
 
 BIOES = {"B-PER": "S-PER", "B-LOC": "S-LOC"}
 

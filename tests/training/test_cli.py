@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from yanma import cli
-from yanma.training.config import settings as all_settings
-from yanma.training.loop import train
+from yanma.runs.train import train
+from yanma.runs.train_config import settings as all_settings
 
 
 @pytest.fixture

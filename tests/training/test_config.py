@@ -3,8 +3,8 @@
 import pytest
 
 from yanma.errors import ConfigError
-from yanma.training.config import Config, load, settings
-from yanma.training.settings import to_toml
+from yanma.runs.train_config import Config, load, settings
+from yanma.settings import to_toml
 
 COMPLETE = """
 out = "runs/x"

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from training.ranks import gradient_norms, launch
-from yanma.training.config import load
-from yanma.training.loop import train
+from yanma.runs.train import train
+from yanma.runs.train_config import load
 
 TASKS = ("sequence-classification", "token-classification")
 TRAIN_ALL = """
 import json, sys
-from yanma.training.config import load
-from yanma.training.loop import train
+from yanma.runs.train_config import load
+from yanma.runs.train import train
 for flags in json.loads(sys.argv[1]):
     train(load(flags=flags))
 """

@@ -14,12 +14,13 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from yanma import cli
 from yanma.errors import ConfigError
-from yanma.training import loop, pretrained
-from yanma.training.config import load
-from yanma.training.folder import RunFolder
-from yanma.training.loop import train
-from yanma.training.records import Curves
-from yanma.training.stepper import Moved, Stepper
+from yanma.loading import pretrained
+from yanma.runs import train as loop
+from yanma.runs.folder import RunFolder
+from yanma.runs.records import Curves
+from yanma.runs.train import train
+from yanma.runs.train_config import load
+from yanma.runs.train_stepper import Moved, Stepper
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from yanma.errors import ConfigError
-from yanma.training.freeze import freeze
+from yanma.loading.freeze import freeze
 
 SMALL = {
     "vocab_size": 50,

@@ -19,10 +19,10 @@ from transformers import (
     T5Config,
 )
 
-from yanma.training import pretrained
-from yanma.training.folder import RunFolder
-from yanma.training.head import classes_of, set_task
-from yanma.training.loop import train
+from yanma.loading import pretrained
+from yanma.loading.head import classes_of, set_task
+from yanma.runs.folder import RunFolder
+from yanma.runs.train import train
 
 TASKS = ("sequence-classification", "token-classification")
 NOTHING_MOVES = {"learning_rate": 1e-9, "epochs": 1}
@@ -32,7 +32,7 @@ MASKINGS = ("dynamic", "static")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, model_folder, data_folder):
     """The folder of a model of either task that is right about most of the test rows."""
-    from yanma.training.config import load
+    from yanma.runs.train_config import load
 
     folders = {}
     for task in TASKS:

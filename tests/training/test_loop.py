@@ -12,12 +12,12 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from yanma.errors import ConfigError, Unsupported
 from yanma.masks import window
 from yanma.models.unpad import masks_of
-from yanma.training import loop
-from yanma.training.evaluate import Evaluation
-from yanma.training.folder import RunFolder
-from yanma.training.loop import train
-from yanma.training.ready import Ready
-from yanma.training.setup import open_run, read_examples
+from yanma.runs import train as loop
+from yanma.runs.evaluate import Evaluation
+from yanma.runs.folder import RunFolder
+from yanma.runs.ready import Ready
+from yanma.runs.train import train
+from yanma.runs.train_setup import open_run, read_examples
 
 TASKS = ("sequence-classification", "token-classification")
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
-from yanma.tasks import Example
-from yanma.training.masking import Dynamic, Static
+from yanma.data.examples import Example
+from yanma.runs.masking import Dynamic, Static
 
 CPU = torch.device("cpu")
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=50)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from yanma.training.optimizer import adamw, scale
+from yanma.runs.optimizer import adamw, scale
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])

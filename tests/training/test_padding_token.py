@@ -13,11 +13,11 @@ from transformers import (
 )
 
 from yanma.errors import ConfigError
-from yanma.training import pretrained
-from yanma.training.folder import RunFolder
-from yanma.training.loop import train
-from yanma.training.setup import open_run, read_examples
-from yanma.training.tokenizer import learn_tokenizer
+from yanma.loading import pretrained
+from yanma.loading.tokenizer import learn_tokenizer
+from yanma.runs.folder import RunFolder
+from yanma.runs.train import train
+from yanma.runs.train_setup import open_run, read_examples
 
 WORDS = (
     "the a lost card my app paid twice refund where is Ann Bob Paris London bank red blue money soon".split()

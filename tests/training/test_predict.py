@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from yanma import cli
-from yanma.training.folder import RunFolder
-from yanma.training.loop import train
-from yanma.training.predict import predict, predict_run, windows
-from yanma.training.setup import open_run
+from yanma.runs.folder import RunFolder
+from yanma.runs.predict import predict, predict_run, windows
+from yanma.runs.train import train
+from yanma.runs.train_setup import open_run
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 
@@ -26,7 +26,7 @@ SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, model_folder, data_folder):
     """A run of each task."""
-    from yanma.training.config import load
+    from yanma.runs.train_config import load
 
     folders = {}
     for task in ("sequence-classification", "token-classification"):
@@ -252,7 +252,7 @@ def test_an_answer_file_is_whole_or_as_it_was(runs, tmp_path, monkeypatch, capsy
         file.write(b"half a line")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("yanma.training.predict.predict", fails)
+    monkeypatch.setattr("yanma.runs.predict.predict", fails)
     assert exit_code("predict", run, tmp_path / "rows.jsonl", "--out", out) == 1
     unfinished = tmp_path / "out.jsonl.partial"
     assert capsys.readouterr().err.endswith(f"error: {unfinished}: No space left on device\n")

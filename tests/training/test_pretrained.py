@@ -18,7 +18,7 @@ from transformers import (
 from transformers import AutoModelForTokenClassification as Tagger
 
 from yanma.errors import ConfigError, Unsupported
-from yanma.training import pretrained
+from yanma.loading import pretrained
 
 LABELS = ("a", "b", "c")
 

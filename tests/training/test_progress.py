@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from yanma.tasks import Report, Score
-from yanma.training import progress
-from yanma.training.progress import Speed, Teller
-from yanma.training.reports import table
+from yanma.objectives import Report, Score
+from yanma.report import progress
+from yanma.report.progress import Speed, Teller
+from yanma.runs.reports import table
 
 
 def test_padding_is_counted_against_the_longest_of_each_step():

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from yanma.data.examples import Example
+from yanma.data.hold_out import hold_out
 from yanma.errors import DataError
-from yanma.tasks import Example
-from yanma.training.setup import hold_out, set_up
+from yanma.runs.train_setup import set_up
 
 CPU = torch.device("cpu")
 

@@ -10,12 +10,12 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedT
 from transformers import T5ForConditionalGeneration as T5
 
 from yanma.errors import ConfigError
-from yanma.training import pretrained
-from yanma.training.folder import RunFolder
-from yanma.training.loop import train
-from yanma.training.setup import open_run, read_examples
-from yanma.training.special_tokens import add_special_tokens, left_out
-from yanma.training.tokenizer import learn_tokenizer
+from yanma.loading import pretrained
+from yanma.loading.special_tokens import add_special_tokens, left_out
+from yanma.loading.tokenizer import learn_tokenizer
+from yanma.runs.folder import RunFolder
+from yanma.runs.train import train
+from yanma.runs.train_setup import open_run, read_examples
 
 TOLD = "puts no special tokens around a text, though it has [CLS] and [SEP]"
 
@@ -108,9 +108,9 @@ def test_whose_texts_begin_with_a_word_anyway_is_not_warned_of():
 
 
 def test_pretraining_tells_and_adds_them_too_and_goes_on_with_them(folder, tmp_path, capsys):
-    from yanma.pretraining.config import load
-    from yanma.pretraining.loop import pretrain
-    from yanma.pretraining.setup import set_up
+    from yanma.runs.pretrain import pretrain
+    from yanma.runs.pretrain_config import load
+    from yanma.runs.pretrain_setup import set_up
 
     (tmp_path / "corpus.txt").write_text("the lost card of Ann\nmy money is red\n" * 20)
     short = {"objective": "mlm", "train": str(tmp_path / "corpus.txt"), "model": str(folder), "steps": 2}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yanma.training.steps import cut_epoch, share
+from yanma.data.steps import cut_epoch, share
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60)
 

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from yanma.corruption import Vocabulary, sentinels_of
 from yanma.errors import ConfigError, DataError
-from yanma.training.tokenizer import learn_tokenizer
+from yanma.loading.tokenizer import learn_tokenizer
 
 TEXTS = ["where is my card", "我的卡在哪里", "don't lose it: café №5", "where is the cardboard"] * 3
 KINDS, STYLES = ("wordpiece", "bpe", "unigram"), ("bert", "t5", "gpt")
@@ -91,7 +91,7 @@ def test_the_size_is_kept_also_where_there_are_more_characters(kind):
 def test_a_learned_tokenizer_is_the_same_in_every_process():
     code = (
         "import hashlib, random\n"
-        "from yanma.training.tokenizer import learn_tokenizer\n"
+        "from yanma.loading.tokenizer import learn_tokenizer\n"
         "draw = random.Random(0)\n"
         "texts = [''.join(draw.choices('abcdefgh我的卡 ', k=draw.randint(2, 30))) for _ in range(1500)]\n"
         f"for kind in {KINDS}:\n"

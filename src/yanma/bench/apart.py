@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import YanmaError
-from ..memory import bound_kernel_caches, keep_buffers
+from ..machine import bound_kernel_caches, keep_buffers
 from .contestant import Batched, Sequences
 from .workloads import Workload
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
-from ..memory import bound_kernel_caches, keep_buffers
+from ..machine import bound_kernel_caches, keep_buffers
 from ..models import is_unpadded, restore, unpad
 from . import contestants_hf, contestants_training, contestants_yanma, parity
 from .batching import share_of_padding

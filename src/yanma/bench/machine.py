@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from ..chip import chip
+from ..machine import chip
 from ..models.kernels import fastest
 
 PACKAGES = ("yanma", "torch", "transformers", "sentence-transformers", "onnxruntime", "ctranslate2", "numpy")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .. import samples
+from .. import packaged as samples
 from ..errors import ConfigError, Unsupported
 from ..models import unpad
 from .contestants_training import NUM_LABELS
@@ -54,7 +54,7 @@ class Models:
 
     def save(self, folder: Path) -> Path:
         """Base and tokenizer in a folder, for those who only read folders."""
-        from ..training.pretrained import quiet
+        from ..loading.pretrained import quiet
 
         with quiet():
             self.base.save_pretrained(folder)
@@ -73,7 +73,7 @@ def load(name: str | None, max_length: int, shape: str | None = None) -> Models:
     """
     from transformers import AutoModel
 
-    from ..training.pretrained import check_place, load_model, load_tokenizer, longest_text, quiet
+    from ..loading.pretrained import check_place, load_model, load_tokenizer, longest_text, quiet
 
     place = _minilm() if name is None else name
     check_place(place)

@@ -125,7 +125,7 @@ class Gradients:
 
 def parts(models: Models, keys: Sequence[str], width: int, folder: Path) -> list[Part]:
     """The parts that were asked for, ready to run; `folder` takes what is exported and converted."""
-    from ..training.pretrained import quiet
+    from ..loading.pretrained import quiet
 
     makers: dict[str, Callable[[Models, int, Path], Part]] = {
         "embeddings": _embeddings,

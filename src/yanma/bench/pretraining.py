@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..corruption import Plan, Vocabulary
+from ..machine import bound_kernel_caches, give_back, keep_buffers, peak_mib
 from ..markers import Markers
-from ..memory import bound_kernel_caches, give_back, keep_buffers, peak_mib
 from ..models import unpad
 from .contestants_hf import LONGEST as TO_LONGEST
 from .contestants_hf import STATIC

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from ..memory import bound_kernel_caches, keep_buffers
+from ..machine import bound_kernel_caches, keep_buffers
 from . import workloads as makers
 from .contestant import Contestant
 from .contestants_hf import LONGEST

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import samples
+from .. import packaged as samples
 from ..errors import ConfigError, Unsupported
 from ..packing import shuffled
 
@@ -91,7 +91,7 @@ def from_file(
     path: str, column: str, tokenizer: PreTrainedTokenizerBase, count: int, max_length: int
 ) -> Workload:
     """A seeded draw of `count` texts of a file, in random order; DataError names what cannot be read."""
-    from ..tasks import read_rows
+    from ..data.rows import read_rows
 
     texts = [row.text(column) for row in read_rows(path, (column,))]
     return _encoded(

@@ -58,7 +58,7 @@ def audit(
     if data is None and text_column != "text":
         raise ConfigError(f"--text-column is {text_column!r}, but no --data is given to have it")
     from ..audit.report import every_way
-    from ..training.pretrained import load_as_saved
+    from ..loading.pretrained import load_as_saved
 
     who_reads_whom = None if mask is None else _mask(mask)
     stock = load_as_saved(model)
@@ -91,8 +91,8 @@ def _texts(name: str, model: PreTrainedModel, data: str, column: str) -> list[li
     from itertools import islice
 
     from ..audit import longest_document
-    from ..pretraining.corpus import check_used, read_documents
-    from ..training.pretrained import check_vocabulary, load_tokenizer
+    from ..data.corpus import check_used, read_documents
+    from ..loading.pretrained import check_vocabulary, load_tokenizer
 
     tokenizer = load_tokenizer(name)
     check_vocabulary(model, tokenizer)

@@ -56,7 +56,7 @@ def corrupt(
     """
     from ..corruption import command
     from ..corruption.by_name import rate_of, resampling_of
-    from ..training.pretrained import load_tokenizer
+    from ..loading.pretrained import load_tokenizer
 
     if as_json and not stats:
         raise ConfigError("--json prints what --stats counts; say both")
@@ -120,6 +120,6 @@ def pmi(
 
 
 def _texts(files: Iterable[str]) -> Iterator[str]:
-    from ..pretraining.corpus import read_documents
+    from ..data.corpus import read_documents
 
     return (document.text for document in read_documents(list(files)))

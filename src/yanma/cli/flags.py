@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from ..training.settings import Setting
+    from ..settings import Setting
 
 Command = TypeVar("Command", bound=Callable[..., None])
 

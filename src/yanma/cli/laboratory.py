@@ -13,11 +13,11 @@ from .flags import one_flag_a_setting
 from .output import Json, Page, put, say
 
 if TYPE_CHECKING:
-    from ..training.settings import Setting
+    from ..settings import Setting
 
 
 def _laboratory_settings() -> Iterable[Setting]:
-    from ..laboratory.config import settings
+    from ..compare_masking.config import settings
 
     return settings()
 
@@ -35,12 +35,12 @@ def compare_masking(
 
     Example: yanma compare-masking --train corpus.txt --epochs 40 --seeds 5 --jobs 2 --out runs/masking
     """
-    from ..laboratory.config import load
+    from ..compare_masking.config import load
 
     wanted = load(config, {name: value for name, value in flags.items() if value != []})
     try:
-        from ..laboratory import markdown
-        from ..laboratory.compare import compare_masking as run
+        from ..compare_masking import markdown
+        from ..compare_masking.compare import compare_masking as run
 
         if write is not None:
             markdown.MARKERS.check(write)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from ..training.folder import RunFolder
+    from ..runs.folder import RunFolder
 
 Json = Annotated[bool, typer.Option("--json", help="print the report as JSON")]
 Page = Annotated[Path | None, typer.Option(help="a page whose part between two markers is rewritten")]

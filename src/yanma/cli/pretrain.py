@@ -14,11 +14,11 @@ from .flags import one_flag_a_setting
 from .output import Json, leaving, put, say
 
 if TYPE_CHECKING:
-    from ..training.settings import Setting
+    from ..settings import Setting
 
 
 def _pretrain_settings() -> Iterable[Setting]:
-    from ..pretraining.config import settings
+    from ..runs.pretrain_config import settings
 
     return settings()
 
@@ -40,7 +40,7 @@ def pretrain(
 
     Example: yanma pretrain --objective mlm --train a.txt --from-scratch bert-mini --unit word --steps 1000 --out runs/x
     """
-    from ..pretraining.config import begun, load
+    from ..runs.pretrain_config import begun, load
 
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other: begin anew, or go on")
@@ -49,8 +49,8 @@ def pretrain(
         config = begun(Path(out).expanduser())
     wanted = load(config, {name: value for name, value in flags.items() if value != []})
     try:
-        from ..pretraining.folder import PretrainingFolder
-        from ..pretraining.loop import pretrain as run
+        from ..runs.pretrain import pretrain as run
+        from ..runs.pretrain_folder import PretrainingFolder
     except KeyboardInterrupt:
         say("interrupted before anything was begun")
         raise typer.Exit(130) from None

@@ -13,14 +13,14 @@ from .flags import one_flag_a_setting
 from .output import Json, is_first_rank, leaving, put, say, say_error
 
 if TYPE_CHECKING:
-    from ..training.evaluate import Evaluation
-    from ..training.settings import Setting
+    from ..runs.evaluate import Evaluation
+    from ..settings import Setting
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `yanma train` made")]
 
 
 def _train_settings() -> Iterable[Setting]:
-    from ..training.config import settings
+    from ..runs.train_config import settings
 
     return settings()
 
@@ -36,12 +36,12 @@ def train(
 
     Example: yanma train --task sequence-classification --train a.jsonl --test b.jsonl --model DIR --out runs/x
     """
-    from ..training.config import load
+    from ..runs.train_config import load
 
     wanted = load(config, flags)
     try:
-        from ..training.folder import RunFolder
-        from ..training.loop import train as run
+        from ..runs.folder import RunFolder
+        from ..runs.train import train as run
     except KeyboardInterrupt:
         say("interrupted before anything was begun")
         raise typer.Exit(130) from None
@@ -61,7 +61,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Report how well a run's best model predicts some rows."""
-    from ..training.evaluate import evaluate_run
+    from ..runs.evaluate import evaluate_run
 
     evaluation = evaluate_run(run, data, say)
     if as_json:
@@ -81,7 +81,7 @@ def predict(
 
     A line that cannot be used is told on stderr and gets no answer; the exit code is then 1.
     """
-    from ..training.predict import partial, predict_run
+    from ..runs.predict import partial, predict_run
 
     try:
         refused = predict_run(run, file, out, say_error, say)
@@ -96,7 +96,7 @@ def predict(
 def _print_report(evaluation: Evaluation, title: str) -> None:
     from rich.console import Console
 
-    from ..training.reports import table
+    from ..runs.reports import table
 
     if is_first_rank():
         Console().print(table(evaluation.report, title))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..chip import chip
+from ..machine import chip
 
 ROWS, IN, OUT = 2048, 384, 1536
 _DTYPES = (torch.float32, torch.bfloat16)

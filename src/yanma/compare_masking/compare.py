@@ -1,0 +1,177 @@
+"""The whole comparison: from a config to outcomes, a report and a page.
+
+OUT/laboratory.toml   the config with every default spelled out
+OUT/shared/           what all runs begin with: prepare.py
+OUT/outcomes/         a file a finished run: schedule.py
+OUT/runs/             what each run said
+OUT/report.json       means and intervals
+OUT/page.html         the same, to look at
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import date
+from pathlib import Path
+
+from ..errors import ConfigError, YanmaError
+from ..loading.pretrained import at_home
+from ..runs.folder import write
+from ..runs.records import versions
+from ..settings import to_toml
+from . import plot
+from .config import LaboratoryConfig, load, settings
+from .outcome import paired
+from .page import page
+from .prepare import Sizes, counted, prepare
+from .progress import Teller
+from .report import Report
+from .run import Runner, check_probe
+from .schedule import complete, finished, processes, wanted
+
+_MAY_CHANGE = ("out", "arms", "seeds", "jobs")
+
+
+def compare_masking(config: LaboratoryConfig, *, teller: Teller | None = None) -> Report:
+    """Compute what is missing in `config.out`, and write the report and the page.
+
+    Raises ConfigError, DataError or Unsupported before anything is computed where it cannot be; DataError in the end
+    where runs failed.
+    """
+    plot.check_installed()
+    teller = teller or Teller()
+    folder = at_home(config.out)
+    _check_folder(config, folder)
+    runs = wanted(config.arms, config.seeds)
+    if len(finished(runs, folder)) < len(runs):
+        check_probe(config.probe)
+    with _nothing_left_where_refused(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / "laboratory.toml", to_toml(config))
+        shared, sizes = prepare(config, folder, teller.note)
+    with processes(config.jobs) as executor:
+        outcomes = complete(runs, Runner(config, folder, shared), folder, executor, teller)
+    report = Report(
+        command(config), date.today().isoformat(), _about(config, sizes), paired(outcomes, config.arms)
+    )
+    write(folder / "report.json", json.dumps(report.as_dict(), indent=2) + "\n")
+    write(folder / "page.html", page(report))
+    return report
+
+
+def command(config: LaboratoryConfig) -> str:
+    """The command line that asks for this; of paths only the last two parts, as they mean nothing elsewhere.
+
+    >>> command(load(flags={"train": ("/home/ann/wiki/valid.txt",), "out": "runs/x", "epochs": "20"}))
+    'yanma compare-masking --train wiki/valid.txt --epochs 20 --out runs/x'
+    """
+    words = ["yanma compare-masking"]
+    out = ""
+    for setting in settings():
+        section = config if setting.section is None else getattr(config, setting.section)
+        value, usual = getattr(section, setting.key), setting.field.default
+        if setting.key == "epochs" and setting.section == "budget":
+            usual = 40
+        if value == usual or value is None:
+            continue
+        dashed = setting.flag.replace("_", "-")
+        if setting.key == "out":
+            out = f" --out {_short(value)}"
+        elif setting.is_repeated:
+            words += [f"--{dashed} {_short(each)}" for each in value]
+        elif isinstance(value, tuple):
+            words.append(f"--{dashed} {','.join(value)}")
+        elif isinstance(value, dict):
+            words.append(f"--{dashed} {','.join('='.join(pair) for pair in value.items())}")
+        else:
+            words.append(f"--{dashed} {_short(value) if isinstance(value, str) else value}")
+    return " ".join(words) + out
+
+
+def _short(path: str) -> str:
+    return "/".join(Path(path).parts[-2:])
+
+
+def _check_folder(config: LaboratoryConfig, folder: Path) -> None:
+    """Refuse a folder that is of something else. Raises ConfigError, which names what differs."""
+    place = folder / "laboratory.toml"
+    if place.is_file():
+        if _is_begun(folder):
+            _check_unchanged(load(place), config, folder)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty and holds no comparison; name another --out")
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether something is there that was made by the settings there."""
+    return (folder / "shared").is_dir() or any((folder / "outcomes").glob("*.json"))
+
+
+@contextmanager
+def _nothing_left_where_refused(folder: Path) -> Iterator[None]:
+    """What a first call made is taken back where it is refused: its settings shall not bind the next one."""
+    if _is_begun(folder):
+        yield
+        return
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except (YanmaError, OSError):
+        shutil.rmtree(folder / "shared", ignore_errors=True)
+        (folder / "laboratory.toml").unlink(missing_ok=True)
+        with suppress(OSError):  # not made yet, or no longer empty
+            for path in made:
+                path.rmdir()
+        raise
+
+
+def _check_unchanged(before: LaboratoryConfig, now: LaboratoryConfig, folder: Path) -> None:
+    for setting in settings():
+        if setting.section is None and setting.key in _MAY_CHANGE:
+            continue
+        was, is_now = (getattr(getattr(one, setting.section or ""), setting.key) for one in (before, now))
+        if was != is_now:
+            flag = setting.flag.replace("_", "-")
+            raise ConfigError(
+                f"--{flag} is {_said(is_now)}, but what is in {folder} was made with {_said(was)}; name another --out, "
+                f"or say what was said then ({', '.join(_MAY_CHANGE)} may change)"
+            )
+
+
+def _said(value: object) -> str:
+    """A setting's value as a person says it."""
+    match value:
+        case None:
+            return "left out"
+        case tuple():
+            return ", ".join(map(str, value))
+        case dict():
+            return ",".join(f"{key}={name}" for key, name in value.items()) or "left out"
+    return str(value)
+
+
+def _about(config: LaboratoryConfig, sizes: Sizes) -> tuple[tuple[str, str], ...]:
+    """What was compared with what, in a line each."""
+    budget, probe, max_length = config.budget, config.probe, config.model.max_length
+    corpus = (
+        f"{', '.join(map(_short, config.corpus.train))}: {sizes.train_texts:,} texts, {sizes.train_tokens:,} tokens in "
+        f"blocks of {max_length}; judged on {sizes.validation_tokens:,} tokens held back"
+    )
+    model = (
+        f"{config.model.from_scratch} from scratch, {sizes.parameters / 1e6:.1f} M parameters, a vocabulary of "
+        f"{sizes.vocabulary:,} pieces"
+    )
+    each = (
+        f"{counted(sizes.steps, 'step', 'steps')} of {budget.batch_tokens:,} tokens, "
+        f"{counted(sizes.epochs, 'epoch', 'epochs')}, highest learning rate "
+        f"{budget.learning_rate:g}, one thread"
+    )
+    told = [("Corpus", corpus), ("Model", model), ("Budget of a run", each)]
+    if probe.train is not None:
+        how = f"{counted(probe.epochs, 'epoch', 'epochs')}, learning rate {probe.learning_rate:g}"
+        told.append(("Probe", f"{probe.task} on {_short(probe.train)}, {how}"))
+    told.append(("Versions", ", ".join(f"{name} {number}" for name, number in versions().items())))
+    return tuple(told)

@@ -1,0 +1,158 @@
+"""Sequence classification: one class a text, or a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from torch import Tensor
+
+from ..data.columns import Columns, renamed
+from ..data.examples import IGNORE, Encoded, Example
+from ..data.rows import Row
+from ..data.tokens import Tokens, tokenize_texts
+from ..errors import DataError
+from .labels import in_order, unknown
+from .task import Report, Score, check_rows, summed_cross_entropy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# N examples, C classes
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The likeliest class of a text."""
+
+    label: str
+    probability: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"label": self.label, "probability": self.probability}
+
+
+@dataclass(frozen=True)
+class SequenceClassification:
+    """One of two or more classes a text.
+
+    >>> rows = [Row({"text": "My card is lost", "label": "lost"}, "a:1"), Row({"text": "Hi", "label": "hello"}, "a:2")]
+    >>> SequenceClassification.from_rows(rows).labels
+    ('hello', 'lost')
+    """
+
+    name: ClassVar[str] = "sequence-classification"
+
+    labels: tuple[str, ...]
+    columns: Columns = field(default=Columns(("text",), "label"))
+
+    def __post_init__(self) -> None:
+        if len(set(self.labels)) != len(self.labels) or len(self.labels) < 2:
+            raise ValueError(f"two or more classes, each once; got {', '.join(self.labels) or 'none'}")
+
+    @staticmethod
+    def columns_named(given: Mapping[str, str]) -> Columns:
+        """The columns, with the names that `given` has for "text" and "label"; a pair of texts if it has "text_pair".
+
+        Raises ConfigError for other names.
+        """
+        names = renamed(("text", "text_pair", "label"), given)
+        texts = ("text", "text_pair") if "text_pair" in given else ("text",)
+        return Columns(tuple(names[text] for text in texts), names["label"])
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Row], columns: Columns | None = None) -> Self:
+        """Learn the class names from training rows."""
+        columns = columns or cls.columns_named({})
+        labels = in_order(row.label(columns.truth) for row in rows)
+        if len(labels) < 2:
+            said = f"{rows[0].where}: all rows have label {labels[0]!r}" if rows else "no rows"
+            raise DataError(f"{said}: there is nothing to learn")
+        return cls(labels, columns)
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Encoded:
+        """See Task."""
+        columns = [[row.text(column) for row in rows] for column in self.columns.inputs]
+        with_truth = any(self.columns.truth in row.fields for row in rows)
+        truth = [self._truth(row) if with_truth else IGNORE for row in rows]
+        texts, pairs = columns if len(columns) == 2 else (columns[0], None)
+        num_special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+        examples: list[Example] = []
+        truncated = 0
+        all_tokens = tokenize_texts(tokenizer, texts, pairs, max_length=max_length)
+        for row, tokens, label in zip(rows, all_tokens, truth, strict=True):
+            examples.append(_example(len(examples), row.where, tokens, label, num_special))
+            truncated += tokens.uncut is not None
+        return Encoded(
+            tuple(examples),
+            truncated=truncated,
+            max_length=max_length,
+        )
+
+    def classes(self, example: Example) -> set[str]:
+        """The class of the text."""
+        return {self.labels[label] for label in example.labels if label != IGNORE}
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """() float32: the sum over texts; logits (N, C), labels (N,)."""
+        return summed_cross_entropy(logits, labels)
+
+    def num_scored(self, example: Example) -> int:
+        """1, or 0 where the class is not known."""
+        return int(example.labels[0] != IGNORE)
+
+    def decode(self, logits: Tensor, examples: Sequence[Example]) -> list[Classified]:
+        """The likeliest class of every text, from logits (N, C)."""
+        check_rows(logits, len(examples), len(self.labels))
+        best = logits.float().softmax(-1).max(-1)
+        return [
+            Classified(self.labels[label], probability)
+            for label, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    def report(self, examples: Sequence[Example], predictions: Sequence[Classified]) -> Report:
+        """Accuracy, and precision, recall and F1 of each class by scikit-learn."""
+        from sklearn.metrics import precision_recall_fscore_support
+
+        if not examples:
+            raise ValueError("no examples to report on")
+        for example in examples:
+            if example.labels[0] == IGNORE:
+                raise ValueError(f"{example.where}: its true class is not known, so it cannot be reported on")
+        truth = [example.labels[0] for example in examples]
+        predicted = [self._ids[prediction.label] for prediction in predictions]
+        present = sorted({*truth, *predicted})
+        scores = precision_recall_fscore_support(truth, predicted, labels=present, zero_division=0)
+        classes = {
+            self.labels[label]: Score(float(p), float(r), float(f1), int(support))
+            for label, p, r, f1, support in zip(present, *scores, strict=True)
+        }
+        averages = {}
+        for name in ("macro", "weighted"):
+            p, r, f1, _ = precision_recall_fscore_support(
+                truth, predicted, labels=present, average=name, zero_division=0
+            )
+            averages[name] = Score(float(p), float(r), float(f1), len(truth))
+        accuracy = sum(t == p for t, p in zip(truth, predicted, strict=True)) / len(truth)
+        return Report("accuracy", accuracy, accuracy, classes, averages)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {label: index for index, label in enumerate(self.labels)}
+
+    def _truth(self, row: Row) -> int:
+        label = row.label(self.columns.truth)
+        if label not in self._ids:
+            raise unknown(label, self.labels, row.where)
+        return self._ids[label]
+
+
+def _example(place: int, where: str, tokens: Tokens, label: int, num_special: int) -> Example:
+    if len(tokens.input_ids) <= num_special:
+        raise DataError(
+            f"{where}: the tokenizer makes nothing of this text, so it is empty; leave the row out"
+        )
+    types = None if tokens.token_type_ids is None else tuple(tokens.token_type_ids)
+    return Example(place, tuple(tokens.input_ids), (label,), where, token_type_ids=types)

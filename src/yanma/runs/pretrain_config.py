@@ -1,0 +1,339 @@
+"""What a pre-training run can be told. The models below are the whole list of settings, as in training/config.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from ..corruption.by_name import rate_of, resampling_of
+from ..corruption.plan import Plan, Resampling
+from ..corruption.rates import Decay, highest
+from ..errors import ConfigError
+from ..loading.shapes import SHAPES
+from ..settings import Files, Section, Setting, read, settings_of
+from .train_config import Moves, PathOrShare, Share, made_by
+
+Goal = Literal["mlm", "rtd", "span-corruption", "causal-lm"]
+
+# What only some objectives use; another refuses them where they differ from the default.
+_USED_BY: dict[str, tuple[Goal, ...]] = {
+    "unit": ("mlm", "rtd"),
+    "rate": ("mlm", "rtd", "span-corruption"),
+    "mean_span": ("span-corruption",),
+    "replacement": ("mlm",),
+    "resampling": ("mlm", "rtd", "span-corruption"),
+    "segmenter": ("mlm", "rtd"),
+    "phrases": ("mlm", "rtd"),
+    "hard_tokens": ("mlm",),
+    "generator_share": ("rtd",),
+    "discriminator_weight": ("rtd",),
+}
+
+
+class ObjectiveConfig(Section):
+    """What is learned: which tokens are hidden, and what the model makes of it."""
+
+    name: Goal = Field(
+        description="mlm: find hidden tokens; rtd: tell replaced tokens (ELECTRA); span-corruption: write hidden spans "
+        "(T5); causal-lm: write the next token"
+    )
+    unit: Literal["token", "word", "span", "phrase", "sentence", "ngram"] = Field(
+        default="token", description="what is hidden as a whole"
+    )
+    rate: Annotated[str, BeforeValidator(lambda given: str(given))] = Field(
+        default="0.15",
+        description="share of tokens that is hidden: a number, '0.3->0.15 linear' (cosine, step 4) over the steps, "
+        "or 0.1..0.5, drawn for each block; span-corruption: a number",
+    )
+    mean_span: float = Field(default=3.0, ge=1, description="span-corruption: tokens of a span on average")
+    replacement: Literal["bert", "spanbert", "mask", "random"] = Field(
+        default="bert",
+        description="mlm: what stands for hidden tokens; bert: 80 % mask, 10 % random, 10 % as they are; "
+        "spanbert: the same by unit",
+    )
+    resampling: Literal["every epoch", "never"] | int = Field(
+        default="every epoch",
+        description="when other tokens are hidden: 'every epoch' (dynamic), 'never' (static), or a number of fixed "
+        "copies that take turns",
+    )
+    segmenter: Literal["jieba"] | None = Field(
+        default=None, description="jieba: Chinese words by its dictionary"
+    )
+    phrases: str | None = Field(default=None, description="for unit phrase: what yanma pmi wrote")
+    hard_tokens: bool = Field(
+        default=False, description="hide tokens more often whose loss has been high of late"
+    )
+    generator_share: Share = Field(
+        default=0.25, gt=0, description="rtd: the generator's width as a share of the model's"
+    )
+    discriminator_weight: float = Field(
+        default=50.0, gt=0, description="rtd: weight of the model's loss beside the generator's"
+    )
+
+    @field_validator("rate")
+    @classmethod
+    def _a_rate_can_be_met(cls, given: str, info: ValidationInfo) -> str:
+        most, wished = Plan.max_share, highest(rate_of(given))
+        if info.data.get("name") in ("mlm", "rtd") and not 0 < wished <= most:
+            raise ValueError(f"rate is {wished:g}; it must be more than 0 and at most {most:g}")
+        if not 0 < wished < 1:
+            raise ValueError(f"rate is {wished:g}; it must be more than 0 and less than 1")
+        if info.data.get("name") == "span-corruption" and not isinstance(rate_of(given), float):
+            raise ValueError(f"the rate of span-corruption is one number, such as 0.15; got {given!r}")
+        return given
+
+    @field_validator("resampling", mode="before")
+    @classmethod
+    def _a_number_of_copies_is_one(cls, given: Any) -> Resampling:
+        return resampling_of(str(given))
+
+    @model_validator(mode="after")
+    def _settings_that_are_used(self) -> ObjectiveConfig:
+        fields = type(self).model_fields
+        for key, goals in _USED_BY.items():
+            if self.name not in goals and getattr(self, key) != fields[key].default:
+                flag = key.replace("_", "-")
+                raise ValueError(
+                    f"{key} (--{flag}) does nothing with {self.name}; it goes with {_and(goals)}"
+                )
+        if isinstance(rate_of(self.rate), Decay) and self.resampling != "every epoch":
+            raise ValueError(
+                f"resampling (--resampling) is {self.resampling!r}; a rate that changes over the steps "
+                f"(--rate {self.rate!r}) needs 'every epoch'"
+            )
+        if (self.unit == "phrase") != (self.phrases is not None):
+            raise ValueError("unit phrase (--unit phrase) and phrases (--phrases FILE) go together")
+        if self.segmenter is not None and self.unit in ("token", "sentence"):
+            raise ValueError(f"segmenter (--segmenter) does nothing with the unit {self.unit}; it cuts words")
+        return self
+
+
+class DataConfig(Section):
+    """Where the texts come from, and how they are cut."""
+
+    train: Files = Field(
+        min_length=1, description="texts to learn from: a file, a folder, a glob, or NAME:SPLIT of `datasets`"
+    )
+    validation: PathOrShare = Field(
+        default=0.05, description="texts to measure on; a number below 1 holds that share of train out"
+    )
+    column: str = Field(default="text", description="where texts stand in rows")
+    documents: Literal["line", "paragraph", "file"] = Field(
+        default="line", description="what is one text in plain text files"
+    )
+    blocks: Literal["split", "join"] = Field(
+        default="split",
+        description="split: each text by itself, cut where it is longer than max_length; "
+        "join: texts end to end, cut every max_length tokens",
+    )
+    streaming: bool = Field(
+        default=False,
+        description="read train anew in each epoch instead of keeping its tokens, and shuffle a few thousand blocks at "
+        "a time",
+    )
+
+
+class ModelConfig(Section):
+    """Which model is trained."""
+
+    path: str | None = Field(
+        default=None, description="a model to go on with: a folder, or a name on the hub"
+    )
+    from_scratch: str | None = Field(
+        default=None, description=f"a fresh model with random weights: {', '.join(SHAPES)}"
+    )
+    tokenizer: str | None = Field(
+        default=None, description="with from_scratch: its folder; without it one is learned from train"
+    )
+    add_special_tokens: bool = Field(
+        default=False,
+        description="put the tokenizer's [CLS] and [SEP], or <s> and </s>, around each text, where it does not itself",
+    )
+    tokenizer_kind: Literal["wordpiece", "bpe", "unigram"] = Field(
+        default="wordpiece", description="of the tokenizer that is learned"
+    )
+    vocab_size: int = Field(default=8192, ge=32, description="tokens of the tokenizer that is learned")
+    max_length: int | None = Field(
+        default=None,
+        ge=4,
+        description="longest block in tokens (default: what the model allows, at most 512)",
+    )
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="dropout everywhere (default: the model's own)"
+    )
+
+    @field_validator("from_scratch")
+    @classmethod
+    def _a_shape_that_there_is(cls, given: str | None) -> str | None:
+        if given is not None and given not in SHAPES:
+            raise ValueError(f"there is no shape {given!r}; there are {', '.join(SHAPES)}")
+        return given
+
+    @model_validator(mode="after")
+    def _one_model(self) -> ModelConfig:
+        if (self.path is None) == (self.from_scratch is None):
+            raise ValueError("give either path (--model DIR) or from_scratch (--from-scratch bert-mini)")
+        if self.tokenizer is not None and self.path is not None:
+            raise ValueError("tokenizer (--tokenizer) goes with from_scratch; a given model brings its own")
+        given = self.path or self.tokenizer
+        for key in ("tokenizer_kind", "vocab_size"):
+            if given is not None and getattr(self, key) != type(self).model_fields[key].default:
+                flag = key.replace("_", "-")
+                raise ValueError(f"{key} (--{flag}) is of a tokenizer that is learned; {given} brings one")
+        return self
+
+
+class OptimConfig(Moves):
+    """How the weights move. A step is one move of the weights, however many packs its blocks fill."""
+
+    learning_rate: float = Field(default=5e-4, gt=0, description="highest learning rate of the schedule")
+    epochs: int | None = Field(default=None, ge=1, description="passes over train (default: 1)")
+    steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="moves of the weights, instead of epochs; train is read again as needed",
+    )
+    batch_tokens: int = Field(default=8192, ge=1, description="tokens a step, at most")
+    warmup: Share = Field(default=0.06, description="share of all steps in which the learning rate rises")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_length(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if given.get("epochs") is not None and given.get("steps") is not None:
+            raise ValueError(
+                "epochs and steps (--epochs, --steps) both say how long to train; give one of them"
+            )
+        if given.get("epochs") is None and given.get("steps") is None:
+            return {**given, "epochs": 1}
+        return given
+
+
+class SavingConfig(Section):
+    """When a run measures itself and what it keeps; neither moves its weights."""
+
+    evaluate_every: int | None = Field(
+        default=None, ge=1, description="steps between two validations (default: an epoch)"
+    )
+    save_every: int | None = Field(
+        default=None, ge=1, description="steps between two checkpoints, for --resume (default: an epoch)"
+    )
+    pseudo_perplexity_tokens: int = Field(
+        default=1000,
+        ge=0,
+        description="mlm: tokens of validation on which pseudo-perplexity is measured at the end (0: none)",
+    )
+
+
+class Config(Section):
+    """One pre-training run."""
+
+    flags: ClassVar = {("objective", "name"): "objective", ("model", "path"): "model"}
+
+    out: str = Field(description="folder of the run")
+    seed: int = Field(
+        ge=0,
+        le=2**63 - 1,
+        default=0,
+        description="of fresh weights, order, corruption, dropout and what is held out",
+    )
+    objective: ObjectiveConfig
+    data: DataConfig
+    model: ModelConfig
+    optim: OptimConfig = OptimConfig()
+    saving: SavingConfig = SavingConfig()
+
+    @model_validator(mode="after")
+    def _settings_that_go_together(self) -> Config:
+        shape, goal = self.model.from_scratch, self.objective.name
+        if shape is not None and goal not in SHAPES[shape].goals:
+            fit = [name for name, known in SHAPES.items() if goal in known.goals]
+            raise ValueError(
+                f"from_scratch (--from-scratch) {shape} does not learn {goal}; {', '.join(fit)} do"
+            )
+        if self.data.streaming and self.optim.steps is None:
+            raise ValueError(
+                "streaming (--streaming) needs steps (--steps): how long an epoch is is not known"
+            )
+        if self.data.streaming and isinstance(self.data.validation, float):
+            raise ValueError("streaming (--streaming) needs validation (--validation): files to measure on")
+        if goal != "mlm" and self.saving.pseudo_perplexity_tokens != _PSEUDO:
+            raise ValueError("pseudo_perplexity_tokens (--pseudo-perplexity-tokens) goes with mlm")
+        return self
+
+
+_PSEUDO = SavingConfig().pseudo_perplexity_tokens
+_MAY_CHANGE = ("saving",)
+
+
+def settings() -> Iterator[Setting]:
+    """Every setting of a pre-training run."""
+    return settings_of(Config)
+
+
+def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> Config:
+    """The config in a TOML file, or an empty one, overridden by those `flags` (by name) that are not None.
+
+    >>> flags = {"objective": "mlm", "train": "a.txt", "from_scratch": "bert-tiny", "out": "runs/x", "rate": 0.4}
+    >>> load(flags=flags).objective.rate
+    '0.4'
+
+    Raises ConfigError, which names file and key, or the flag.
+    """
+    return read(Config, path, flags)
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def begun(folder: Path) -> Path:
+    """The config file of the run in a folder. Raises ConfigError where there is none."""
+    path = folder / "config.toml"
+    if not path.is_file():
+        raise ConfigError(
+            f"--resume: {folder} holds no run (no config.toml in it); begin one without --resume"
+        )
+    if (command := made_by(folder)) not in (None, "yanma pretrain"):
+        raise ConfigError(
+            f"--resume: {folder} holds a run of {command}, not of yanma pretrain; name another --out"
+        )
+    return path
+
+
+def resumed(before: Config, now: Config) -> Config:
+    """The config of a run that goes on: `now`, with the `max_length` that the run resolved where it does not say one.
+
+    Raises ConfigError, which names the first setting that differs and would lead the run elsewhere.
+    """
+    if now.model.max_length is None:
+        model = now.model.model_copy(update={"max_length": before.model.max_length})
+        now = now.model_copy(update={"model": model})
+    check_fixed(fixed(before), now)
+    return now
+
+
+def fixed(config: Config) -> dict[str, str]:
+    """What leads a run, by flag, in words: all that a run that goes on must find as it was."""
+    found = {}
+    for setting in settings():
+        if setting.section not in _MAY_CHANGE and setting.flag != "out":
+            section = config if setting.section is None else getattr(config, setting.section)
+            value = getattr(section, setting.key)
+            found[f"--{setting.flag.replace('_', '-')}"] = (
+                " ".join(value) if isinstance(value, tuple) else repr(value)
+            )
+    return found
+
+
+def check_fixed(before: Mapping[str, str], now: Config) -> None:
+    """Raises ConfigError, which names the first setting that is not as it was; what was no setting then is none."""
+    for flag, value in fixed(now).items():
+        if before.get(flag, value) != value:
+            raise ConfigError(
+                f"{flag} is {value}, but the run was begun with {before[flag]}; a run is resumed with its own settings"
+            )

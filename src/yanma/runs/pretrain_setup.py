@@ -1,0 +1,324 @@
+"""From a config to what can be computed: texts are read and cut, a tokenizer and a model are loaded or made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..corruption import (
+    ALL_MASK,
+    Plan,
+    RunningLoss,
+    SpanCorruption,
+    Vocabulary,
+    jieba_words,
+    numbering,
+    sentinels_of,
+)
+from ..corruption.by_name import REPLACEMENTS, UNITS, Numbering, rate_of
+from ..corruption.phrases import Phrases
+from ..corruption.pmi import load as load_phrases
+from ..data.blocks import Block, Blocks, cut_blocks, stream_blocks
+from ..data.corpus import Document, check_used, read_documents
+from ..data.hold_out import hold_out
+from ..data.order import Order, Shuffled, Streamed
+from ..errors import ConfigError, DataError
+from ..loading import pretrained
+from ..loading.special_tokens import add_special_tokens, left_out
+from ..loading.tokenizer import NUM_SENTINELS, learn_tokenizer
+from ..objectives import language as objectives
+from ..objectives.language import Objective
+from .models import Made, make
+from .pretrain_config import Config
+from .validation import Held, fixed_plans
+
+Note = Callable[[str], None]
+
+_USUAL_LENGTH = 512
+_STYLES: dict[str, Literal["bert", "t5", "gpt"]] = {
+    "mlm": "bert",
+    "rtd": "bert",
+    "span-corruption": "t5",
+    "causal-lm": "gpt",
+}
+_COMPARED = 64
+"""Blocks of a stream that a run which goes on must find again."""
+_VALIDATED_UNITS = ("token", "word", "span")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Ready to train."""
+
+    config: Config
+    """With `max_length` set."""
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: Vocabulary
+    made: Made
+    objective: Objective
+    order: Order
+    num_steps: int
+    held: Held
+    sizes: dict[str, dict[str, int]]
+    """Blocks and tokens of train (empty where it is streamed) and validation."""
+    fingerprint: str
+    """Of the blocks of train; where they are streamed, of the first ones."""
+
+    @property
+    def losses(self) -> RunningLoss | None:
+        """What is known of tokens' losses before the first step; None where the config does not ask."""
+        return RunningLoss.start(self.vocabulary.size) if self.config.objective.hard_tokens else None
+
+
+def set_up(config: Config, device: torch.device, note: Note, begun: Path | None = None) -> Ready:
+    """Read the texts, load or make the model; `begun` is the tokenizer's folder of a run that goes on.
+
+    Raises ConfigError, DataError or Unsupported for whatever keeps the run from starting.
+    """
+    if config.model.path is not None:
+        pretrained.check_place(config.model.path)
+    _check_sources(config)
+    phrases = _phrases(config)
+    tokenizer = _tokenizer(config, note, begun)
+    if config.model.add_special_tokens and begun is None:  # what the run saved has them
+        add_special_tokens(tokenizer)
+    made = make(config, tokenizer, device, config.model.max_length or _USUAL_LENGTH)
+    for said in made.notes:
+        note(said)
+    if made.fresh and made.fresh != ("all",):
+        note(f"{config.model.path}: weights that start at random: {', '.join(made.fresh)}")
+    if said_of_ends := left_out(tokenizer, made.saved):
+        note(f"warning: {said_of_ends}")
+    config = _with_max_length(config, _longest(made.saved, tokenizer))
+    vocabulary = Vocabulary.of(tokenizer)
+    objective = _objective(config, made, vocabulary, tokenizer)
+    cut = _Cutter(config, tokenizer, phrases)
+    train, held = _data(config, cut, vocabulary, note)
+    order = _order(config, cut, train)
+    num_steps = config.optim.steps or cast(Shuffled, order).count(cast(int, config.optim.epochs))
+    sizes = {"validation": _size(held.blocks)} | ({} if train is None else {"train": _size(train)})
+    fingerprint = _fingerprint(order)
+    return Ready(config, tokenizer, vocabulary, made, objective, order, num_steps, held, sizes, fingerprint)
+
+
+def _check_sources(config: Config) -> None:
+    """Refuse files that are not there, and settings that none of them uses, before anything is computed."""
+    named = config.data
+    _documents(config, named.train)
+    sources = [*named.train]
+    if isinstance(named.validation, str):
+        try:
+            _documents(config, (named.validation,))
+        except DataError as error:
+            raise DataError(f"--validation {error}") from None
+        sources.append(named.validation)
+    check_used(sources, column=named.column, rule=named.documents)
+
+
+def _phrases(config: Config) -> Phrases | None:
+    if config.objective.phrases is None:
+        return None
+    path = Path(config.objective.phrases)
+    if not path.is_file():
+        raise DataError(f"--phrases {path}: no such file; yanma pmi makes it")
+    return load_phrases(path)
+
+
+def _tokenizer(config: Config, note: Note, begun: Path | None) -> PreTrainedTokenizerBase:
+    if begun is not None:
+        if not begun.is_dir():
+            raise DataError(
+                f"{begun}: gone, and --resume needs the run's tokenizer; copy its files (tokenizer.json, "
+                f"tokenizer_config.json) from the run's model folder to there"
+            )
+        return pretrained.load_tokenizer(str(begun))
+    given = config.model.path or config.model.tokenizer
+    if given is not None:
+        return pretrained.load_tokenizer(given)
+    wish = config.model
+    hoped = _with_max_length(config, None)  # what cannot be is told before this takes its time
+    if config.objective.name == "span-corruption":
+        _check_sentinels(hoped, NUM_SENTINELS)
+    if next(_documents(config, config.data.train), None) is None:
+        raise _no_text(config.data.train)
+    tokenizer = learn_tokenizer(
+        lambda: (document.text for document in _documents(config, config.data.train)),
+        wish.tokenizer_kind,
+        wish.vocab_size,
+        style=_STYLES[config.objective.name],
+    )
+    tokenizer.model_max_length = max(_USUAL_LENGTH, wish.max_length or 0)
+    fewer = f" (of {wish.vocab_size:,}: its texts have no more)" if len(tokenizer) < wish.vocab_size else ""
+    note(f"a {wish.tokenizer_kind} tokenizer of {len(tokenizer):,} tokens{fewer} was learned from train")
+    return tokenizer
+
+
+def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Tokens of the longest block that the model can read; None where nothing limits it."""
+    limits = (
+        pretrained.longest_text(model, tokenizer),
+        getattr(model.config, "max_position_embeddings", None),
+    )
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _with_max_length(config: Config, limit: int | None) -> Config:
+    """`max_length` as the config says, else what the model allows, at most 512."""
+    max_length = config.model.max_length or min(limit or _USUAL_LENGTH, _USUAL_LENGTH)
+    if limit is not None and max_length > limit:
+        raise ConfigError(f"--max-length: the model reads at most {limit} tokens; got {max_length}")
+    for key in ("batch_tokens", "max_batch_tokens"):
+        budget = getattr(config.optim, key)
+        if max_length > budget:
+            raise ConfigError(
+                f"--{key.replace('_', '-')}: {budget} is less than one block of {max_length} tokens (--max-length)"
+            )
+    return config.model_copy(update={"model": config.model.model_copy(update={"max_length": max_length})})
+
+
+def _objective(
+    config: Config, made: Made, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase
+) -> Objective:
+    wish, model = config.objective, made.trained
+    try:
+        if wish.name == "causal-lm":
+            return objectives.CausalLm(model)
+        if wish.name == "span-corruption":
+            return _span_corruption(config, model, vocabulary, tokenizer)
+        # ELECTRA's generator reads the mask for every hidden token (Clark et al. 2020, 3.1)
+        replacement = ALL_MASK if wish.name == "rtd" else REPLACEMENTS[wish.replacement]
+        plan = Plan(vocabulary, UNITS[wish.unit], rate_of(wish.rate), replacement, wish.resampling)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"--objective {wish.name}: {error}") from None
+    if wish.name == "mlm":
+        return objectives.Mlm(model, plan, config.seed)
+    weights = (1.0, wish.discriminator_weight)
+    return objectives.Rtd(cast(objectives.Electra, model), plan, config.seed, weights)
+
+
+def _span_corruption(
+    config: Config, model: torch.nn.Module, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase
+) -> Objective:
+    wish, sentinels = config.objective, sentinels_of(tokenizer)
+    _check_sentinels(config, len(sentinels))
+    if cast(PreTrainedModel, model).config.pad_token_id is None:
+        raise ConfigError(
+            "--objective span-corruption needs a padding token, in whose place what is not scored stands, and the "
+            "tokenizer has none; give it one (tokenizer.pad_token = ...)"
+        )
+    denoise = SpanCorruption(vocabulary, sentinels, float(wish.rate), wish.mean_span)
+    return objectives.SpanCorruption(model, denoise, wish.resampling, config.seed)
+
+
+def _check_sentinels(config: Config, number: int) -> None:
+    """Refuse blocks that may have more spans than the tokenizer has sentinels."""
+    wish, max_length = config.objective, cast(int, config.model.max_length)
+    spans = math.ceil(max_length * float(wish.rate) / wish.mean_span) + 1
+    if spans > number:
+        raise ConfigError(
+            f"--objective span-corruption: blocks of {max_length} tokens may need {spans} sentinels and the tokenizer "
+            f"has {number}; give a lower --max-length or --rate, or a larger --mean-span"
+        )
+
+
+class _Cutter:
+    """Documents into blocks, as the config says."""
+
+    def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase, phrases: Phrases | None) -> None:
+        self._tokenizer, self._config, self._phrases = tokenizer, config, phrases
+        self._segmenter = jieba_words if config.objective.segmenter else None
+
+    def cut(self, documents: Iterable[Document], unit: str | None = None) -> Blocks:
+        """All at once."""
+        return cut_blocks(documents, self._tokenizer, **self._how(unit))
+
+    def stream(self, documents: Iterable[Document]) -> Iterator[Block]:
+        """One by one."""
+        return stream_blocks(documents, self._tokenizer, **self._how(None))
+
+    def _how(self, unit: str | None) -> dict[str, Any]:
+        """`unit` is whose words are kept; None = that of the objective."""
+        how: dict[str, Any] = {"max_length": self._config.model.max_length, "rule": self._config.data.blocks}
+        return how | {"numbering": self._numbering(unit or self._config.objective.unit)}
+
+    def _numbering(self, unit: str) -> Numbering | None:
+        return numbering(unit, segmenter=self._segmenter, phrases=self._phrases)
+
+
+def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> tuple[Blocks | None, Held]:
+    """Train, None where it is streamed, and validation."""
+    named = config.data
+    train: Iterable[Document] = _documents(config, named.train)
+    if isinstance(named.validation, float):
+        train, validation = hold_out(list(train), named.validation, seed=config.seed, what="text")
+        note(f"{len(validation):,} of {len(train) + len(validation):,} texts held out for validation")
+    else:
+        validation = list(_documents(config, (named.validation,)))
+    blocks = None if named.streaming else _some(cut.cut(train), named.train)
+    held = cut.cut(validation)
+    if not len(held):
+        raise DataError(f"validation (--validation {named.validation}): no text in it")
+    units: dict[str, Blocks] = {}
+    if config.objective.name == "mlm":
+        wanted = dict.fromkeys((*_VALIDATED_UNITS, config.objective.unit))
+        fixed_plans(vocabulary, list(wanted))
+        words = cut.cut(validation, "word")
+        own = ("phrase", "sentence")  # have a numbering of their own
+        units = {unit: cut.cut(validation, unit) if unit in own else words for unit in wanted}
+    if blocks is not None:
+        note(
+            f"train: {len(blocks):,} block{'s' * (len(blocks) != 1)}, {len(blocks.flat):,} tokens; "
+            f"validation: {len(held.flat):,} tokens"
+        )
+    return blocks, Held(held, units)
+
+
+def _order(config: Config, cut: _Cutter, train: Blocks | None) -> Shuffled | Streamed:
+    named, batch_tokens = config.data.train, config.optim.batch_tokens
+    if train is not None:
+        return Shuffled(train, config.seed, batch_tokens)
+    streamed = Streamed(lambda: cut.stream(_documents(config, named)), config.seed, batch_tokens)
+    if next(iter(streamed.blocks()), None) is None:
+        raise _no_text(named)
+    return streamed
+
+
+def _documents(config: Config, sources: Sequence[str]) -> Iterator[Document]:
+    return read_documents(sources, column=config.data.column, rule=config.data.documents)
+
+
+def _some(blocks: Blocks, sources: Sequence[str]) -> Blocks:
+    if not len(blocks):
+        raise _no_text(sources)
+    return blocks
+
+
+def _no_text(sources: Sequence[str]) -> DataError:
+    return DataError(f"{', '.join(sources)}: no text in it")
+
+
+def _size(blocks: Blocks) -> dict[str, int]:
+    return {"blocks": len(blocks), "tokens": int(sum(blocks.lengths)), "longest": int(max(blocks.lengths))}
+
+
+def _fingerprint(order: Shuffled | Streamed) -> str:
+    """Of all that is hidden by: tokens, their words, where blocks end; of a stream's first blocks alone."""
+    if isinstance(order, Streamed):
+        parts = [part for block in islice(order.blocks(), _COMPARED) for part in (block.ids, block.words)]
+    else:
+        parts = [order.blocks.flat, order.blocks.flat_words, torch.tensor(order.blocks.lengths)]
+    found = blake2b(digest_size=16)
+    for part in parts:
+        if part is not None:
+            found.update(part.numpy().data)
+    return found.hexdigest()
