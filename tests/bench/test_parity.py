@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from yanma.conftest import MAX_LENGTH
 
 from yanma.bench import ParityError, contestants_hf, contestants_training, contestants_yanma, parity
 from yanma.bench.outputs import mean_of_pack, mean_of_rows
 from yanma.bench.parts import Gradients, Outputs
 from yanma.bench.workloads import drawn, sample
+
+from .conftest import MAX_LENGTH
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ import sys
 
 import numpy as np
 import pytest
-from yanma.conftest import MAX_LENGTH
 
 from yanma.bench import workloads
 from yanma.errors import ConfigError
+
+from .conftest import MAX_LENGTH
 
 
 def test_drawn_texts_have_the_lengths_that_were_drawn(models):

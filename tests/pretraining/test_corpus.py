@@ -162,6 +162,6 @@ def test_held_out_documents_stay_the_same_when_others_are_added():
     assert hold_out(some, 0.1, seed=4)[1] != held
     assert [len(part) for part in hold_out(some[:2], 1e-9, seed=0)] == [1, 1], "at least one of either"
     with pytest.raises(DataError, match="cannot be both learned from and held out"):
-        hold_out(some[:1], 0.5, seed=0)
+        hold_out(some[:1], 0.5, seed=0, what="text")
     with pytest.raises(DataError, match="no text to learn from"):
-        hold_out([], 0.5, seed=0)
+        hold_out([], 0.5, seed=0, what="text")

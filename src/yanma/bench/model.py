@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .. import packaged as samples
+from .. import packaged
 from ..errors import ConfigError, Unsupported
 from ..models import unpad
 from .contestants_training import NUM_LABELS
@@ -138,6 +138,6 @@ def _about(name: str | None, base: PreTrainedModel) -> str:
 
 def _minilm() -> str:
     try:
-        return str(samples.minilm())
+        return str(packaged.minilm())
     except Unsupported as error:
         raise ConfigError(f"{error}, or name a model with --model") from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import packaged as samples
+from .. import packaged
 from ..errors import ConfigError, Unsupported
 from ..packing import shuffled
 
@@ -102,10 +102,10 @@ def from_file(
 def from_corpus(tokenizer: PreTrainedTokenizerBase, count: int, max_length: int) -> Workload:
     """A seeded draw from the English questions and answers of the package chatterbot-corpus."""
     try:
-        folder = samples.corpus()
+        folder = packaged.corpus()
     except Unsupported as error:
         raise ConfigError(f"{error}, or name real text with --data FILE --text-column NAME") from error
-    texts = [line for conversation in samples.conversations(folder) for line in conversation.lines]
+    texts = [line for conversation in packaged.conversations(folder) for line in conversation.lines]
     about = "chatterbot-corpus, English questions and answers"
     return _encoded("real text", about, _draw(texts, count), tokenizer, max_length)
 
