@@ -100,8 +100,8 @@ def test_parts_do_not_depend_on_the_order_of_the_corpus(corpus):
 def test_the_demo_trains_reports_compares_and_leaves_all_in_its_folder(
     corpus, weights, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(samples, "corpus", lambda: corpus)
-    monkeypatch.setattr(samples, "minilm", lambda: weights)
+    monkeypatch.setattr(packaged, "corpus", lambda: corpus)
+    monkeypatch.setattr(packaged, "minilm", lambda: weights)
     monkeypatch.setattr(demo, "LEAST", 20)
     monkeypatch.setattr(demo, "NUM_COMPUTED", 8)
     monkeypatch.setattr(demo, "NUM_TRAINED", 4)
