@@ -8,7 +8,9 @@ one 64-bit word per four bits, a multiply, an xor-shift and a multiply.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum, unique
 from functools import lru_cache
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -17,6 +19,70 @@ _LOW_32 = 0xFFFFFFFF
 # Odd 64-bit constants with well-spread bits, as signed integers.
 _A, _B, _C = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 _LANES = 4  # 16-bit lanes in a 64-bit word
+
+
+@unique
+class Site(int, Enum):
+    """Every constant by which keys are derived, with what it is derived from; those of one parent differ.
+
+    Paths from a seed to what is drawn. `+` adds a number to a key before the next step; modules, calls and epochs are
+    counted, a module anew for each time that it runs (`Layout.visit`).
+
+        (seed, document)
+        ├─ TOKENS + place ─ TOKEN ─ module        activations by token
+        │                     └───── module ─ call      of modules that drop in their forward
+        ├─ module                                 activations by document
+        │    └─ HEADS + head ─ HEAD + place ─ QUERY     attention weights
+        ├─ TIME_SPANS                             SpecAugment
+        ├─ CORRUPTION ─ epoch ─ ORDER ... CUT     token masking
+        └─ PSEUDO_PERPLEXITY                      which tokens are asked
+        (seed, row) ─ module                      of a table that all documents share, in modules of its own
+        (seed, -1 - module) ─ LAYERS ─ call       LayerDrop
+        (seed ^ GENERATOR, document)              dropout of ELECTRA's generator
+
+    `attention(seed=number)` has no module: HEADS follows the document. Who gives it a model's own seed may draw what
+    the model draws.
+    """
+
+    def __new__(cls, number: int, under: str) -> Self:
+        site = int.__new__(cls, number)
+        site._value_ = (under, number)  # so that equal numbers under two parents are two members, no aliases
+        return site
+
+    TOKENS = 0, "document"
+    """What a token's place is added to."""
+    LATER_MODULES = 2**24, "document"
+    """Where the numbers of modules begin that came after `unpad`; those before count from 1."""
+    TIME_SPANS = -2, "document"
+    CORRUPTION = 0x6D61736B, "document"
+    PSEUDO_PERPLEXITY = 0x70707078, "document"
+
+    TOKEN = 1, "TOKENS + place"
+
+    HEADS = 0, "module"
+    """What a head's number is added to."""
+    HEAD = 1, "HEADS + head"
+    """What a query's place in its document is added to."""
+    QUERY = 2, "HEAD + place"
+
+    ORDER = 0, "epoch"
+    """Which units come first."""
+    WINDOW = 1, "epoch"
+    """Where in their order units begin to be taken."""
+    RATE = 2, "epoch"
+    LENGTH = 3, "epoch"
+    """How long a span is."""
+    REPLACEMENT = 4, "epoch"
+    SUBSTITUTE = 5, "epoch"
+    """Which token stands for another."""
+    DENOISER = 6, "epoch"
+    GAP = 7, "epoch"
+    """Where unhidden stretches between hidden spans end."""
+    CUT = 8, "epoch"
+    """Which part of a word is hidden that is larger than may be."""
+
+    LAYERS = 0, "stack"
+    GENERATOR = 0x67656E65, "seed"
 
 
 def mixed(x: Tensor) -> Tensor:
@@ -40,7 +106,7 @@ def document_keys(seed: int, ids: Sequence[int] | Tensor) -> Tensor:
 
 
 def derived(keys: Tensor, site: int) -> Tensor:
-    """Keys for another place in the model (a layer, a head, a token), independent of the keys given."""
+    """Keys of what stands under the keys given, a `Site` or a number of what is counted, and independent of them."""
     return mixed(keys ^ ((site + 1) * _A % 2**63))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..keyed import derived, document_keys, keep, keep_at, keep_probability
+from ..keyed import Site, derived, document_keys, keep, keep_at, keep_probability
 from ..masks import Mask
 from ..masks.per_document import reads_across
 from .problem import Problem
@@ -62,11 +62,11 @@ def dropout_of(p: float, seed: int | Sequence[int] | Tensor | None, problem: Pro
 
 def _row_keys(keys: Tensor, lengths: Tensor, num_heads: int) -> Tensor:
     # Keys that a caller made may be neighbours: mixed first, or head 1 of key 4 would be head 0 of key 5.
-    heads = derived(derived(keys, 0)[:, None] + torch.arange(num_heads, device=keys.device), 1)
-    heads = heads.repeat_interleave(lengths, 0)
+    heads = derived(keys, Site.HEADS)[:, None] + torch.arange(num_heads, device=keys.device)
+    heads = derived(heads, Site.HEAD).repeat_interleave(lengths, 0)
     starts = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
     places = torch.arange(len(heads), device=keys.device) - starts
-    return derived(heads + places[:, None], 2)
+    return derived(heads + places[:, None], Site.QUERY)
 
 
 def document_lengths(mask: Mask) -> list[tuple[int, int]] | None:

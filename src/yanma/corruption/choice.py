@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .draws import Drawn, drawn, share, top
+from ..keyed import Site
+from .draws import drawn, share, top
 from .layout import Layout
 from .units import Units
 
@@ -54,7 +55,7 @@ def choose(
     caps = (counts.double() * max_share).long().clamp(min=1)
     weight = _unit_weights(weights, tokens, unit, sizes)
     order = _order(layout, starts, example, keys, weight)
-    lot, ordered = share(drawn(keys, Drawn.WINDOW))[example], sizes[order]
+    lot, ordered = share(drawn(keys, Site.WINDOW))[example], sizes[order]
     before = ordered.cumsum(0) - ordered - (counts.cumsum(0) - counts)[example]
     # By weight the window must begin with the first unit. A drawn share of its own length after its beginning counts
     # as a unit's place then, which meets the budget on average too.
@@ -95,7 +96,7 @@ def _drawn_words(
     begin = sizes.cumsum(0) - sizes
     place = torch.arange(len(tokens), device=tokens.device) - begin[word]
     # A word that is cut is hidden from a drawn token on, around its end: no part of it is left out in every epoch.
-    shift = share(drawn(keys[layout.example[words]], Drawn.CUT, layout.place[words])).mul(sizes).long()
+    shift = share(drawn(keys[layout.example[words]], Site.CUT, layout.place[words])).mul(sizes).long()
     return (place - shift[word]) % sizes[word] < num_taken[word]
 
 
@@ -109,7 +110,7 @@ def _order(
     """
     if len(keys) >= 2**_EXAMPLE_BITS:
         raise ValueError(f"{len(keys)} examples at once; at most {2**_EXAMPLE_BITS - 1}")
-    number = drawn(keys[example], Drawn.ORDER, layout.place[starts])
+    number = drawn(keys[example], Site.ORDER, layout.place[starts])
     if weights is None:
         rank = top(number, _ORDER_BITS)
     else:

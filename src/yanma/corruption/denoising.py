@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .draws import Drawn, below, drawn, example_keys, share, top
+from ..keyed import Site
+from .draws import below, drawn, example_keys, share, top
 from .layout import Layout
 from .units import length_steps
 from .vocabulary import Vocabulary
@@ -129,8 +130,8 @@ class SpanCorruption(Denoiser):
         is_end[alternate.starts] = True
         is_end[alternate.starts + 2 * spans] = True
         lengths = torch.empty_like(alternate.place)
-        lengths[is_hidden] = _parts(num_hidden, spans, keys, Drawn.LENGTH)
-        lengths[~is_hidden] = _parts(num_shown + 2, spans + 1, keys, Drawn.GAP)
+        lengths[is_hidden] = _parts(num_hidden, spans, keys, Site.LENGTH)
+        lengths[~is_hidden] = _parts(num_shown + 2, spans + 1, keys, Site.GAP)
         lengths -= is_end.long() * torch.where(spans == 0, 2, 1)[alternate.example]
         return torch.repeat_interleave(is_hidden, lengths)
 
@@ -183,7 +184,7 @@ class Infilling(Denoiser):
         runs = Layout(layout.summed(hideable.long()))
         key = keys[runs.example]
         length = torch.bucketize(
-            top(drawn(key, Drawn.LENGTH, runs.place), 32), self._steps.to(key.device), right=True
+            top(drawn(key, Site.LENGTH, runs.place), 32), self._steps.to(key.device), right=True
         )
         # A span and the token that is shown after it, again and again: each of these pieces is hidden or not.
         begin = runs.before(length + 1)
@@ -192,7 +193,7 @@ class Infilling(Denoiser):
         piece = torch.zeros_like(tokens)
         piece[first] = 1
         piece = piece.cumsum(0) - 1
-        lot = share(drawn(key[first], Drawn.ORDER, runs.place[first])) < self._chance
+        lot = share(drawn(key[first], Site.ORDER, runs.place[first])) < self._chance
         within = torch.arange(len(tokens), device=tokens.device) - first[piece]
         gone, masks = torch.zeros_like(hideable), torch.zeros_like(hideable)
         gone[tokens[lot[piece] & (within < length[inside][piece])]] = True
@@ -239,7 +240,7 @@ class Continuation(Denoiser):
         """From 1 to 2 * rate of the hideable tokens, each number equally likely, are the target."""
         hideable = self.vocabulary.hideable(ids)
         counts = layout.summed(hideable.long())
-        number = drawn(keys, Drawn.LENGTH)
+        number = drawn(keys, Site.LENGTH)
         num_hidden = below(number, (counts.double() * 2 * self.rate).long().clamp(min=1)) + 1
         before = layout.before(hideable.long())
         hidden = hideable & (before >= (counts - num_hidden)[layout.example])
@@ -291,7 +292,7 @@ class Mixture(Denoiser):
         return chosen
 
     def _which(self, keys: Tensor) -> Tensor:
-        number = top(drawn(keys, Drawn.DENOISER), 32)
+        number = top(drawn(keys, Site.DENOISER), 32)
         return torch.bucketize(number, length_steps(self.weights).to(number.device), right=True)
 
     def _denoise(self, ids: Tensor, layout: Layout, keys: Tensor) -> Denoised:
@@ -363,7 +364,7 @@ def _with_sentinels(
     return Denoised(inputs, _ints(layout.summed(kept.long())), labels, _ints(lengths), hidden)
 
 
-def _parts(totals: Tensor, counts: Tensor, keys: Tensor, what: Drawn) -> Tensor:
+def _parts(totals: Tensor, counts: Tensor, keys: Tensor, what: Site) -> Tensor:
     """(sum of counts,) int64: each of the (N,) totals as so many parts of 1 or more; every way is equally likely."""
     gaps = Layout((totals - 1).clamp(min=0))
     rank = top(drawn(keys[gaps.example], what, gaps.place), 39)

@@ -6,36 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
 
 import torch
 from torch import Tensor
 
-from ..keyed import derived, document_keys, numbers
-
-_CORRUPTION = 0x6D61736B  # apart from dropout, which derives its keys by small numbers
+from ..keyed import Site, derived, document_keys, numbers
 
 # N examples; shapes of places and keys broadcast
-
-
-class Drawn(IntEnum):
-    """What a number decides. Each has numbers of its own: to change one decision changes no other."""
-
-    ORDER = 0
-    """Which units come first."""
-    WINDOW = 1
-    """Where in their order units begin to be taken."""
-    RATE = 2
-    LENGTH = 3
-    """How long a span is."""
-    REPLACEMENT = 4
-    TOKEN = 5
-    """Which token stands for another."""
-    DENOISER = 6
-    GAP = 7
-    """Where unhidden stretches between hidden spans end."""
-    CUT = 8
-    """Which part of a word is hidden that is larger than may be."""
 
 
 def example_keys(seed: int, epoch: int, examples: Sequence[int] | Tensor, device: torch.device) -> Tensor:
@@ -46,11 +23,11 @@ def example_keys(seed: int, epoch: int, examples: Sequence[int] | Tensor, device
     True
     """
     keys = document_keys(seed, torch.as_tensor(examples, dtype=torch.int64).cpu()).to(device)
-    return derived(derived(keys, _CORRUPTION), epoch)
+    return derived(derived(keys, Site.CORRUPTION), epoch)
 
 
-def drawn(keys: Tensor, what: Drawn, places: Tensor | None = None) -> Tensor:
-    """int64, every value equally likely: one number a key and place, or one a key."""
+def drawn(keys: Tensor, what: Site, places: Tensor | None = None) -> Tensor:
+    """int64, every value equally likely: one number a key and place, or one a key. Each `what` has its own."""
     own = derived(keys, what)
     return own if places is None else numbers(own, places)
 

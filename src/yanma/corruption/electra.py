@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .draws import Drawn, drawn, example_keys, share
+from ..keyed import Site
+from .draws import drawn, example_keys, share
 from .layout import Layout
 from .plan import IGNORE, Corrupted
 from .vocabulary import Vocabulary
@@ -59,7 +60,7 @@ def replaced_tokens(
     rows_of = logits.__getitem__ if isinstance(logits, Tensor) else logits
     layout = Layout.of(lengths, len(true), true.device)
     keys = example_keys(seed, epoch, examples, true.device)
-    lot = share(drawn(keys[layout.example[places]], Drawn.TOKEN, layout.place[places]))
+    lot = share(drawn(keys[layout.example[places]], Site.SUBSTITUTE, layout.place[places]))
     read = true.clone()
     step = max(_LEAST_ROWS, _BLOCK_NUMBERS // vocabulary.size)
     for start in range(0, len(places), step):

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .draws import Drawn, drawn, share
+from ..keyed import Site
+from .draws import drawn, share
 
 # N examples
 
@@ -99,7 +100,7 @@ def rates(rate: Rate, keys: Tensor, progress: float | None) -> Tensor:
     """
     match rate:
         case Between():
-            return rate.low + share(drawn(keys, Drawn.RATE)) * (rate.high - rate.low)
+            return rate.low + share(drawn(keys, Site.RATE)) * (rate.high - rate.low)
         case Decay():
             if progress is None:
                 raise ValueError("the rate decays over training: say progress, from 0 to 1")

@@ -7,7 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from .draws import Drawn, below, drawn, share
+from ..keyed import Site
+from .draws import below, drawn, share
 from .vocabulary import Vocabulary
 
 # K hidden tokens
@@ -63,12 +64,12 @@ def replaced(
 ) -> Tensor:  # (K,) int64
     """What is put in the place of each token."""
     by = unit_places if replacement.per == "unit" else places
-    lot = share(drawn(keys, Drawn.REPLACEMENT, by))
+    lot = share(drawn(keys, Site.REPLACEMENT, by))
     out = hidden.clone()
     if vocabulary.mask_id is not None:
         out[lot < replacement.mask] = vocabulary.mask_id
     random = ((lot >= replacement.mask) & (lot < replacement.mask + replacement.random)).nonzero().flatten()
     if len(random):
         ordinary = vocabulary.ordinary.to(hidden.device)
-        out[random] = ordinary[below(drawn(keys[random], Drawn.TOKEN, places[random]), len(ordinary))]
+        out[random] = ordinary[below(drawn(keys[random], Site.SUBSTITUTE, places[random]), len(ordinary))]
     return out

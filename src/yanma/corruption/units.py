@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .draws import Drawn, drawn, top
+from ..keyed import Site
+from .draws import drawn, top
 from .layout import Layout
 
 # N examples, T tokens, W words, U units, L the longest span
@@ -129,7 +130,7 @@ def _span_starts(spans: Spans, layout: Layout, hideable: Tensor, words: Tensor, 
     """
     example = layout.example[words]
     runs = Layout(torch.bincount(example, minlength=len(layout.lengths)))
-    number = top(drawn(keys[example], Drawn.LENGTH, runs.place), 32)
+    number = top(drawn(keys[example], Site.LENGTH, runs.place), 32)
     lengths = torch.bucketize(number, spans.steps.to(number.device), right=True) + 1
     first = runs.starts[runs.lengths > 0]
     lengths[first] = torch.bucketize(number[first], spans.first_steps.to(number.device), right=True) + 1

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import Unsupported
+from ..keyed import Site
 from . import modules
 from .classes import mix
 from .families import Family
@@ -16,8 +17,6 @@ from .linear import Linear, is_plain
 
 # T tokens in the pack, N documents, K of its tokens
 
-_LATER = 2**24
-"""What dropout of modules that came after `unpad` is known by begins here: no other site has such a number."""
 REFUSED: Mapping[str, str] = {
     "XLORA": "X-LoRA weighs its adapters by the places of a padded row",
     "POLY": "Poly mixes its skills by rows (task_ids)",
@@ -39,7 +38,7 @@ def adopt(model: nn.Module, family: Family) -> None:
             module.__class__ = Linear
         elif type(module) is nn.Dropout:
             module.__class__ = modules.Dropout
-            module._yanma_site = _LATER + place  # type: ignore[assignment]
+            module._yanma_site = Site.LATER_MODULES + place  # type: ignore[assignment]
         elif type(module) is nn.Conv1d and "Conv1d" in family.mixins:
             mix(module, family.mixins["Conv1d"])
         elif "_yanma_crosses" in vars(module):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..keyed import derived, document_keys
+from ..keyed import Site, derived, document_keys
 from ..masks import Mask, causal, documents, window
 
 if TYPE_CHECKING:
@@ -154,7 +154,8 @@ class Layout:
     @cached_property
     def token_keys(self) -> Tensor:
         """(T,) int64: what dropout knows a token by, from its document and its place in it."""
-        return derived(derived(self.document_keys, 0)[self.documents] + self.places, 1)
+        of_documents = derived(self.document_keys, Site.TOKENS)[self.documents]
+        return derived(of_documents + self.places, Site.TOKEN)
 
     def row_keys(self, shape: torch.Size) -> Tensor | None:
         """Keys of the rows of an activation: (1, T, ...) or some tokens (1, K, ...) by token, (N, ...) by document.

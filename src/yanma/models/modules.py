@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from ..keyed import derived, document_keys, keep, keep_probability, only
+from ..keyed import Site, derived, document_keys, keep, keep_probability, only
 from .layout import Layout, run_with, running
 from .linear import Linear, linear, needs_gradient
 
@@ -141,7 +141,7 @@ class _KeyedCalls(TorchFunctionMode):
     def __init__(self, layout: Layout, site: int) -> None:
         super().__init__()
         self.keys = derived(layout.token_keys, site)
-        self.key = derived(document_keys(layout.seed, [-1 - site]), 0)
+        self.key = derived(document_keys(layout.seed, [-1 - site]), Site.LAYERS)
         self.calls = 0
 
     def __torch_function__(

@@ -5,13 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..keyed import derived, numbers
+from ..keyed import Site, derived, numbers
 from .layout import Layout
 
 # T frames of a pack, n of one recording
-
-_SITE = -2
-"""What spans are known by beside dropout, whose sites are numbers of modules."""
 
 
 def masked_frames(layout: Layout, probability: float, length: int, least: int) -> Tensor:
@@ -21,7 +18,7 @@ def masked_frames(layout: Layout, probability: float, length: int, least: int) -
     mean, but no less than `least` and no more than fit in side by side. All places are as likely; spans may overlap. A
     recording that is shorter than a span has none.
     """
-    keys = derived(layout.document_keys.cpu(), _SITE)
+    keys = derived(layout.document_keys.cpu(), Site.TIME_SPANS)
     parts = [_masked(key, n, probability, length, least) for key, n in zip(keys, layout.lengths, strict=True)]
     return torch.cat(parts).to(layout.device)
 
