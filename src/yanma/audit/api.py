@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..masks import Mask, full
@@ -45,8 +46,8 @@ def audit(
 
     `documents` are lists of token ids; by default five are drawn, of 1, 2, 5, 17 and 40 tokens. `mask` says who may
     read whom inside a document, through all layers together: by default everyone everyone, or `causal()` for models
-    that promise it or, where they promise nothing, are seen to read nothing later. The model is audited in eval mode,
-    and its modes are put back.
+    that promise it or, where they promise nothing, are seen to read nothing later. The model is audited in eval mode;
+    its modes are put back, and torch's generators.
 
     >>> def running_mean(documents):
     ...     ids = [torch.tensor(document, dtype=torch.float32) for document in documents]
@@ -65,15 +66,15 @@ def audit(
         huggingface.check_reads(subject)
         found = found or huggingface.documents_for(subject)
         huggingface.check_lengths(subject, found)
-        with _eval_mode(subject):
+        with _as_it_was(subject):
             return _audited(_of_model(subject, way, collator, dict(arguments or {}), mask), found)
     if way is not None or collator is not None or arguments is not None:
         raise ValueError("way, collator and arguments are for models of transformers; leave them out")
     if found is None:
         raise ValueError("documents: which ids a function takes is not known; give a few lists of ids")
-    if not isinstance(subject, Subject):
-        subject = from_callable(subject, found, mask or full())
-    with _eval_mode(subject.module):
+    with _as_it_was(subject.module if isinstance(subject, Subject) else None):
+        if not isinstance(subject, Subject):
+            subject = from_callable(subject, found, mask or full())
         return _audited(subject, found)
 
 
@@ -110,12 +111,15 @@ def _audited(subject: Subject, documents: Documents) -> Audit:
 
 
 @contextmanager
-def _eval_mode(model: nn.Module | None) -> Iterator[None]:
+def _as_it_was(model: nn.Module | None) -> Iterator[None]:
+    """In eval mode; modes, and torch's generators, which dropout moves, are put back."""
     modes = {} if model is None else {module: module.training for module in model.modules()}
+    devices = set() if model is None else {x.device for x in model.parameters() if x.device.type == "cuda"}
     try:
         for module in modes:
             module.training = False
-        yield
+        with torch.random.fork_rng(devices):
+            yield
     finally:
         for module, mode in modes.items():
             module.training = mode

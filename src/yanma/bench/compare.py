@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from ..machine import bound_kernel_caches, keep_buffers
 from ..models import is_unpadded, restore, unpad
+from ..seeded import seeded
 from . import contestants_hf, contestants_training, contestants_yanma, parity
 from .batching import share_of_padding
 from .contestant import InBatches
 from .measure import Timing, in_turns, timed
 from .outputs import kind_of
 from .parts import Gradients
-from .workloads import Workload, sample
+from .workloads import SEED, Workload, sample
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -136,6 +137,7 @@ def side_by_side(
     return _timed(four, workload, differences, rounds, told)
 
 
+@seeded(SEED)  # dropout
 def training_side_by_side(
     stock: nn.Module,
     sequences: Sequence[Sequence[int]],

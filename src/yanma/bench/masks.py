@@ -17,6 +17,7 @@ from ..attention import attention
 from ..attention.plans import make, make_whole
 from ..markers import Markers
 from ..masks import Mask, causal, documents, global_tokens, window
+from ..seeded import seeded
 from .machine import Machine, here
 from .measure import Timing, in_turns, timed
 from .parity import ParityError
@@ -105,6 +106,7 @@ class MasksReport:
         return {**asdict(self), "slope": self.slope}
 
 
+@seeded(0)  # the model's weights
 def bench_masks(rounds: int = 5, *, quick: bool = False) -> MasksReport:
     """Measure; raises ParityError where anything is further from float64 than twice torch with a dense mask."""
     tokens = QUICK_TOKENS if quick else TOKENS

@@ -14,6 +14,7 @@ from torch import nn
 from .. import packaged
 from ..errors import ConfigError, Unsupported
 from ..models import unpad
+from ..seeded import seeded
 from .contestants_training import NUM_LABELS
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ def load(name: str | None, max_length: int, shape: str | None = None) -> Models:
     check_place(place)
     tokenizer = load_tokenizer(place)
     labels = [str(label) for label in range(NUM_LABELS)]
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(0)  # of the fresh head, or of all
+    with seeded(0), quiet():  # of the fresh head, or of all
         if shape is not None:
             base, classifier = _fresh(shape)
         else:

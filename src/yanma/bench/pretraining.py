@@ -17,6 +17,7 @@ from ..corruption import Plan, Vocabulary
 from ..machine import bound_kernel_caches, give_back, keep_buffers, peak_mib
 from ..markers import Markers
 from ..models import unpad
+from ..seeded import seeded
 from .contestants_hf import LONGEST as TO_LONGEST
 from .contestants_hf import STATIC
 from .contestants_pretraining import ALL_LOGITS, YANMA, Example, Packed, Pretraining, contestants
@@ -56,8 +57,8 @@ class Shape:
             max_position_embeddings=WIDTH + PAD + 2,
             pad_token_id=PAD,
         )
-        torch.manual_seed(SEED)
-        model: nn.Module = getattr(transformers, self.head)(config)
+        with seeded(SEED):
+            model: nn.Module = getattr(transformers, self.head)(config)
         return model
 
     def tokenizer(self) -> Any:
@@ -184,6 +185,7 @@ class PretrainingReport:
         return asdict(self)
 
 
+@seeded(SEED)
 def bench_pretraining(
     rounds: int = 3, *, quick: bool = False, teller: Teller | None = None
 ) -> PretrainingReport:

@@ -29,6 +29,7 @@ from ..loading.pretrained import fresh_with, load_tokenizer, quiet
 from ..loading.shapes import SHAPES
 from ..loading.tokenizer import learn_tokenizer
 from ..runs.folder import write
+from ..seeded import seeded
 from .arms import ARMS
 from .config import LaboratoryConfig
 
@@ -178,9 +179,8 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def _initial(config: LaboratoryConfig, tokenizer: PreTrainedTokenizerBase, seed: int, folder: Path) -> None:
-    torch.manual_seed(seed)
     shape = SHAPES[config.model.from_scratch].config(tokenizer, config.model.max_length)
-    with quiet():
+    with quiet(), seeded(seed):
         fresh_with(AutoModelForMaskedLM, shape).model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 

@@ -75,7 +75,7 @@ def weights_of_head(model: PreTrainedModel, auto: Any) -> tuple[str, ...]:
 
 
 def renew(model: PreTrainedModel, auto: Any, names: Sequence[str]) -> None:
-    """Give these weights the random values that a fresh model has; draws from torch's global generator."""
+    """Give these weights the random values that a fresh model has, of torch's own generator: see `seeded`."""
     fresh = auto.from_config(model.config)
     with torch.no_grad():
         for name in names:

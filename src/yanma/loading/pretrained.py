@@ -26,6 +26,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from ..errors import ConfigError, Unsupported
+from ..seeded import seeded
 from .head import classes_of, renew, set_task, weights_of_head
 
 _HUB_PATIENCE_S = 10.0
@@ -159,7 +160,7 @@ def load_model(name: str, task: str, labels: Sequence[str], *, dropout: float | 
     """The model of a folder or hub name under a head for the classes `labels`, which are named in its config.
 
     A head that knows these classes is kept, and so is its order of them: `Loaded.labels`. Any other is replaced by a
-    fresh one; `Loaded.fresh` tells. Draws from torch's global generator.
+    fresh one, drawn from torch's own generator (call it within `seeded`); `Loaded.fresh` tells.
     """
     auto = _AUTO[task]
     config = _config(auto, name)
@@ -236,6 +237,8 @@ def _in_float32(name: str, stored: object) -> str:
 def load_as_saved(name: str) -> PreTrainedModel:
     """The model of a folder or hub name with the head that it was saved with, in float32.
 
+    Weights that it lacks are the same in every process, and no generator of the caller's is moved.
+
     Raises ConfigError or Unsupported for what cannot be loaded.
     """
     check_place(name)
@@ -243,10 +246,11 @@ def load_as_saved(name: str) -> PreTrainedModel:
     named: Any = getattr(transformers, (config.architectures or [""])[0], None)
     is_model = isinstance(named, type) and issubclass(named, PreTrainedModel)
     load = (named if is_model else AutoModel).from_pretrained
-    model: PreTrainedModel = _asked(
-        name,
-        lambda: load(_place(name), dtype=torch.float32, use_safetensors=True, trust_remote_code=False),
-    )
+    with seeded(0):
+        model: PreTrainedModel = _asked(
+            name,
+            lambda: load(_place(name), dtype=torch.float32, use_safetensors=True, trust_remote_code=False),
+        )
     return model
 
 
@@ -259,14 +263,14 @@ def labels(name: str) -> tuple[str, ...]:
 def fresh_model(
     config: PreTrainedConfig, task: str, labels: Sequence[str], *, dropout: float | None
 ) -> Loaded:
-    """A model with random weights; draws from torch's global generator."""
+    """A model with random weights, of torch's own generator: call it within `seeded`."""
     set_task(config, task, labels)
     fresh = fresh_with(_AUTO[task], config, dropout=dropout)
     return Loaded(fresh.model, fresh.fresh, tuple(labels))
 
 
 def fresh_with(auto: Any, config: PreTrainedConfig, *, dropout: float | None = None) -> Loaded:
-    """A model with random weights as an `AutoModelFor...` makes it; draws from torch's global generator."""
+    """A model with random weights, as `fresh_model`'s, of the class that an `AutoModelFor...` names."""
     if dropout is not None:
         set_dropout(config, dropout)
     return Loaded(auto.from_config(config), ("all",))
