@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from .bench import Comparison
     from .packaged import Conversation
-    from .runs.ready import Ready
+    from .runs.predictor import Predictor
     from .runs.train import Trained
-    from .runs.train_config import Config
+    from .runs.train_config import TrainConfig
 
 OUT = "runs/demo"
 LEAST = 40
@@ -218,7 +218,7 @@ def write_parts(utterances: Iterable[Utterance], folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
-def config(folder: Path, weights: Path) -> Config:
+def config(folder: Path, weights: Path) -> TrainConfig:
     """The training run: what a file for `yanma train --config` would say."""
     from .runs.train_config import load
 
@@ -243,12 +243,14 @@ def compare(
     from .bench.model import load
     from .bench.progress import Teller
 
-    ready = _opened(run)
-    encoded = ready.tokenizer(list(texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]
+    predictor = _opened(run)
+    encoded = predictor.tokenizer(list(texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]
     sequences = [tuple(ids) for ids in encoded]
     teller = Teller()
     with teller.stage("side by side: inference", 4 * (1 + ROUNDS)):
-        inference = side_by_side(ready.model, sequences, rounds=ROUNDS, width=MAX_LENGTH, told=teller.turn)
+        inference = side_by_side(
+            predictor.model, sequences, rounds=ROUNDS, width=MAX_LENGTH, told=teller.turn
+        )
     _show(inference, "inference", "outputs differ by", console)
     with teller.stage("side by side: training", 4 * (1 + ROUNDS)):
         training = training_side_by_side(
@@ -270,13 +272,14 @@ def _show(comparison: Comparison, title: str, what_differs: str, console: Consol
     console.print(shown, "")
 
 
-def _opened(run: Path) -> Ready:
+def _opened(run: Path) -> Predictor:
     import torch
 
     from .runs.folder import RunFolder
+    from .runs.train_config import TrainConfig
     from .runs.train_setup import open_run
 
-    return open_run(RunFolder(run), torch.device("cpu"))
+    return open_run(RunFolder(run, TrainConfig), torch.device("cpu"))
 
 
 def _speeds(demo: Demo) -> dict[str, object]:
@@ -294,8 +297,8 @@ def _last_words(demo: Demo, folder: Path) -> str:
         f"The largest difference between outputs, packed and padded: {demo.inference.largest_difference:.0e}.\n"
         f"Done in {demo.seconds:.0f} s. Data, model, figures and curves are in {folder}.\n"
         f"""Ask the model: echo '{{"text": "who wrote hamlet"}}' | {command} predict {run}\n"""
-        f"The same run with padding: {command} train --config {run / 'config.toml'} --masking static "
-        f"--out {folder}-static"
+        f"The same run with padding: {command} train --config {run / 'config.toml'} --batching padded "
+        f"--out {folder}-padded"
     )
 
 

@@ -87,9 +87,9 @@ def test_arms_of_a_seed_share_weights_blocks_order_and_dropout_and_hide_other_to
             if not place.progress
             else 0
         )
-        hidden = self._prepared(step, place).packs(10**6)[0]
-        labels = torch.cat([example.labels for example in hidden]).tolist()
-        moves.append(([block.number for block in step], place, self._seed, learning_rate, weights, labels))
+        hidden = self._prepared(step, place).examples
+        labels = torch.cat([example.targets for example in hidden]).tolist()
+        moves.append(([block.key for block in step], place, self._seed, learning_rate, weights, labels))
         return real(self, step, place, learning_rate=learning_rate)
 
     monkeypatch.setattr(Stepper, "move", watched)

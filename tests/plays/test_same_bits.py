@@ -1,7 +1,6 @@
 """What is handed to a user has the same bits alone and in any company, by every public road."""
 
 import random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,9 +23,8 @@ from transformers import (
 import yanma
 from plays.tiny import WORDS, save_models
 from yanma.data.rows import Row
-from yanma.objectives import TASKS
-from yanma.runs.masking import Dynamic
-from yanma.runs.ready import Ready
+from yanma.objectives import TASKS, Packed
+from yanma.runs.predictor import Predictor
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -177,14 +175,12 @@ class Roads:
         task = TASKS["sequence-classification"].from_rows(
             [Row({"text": "a", "label": name}, name) for name in labels]
         )
-        config = SimpleNamespace(optim=SimpleNamespace(bf16=False))
         model = self.head(BertForSequenceClassification, num_labels=3)
-        ready = Ready(config, task, self.tokenizer, model, Dynamic(300))
+        predictor = Predictor(task, self.tokenizer, model, Packed(300), max_length=100)
 
         def answer(texts):
             rows = [Row({"text": text}, "here:1") for text in texts]
-            examples = task.encode(rows, self.tokenizer, max_length=100).examples
-            return [[found.probability] for found in ready.predict(examples)]
+            return [[found.probability] for found in predictor.predict(predictor.encode(rows).examples)]
 
         return answer
 

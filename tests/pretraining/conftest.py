@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from yanma.runs.pretrain_config import Config, load
+from yanma.runs.pretrain_config import PretrainConfig as Config
+from yanma.runs.pretrain_config import load
 
 SHAPES = {
     "mlm": "bert-tiny",

@@ -24,7 +24,7 @@ def documents(*texts):
 
 
 def shown(blocks, tokenizer):
-    return [" ".join(tokenizer.convert_ids_to_tokens(block.ids.tolist())) for block in blocks]
+    return [" ".join(tokenizer.convert_ids_to_tokens(block.input_ids.tolist())) for block in blocks]
 
 
 def words(blocks):
@@ -94,7 +94,9 @@ def test_every_token_stands_in_one_block_and_in_order(learned, rule, max_length)
     plain = learned(TEXTS, add_special_tokens=False)["input_ids"]
     before, after = (0, 1) if "<extra_id_0>" in learned.get_vocab() else (1, 1)
     separator = learned.sep_token_id or learned.eos_token_id
-    kept = [token for block in blocks for token in block.ids.tolist()[before : len(block.ids) - after]]
+    kept = [
+        token for block in blocks for token in block.input_ids.tolist()[before : len(block.input_ids) - after]
+    ]
     assert [t for t in kept if t != separator] == [token for ids in plain for token in ids]
     if rule == "split":
         assert separator not in kept and len(blocks) == sum(
@@ -103,9 +105,9 @@ def test_every_token_stands_in_one_block_and_in_order(learned, rule, max_length)
     else:
         assert min(blocks.lengths[:-1], default=max_length) >= max_length - 1, "only the last block is short"
     for block in blocks:
-        special = [token in learned.all_special_ids for token in block.ids.tolist()]
+        special = [token in learned.all_special_ids for token in block.input_ids.tolist()]
         outside = [word < 0 for word in block.words.tolist()]
-        unknown = [token == learned.unk_token_id for token in block.ids.tolist()]
+        unknown = [token == learned.unk_token_id for token in block.input_ids.tolist()]
         assert [s and not u for s, u in zip(special, unknown, strict=True)] == outside, (
             "every token but those that were put in is of a word"
         )
@@ -119,10 +121,12 @@ def test_a_stream_gives_the_same_blocks(learned, rule):
     blocks = cut_blocks(many, learned, progress=lambda *counts: told.append(counts), **how)
     stream = list(stream_blocks(iter(many), learned, **how))
     assert len(stream) == len(blocks) > 1000
-    assert [block.number for block in stream] == list(range(len(blocks)))
-    assert torch.cat([block.ids for block in stream]).equal(blocks.flat)
+    assert [block.key for block in stream] == list(range(len(blocks)))
+    assert torch.cat([block.input_ids for block in stream]).equal(blocks.flat)
     assert torch.cat([block.words for block in stream]).equal(blocks.flat_words)
-    assert all(a.ids.equal(b.ids) and a.words.equal(b.words) for a, b in zip(stream, blocks, strict=True))
+    assert all(
+        a.input_ids.equal(b.input_ids) and a.words.equal(b.words) for a, b in zip(stream, blocks, strict=True)
+    )
     assert len(told) == 2 and told[-1][0] == len(many) == blocks.num_documents
     assert told[-1][1] == sum(
         len(ids) for ids in learned([d.text for d in many], add_special_tokens=False)["input_ids"]
@@ -140,7 +144,7 @@ def test_pieces_of_a_word_with_joiners_stay_together():
     text = "می\u200cخواهم کتاب\u200cهای so\u00adft ab\u200bcd"
     own = learn_tokenizer(lambda: iter(["".join(char for char in text if char.isalpha())] * 2), vocab_size=80)
     (block,) = cut_blocks(documents(text), own, max_length=100, numbering=WORD)
-    tokens = own.convert_ids_to_tokens(block.ids.tolist())
+    tokens = own.convert_ids_to_tokens(block.input_ids.tolist())
     heads = [place for place, token in enumerate(tokens) if not token.startswith("##")]
     assert len(heads) == 2 + 4 and len(tokens) > 10, tokens
     assert len(set(block.words.tolist())) == 1 + 4
@@ -153,12 +157,12 @@ def test_blocks_take_eight_bytes_a_token_and_say_what_they_are_of(tokenizer):
     assert blocks.flat.dtype == blocks.flat_words.dtype == torch.int32
     assert (blocks.num_documents, blocks.num_tokenless) == (2, 1), "a zero-width space has no token"
     assert (blocks.num_characters, blocks.num_bytes) == (4, 6)
-    assert blocks[-1].number == 1 and blocks[-1].ids.equal(blocks.ids(1)) and len(blocks[0:5]) == 2
-    assert blocks.ids(0).data_ptr() == blocks.flat.data_ptr(), "a block is a view"
+    assert blocks[-1].key == 1 and len(blocks[-1].input_ids) == blocks.lengths[1] and len(blocks[0:5]) == 2
+    assert blocks[0].input_ids.data_ptr() == blocks.flat.data_ptr(), "a block is a view"
     with pytest.raises(IndexError):
         blocks[2]
     plain = cut_blocks(documents("a b"), tokenizer, max_length=9)
-    assert plain.flat_words is None and plain[0].words is None and plain.words(0) is None
+    assert plain.flat_words is None and plain[0].words is None
     with pytest.raises(ValueError, match="lengths add up to 3, flat has 4 tokens"):
         Blocks(plain.flat, None, [3], 1, 0, 3, 3)
 

@@ -9,7 +9,10 @@ import torch
 from torch import nn
 
 from yanma.errors import DataError
+from yanma.loading.tokenizer import learn_tokenizer
 from yanma.runs.checkpoint import Checkpoints, restore
+
+TOKENIZER = learn_tokenizer(lambda: iter(["the card"]))
 
 
 def trained(seed, width=4, steps=3):
@@ -27,7 +30,7 @@ def trained(seed, width=4, steps=3):
 def test_model_optimizer_and_state_come_back(tmp_path):
     model, optimizer = trained(0)
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(3, model, optimizer, {"step": 3}, {"losses": torch.tensor([1.5])})
+    checkpoints.save(3, model, optimizer, {"step": 3}, {"losses": torch.tensor([1.5])}, TOKENIZER)
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pt", ".bin", ".pkl", ".pth")]
     other, its = trained(1)
     state, tensors = restore(checkpoints.newest(), other, its)
@@ -43,7 +46,7 @@ def test_model_optimizer_and_state_come_back(tmp_path):
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    Checkpoints(tmp_path).save(1, *trained(0), {}, {})
+    Checkpoints(tmp_path).save(1, *trained(0), {}, {}, TOKENIZER)
     with pytest.raises(DataError, match="of another model"):
         restore(Checkpoints(tmp_path).newest(), *trained(0, width=6))
 
@@ -53,7 +56,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken_without_it(tmp_path, name, missing):
     checkpoints = Checkpoints(tmp_path)
     for step, then in ((1, "begins again at step 0"), (2, "goes on from step-00000001, the one before")):
-        checkpoints.save(step, *trained(0), {"step": step}, {})
+        checkpoints.save(step, *trained(0), {"step": step}, {}, TOKENIZER)
         newest = checkpoints.newest()
         kept = (newest / name).read_bytes()
         (newest / name).unlink() if missing else (newest / name).write_bytes(kept[:1])
@@ -74,8 +77,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken_without_it(tm
 def test_the_newest_two_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for step in (9, 10, 100):
-        checkpoints.save(step, *trained(0), {}, {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000100"]
+        checkpoints.save(step, *trained(0), {}, {}, TOKENIZER)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000100", "tokenizer"]
     assert checkpoints.newest().name == "step-00000100"
 
 
@@ -92,8 +95,8 @@ def test_wherever_saving_stops_the_checkpoint_before_is_whole(tmp_path, monkeypa
         return maybe
 
     checkpoints, at = Checkpoints(tmp_path), 0
-    checkpoints.save(1, *trained(0), {"step": 1}, {})
-    checkpoints.save(2, *trained(0), {"step": 2}, {})
+    checkpoints.save(1, *trained(0), {"step": 1}, {}, TOKENIZER)
+    checkpoints.save(2, *trained(0), {"step": 2}, {}, TOKENIZER)
     while True:
         at += 1
         calls.clear()
@@ -101,7 +104,7 @@ def test_wherever_saving_stops_the_checkpoint_before_is_whole(tmp_path, monkeypa
             patch.setattr(os, "fsync", stopping("fsync", at))
             patch.setattr(Path, "replace", stopping("replace", at))
             try:
-                checkpoints.save(3, *trained(1), {"step": 3}, {})
+                checkpoints.save(3, *trained(1), {"step": 3}, {}, TOKENIZER)
             except KeyboardInterrupt:
                 state, _ = restore(checkpoints.newest(), *trained(0))
                 assert state["step"] in (2, 3)

@@ -99,7 +99,9 @@ def test_ctrl_c_says_where_things_are(run, flags, monkeypatch, tmp_path):
     code, out, err = run("pretrain", *flags(evaluate_every=1, save_every=1))
     assert (code, out) == (130, "")
     last = err.splitlines()[-1]
-    assert last.startswith(f"interrupted; {tmp_path / 'run' / 'model'}: step 2 of 3, validation loss "), last
+    assert last.startswith(
+        f"interrupted; {tmp_path / 'run' / 'model'}: step 2 of 3 (epoch 1), validation: loss "
+    ), last
     assert last.endswith(f"; --resume goes on from {tmp_path / 'run' / 'checkpoints' / 'step-00000002'}")
 
 
@@ -115,7 +117,7 @@ def test_ctrl_c_before_the_first_checkpoint_says_that_resume_begins_again(run, f
     assert err.splitlines()[-1] == said
     monkeypatch.undo()
     code, out, err = run("pretrain", "--resume", "--out", folder)
-    assert code == 0 and "step 3/3" in err, "and it does"
+    assert code == 0 and "step 3/3 (epoch 1)" in err, "and it does"
 
 
 def test_a_run_of_the_other_command_is_called_by_its_name(run, flags, tmp_path):

@@ -3,7 +3,8 @@
 import pytest
 
 from yanma.errors import ConfigError
-from yanma.runs.pretrain_config import load, resumed
+from yanma.runs.config import resumed
+from yanma.runs.pretrain_config import load
 from yanma.settings import to_toml
 
 

@@ -86,7 +86,7 @@ def test_masked_accuracy_is_that_of_the_stock_model_block_by_block(tokenizer, st
     for name, plan in plans.items():
         losses, correct = [], 0
         for block in blocks:
-            ids, labels = plan(block.ids.long(), seed=5, epoch=0, example=block.number, words=block.words)
+            ids, labels = plan(block.input_ids.long(), seed=5, epoch=0, example=block.key, words=block.words)
             some, predicted = double_losses(stock, ids, labels)
             losses += some.tolist()
             correct += int((predicted == labels[labels != -100]).sum())
@@ -115,13 +115,13 @@ def test_pseudo_perplexity_is_that_of_a_loop_over_single_tokens(tokenizer, stock
     blocks, vocabulary = blocks_of(tokenizer), Vocabulary.of(tokenizer)
     losses, words = [], set()
     for block in blocks:
-        for place in vocabulary.hideable(block.ids.long()).nonzero().flatten().tolist():
-            labels = torch.full_like(block.ids, -100).long()
-            labels[place] = block.ids[place]
-            hidden = block.ids.clone()
+        for place in vocabulary.hideable(block.input_ids.long()).nonzero().flatten().tolist():
+            labels = torch.full_like(block.input_ids, -100).long()
+            labels[place] = block.input_ids[place]
+            hidden = block.input_ids.clone()
             hidden[place] = tokenizer.mask_token_id
             losses += double_losses(stock, hidden, labels)[0].tolist()
-            words.add((block.number, int(block.words[place])))
+            words.add((block.key, int(block.words[place])))
     how = {"vocabulary": vocabulary, "seed": 0, "max_batch_tokens": 100}
     found = pseudo_perplexity(model, blocks, max_tokens=10_000, **how)
     assert found.tokens == len(losses) > 50
@@ -156,8 +156,8 @@ def test_perplexity_is_that_of_the_stock_model_block_by_block():
     for block in blocks:
         model = copy.deepcopy(stock).eval().double()
         with torch.inference_mode():
-            logits = model(block.ids[None].long()).logits[0]
-        losses += F.cross_entropy(logits[:-1], block.ids[1:].long(), reduction="none").tolist()
+            logits = model(block.input_ids[None].long()).logits[0]
+        losses += F.cross_entropy(logits[:-1], block.input_ids[1:].long(), reduction="none").tolist()
     model = unpad(copy.deepcopy(stock))
     found = perplexity(model, blocks, max_batch_tokens=40)
     assert found.tokens == len(losses) == len(blocks.flat) - len(blocks)

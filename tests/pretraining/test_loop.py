@@ -21,16 +21,15 @@ from yanma.data.order import Streamed
 from yanma.errors import ConfigError, DataError, Unsupported
 from yanma.loading.pretrained import load_tokenizer, quiet
 from yanma.loading.tokenizer import learn_tokenizer
-from yanma.runs import pretrain as loop
 from yanma.runs import pretrain_setup as setup
-from yanma.runs.models import make
+from yanma.runs.folder import RunFolder
 from yanma.runs.pretrain import pretrain
-from yanma.runs.pretrain_config import load
-from yanma.runs.pretrain_folder import PretrainingFolder
+from yanma.runs.pretrain_config import PretrainConfig, load
 from yanma.runs.pretrain_setup import set_up
 from yanma.runs.stepper import Stepper
 from yanma.runs.train import train
 from yanma.runs.train_config import load as load_fine_tuning
+from yanma.runs.trainee import make
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 CPU = torch.device("cpu")
@@ -110,8 +109,8 @@ def test_chinese_words_are_hidden_whole_by_jieba(config, tmp_path):
     (tmp_path / "chinese.txt").write_text("\n".join(texts), encoding="utf-8")
     wanted = config(train=str(tmp_path / "chinese.txt"), unit="word", segmenter="jieba", steps=1)
     ready = set_up(wanted, CPU, lambda words: None)
-    words = {len(block.words.unique()) - 1 for block in ready.order.blocks}
-    characters = {len(block.ids) - 2 for block in ready.order.blocks}
+    words = {len(block.words.unique()) - 1 for block in ready.order.items}
+    characters = {len(block.input_ids) - 2 for block in ready.order.items}
     assert max(words) < max(characters), f"words of several characters: {words}, {characters}"
     assert pretrain(wanted).steps == 1
 
@@ -207,7 +206,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(config, monkeypatch, 
     with pytest.raises(KeyboardInterrupt):
         pretrain(config(out=str(tmp_path / "cut"), **how))
     monkeypatch.undo()
-    folder = PretrainingFolder(tmp_path / "cut")
+    folder = RunFolder(tmp_path / "cut", PretrainConfig)
     assert folder.checkpoints.newest().name == "step-00000004"
     assert "no model yet, none was saved; --resume goes on from" in folder.describe()
     for left in (".new/model", "checkpoints/step-00000003.new"):  # as by SIGKILL while something is saved
@@ -231,7 +230,7 @@ def test_a_run_killed_at_a_random_step_and_resumed_ends_with_the_same_bits(setti
     whole = pretrain(load(flags=flags | {"out": str(tmp_path / "whole")}))
     environment = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, "-c", RUN, json.dumps(flags)]
-    checkpoints = PretrainingFolder(tmp_path / "cut").checkpoints
+    checkpoints = RunFolder(tmp_path / "cut", PretrainConfig).checkpoints
     target = random.SystemRandom().randrange(1, 50)
     log = tmp_path / "log"
     with log.open("w") as told:
@@ -283,7 +282,7 @@ def test_other_words_or_another_stream_are_refused_on_resume(config, corpus, tmp
     how = {"unit": "phrase", "phrases": str(phrases), "steps": 1, "out": str(tmp_path / "words")}
     pretrain(config(**how))
     save(found[:3], phrases)
-    with pytest.raises(DataError, match=r"or the words in them \(--phrases\)"):
+    with pytest.raises(DataError, match=r"labels, words \(--phrases\)"):
         pretrain(config(**how), resume=True)
     stream.write_text(corpus.read_text())
     how = {"train": str(stream), "streaming": True, "validation": str(corpus), "steps": 1, "vocab_size": 150}
@@ -345,8 +344,8 @@ def test_a_short_stream_gives_the_weights_of_texts_in_memory(config, corpus, tmp
 
 def test_a_stream_longer_than_its_window_goes_on_with_the_same_bits(config, corpus, monkeypatch, tmp_path):
     class Short(Streamed):
-        def __init__(self, blocks, seed, batch_tokens):
-            super().__init__(blocks, seed, batch_tokens, window=16)
+        def __init__(self, blocks, seed, size):
+            super().__init__(blocks, seed, size, window=16)
 
     monkeypatch.setattr(setup, "Streamed", Short)
     how = {"validation": str(corpus), "steps": 12, "batch_tokens": 600, "streaming": True, "save_every": 5}
@@ -363,7 +362,7 @@ def test_epochs_are_whole_and_each_is_shuffled_anew(config, monkeypatch):
     genuine = Stepper.move
 
     def noting(self, step, place, **kwargs):
-        seen.append((place.epoch, place.progress, [block.number for block in step]))
+        seen.append((place.epoch, place.progress, [block.key for block in step]))
         return genuine(self, step, place, **kwargs)
 
     monkeypatch.setattr(Stepper, "move", noting)
@@ -486,4 +485,4 @@ def test_evaluating_and_saving_move_no_weight(config, tmp_path):
     assert len(figures(busy.folder)["validations"]) == 3
     for name, tensor in weights(plain.folder).items():
         assert torch.equal(tensor, weights(busy.folder)[name])
-    assert loop.Pretrained.as_dict(busy)["steps"] == 3
+    assert busy.as_dict()["steps"] == 3

@@ -8,10 +8,11 @@ from torch.nn import functional as F
 
 from yanma.corruption import Corrupted, Plan, RunningLoss, electra, replaced_tokens
 from yanma.models.linear import linear
-from yanma.objectives import language as objectives
-from yanma.runs.models import GENERATOR
+from yanma.objectives import Packed
+from yanma.objectives import electra as rtd
 from yanma.runs.pretrain_setup import set_up
 from yanma.runs.stepper import Place, Stepper
+from yanma.runs.trainee import GENERATOR
 
 OBJECTIVES = ("mlm", "rtd", "span-corruption", "causal-lm")
 PLACE = Place(epoch=3, progress=0.25)
@@ -30,29 +31,30 @@ def ready(config):
 
 def a_step(ready):
     step = next(iter(ready.order.steps(0)))
-    assert len({len(block.ids) for block in step}) >= 2, "blocks of several lengths"
+    assert len({len(block.input_ids) for block in step}) >= 2, "blocks of several lengths"
     return step
 
 
 def gradient(ready, step, **settings):
     """Loss and the gradient of every parameter."""
-    optimizer = torch.optim.SGD(ready.made.trained.parameters())
+    optimizer = torch.optim.SGD(ready.model.parameters())
     accelerator = Accelerator(mixed_precision="no", cpu=True)
-    how = {"seed": 0, "max_batch_tokens": 120, "clip_norm": 1.0, "bf16": False} | settings
-    stepper = Stepper(ready.objective, ready.made.trained, optimizer, accelerator, **how)
-    ready.made.trained.zero_grad()
-    ready.made.trained.train()
+    packed = Packed(settings.pop("max_batch_tokens", 120))
+    how = {"seed": 0, "clip_norm": 1.0, "bf16": False} | settings
+    stepper = Stepper(ready.objective, ready.model, packed, optimizer, accelerator, **how)
+    ready.model.zero_grad()
+    ready.model.train()
     loss = stepper.gradient(step, PLACE)
-    return float(loss), {name: p.grad.clone() for name, p in ready.made.trained.named_parameters()}, stepper
+    return float(loss), {name: p.grad.clone() for name, p in ready.model.named_parameters()}, stepper
 
 
 def stock(ready, folder):
     """The same models as transformers has them, in float64."""
-    ready.made.saved.save_pretrained(folder)
-    model = type_of(ready.made.saved).from_pretrained(folder).double()
-    if not ready.made.within:
+    ready.saved.save_pretrained(folder)
+    model = type_of(ready.saved).from_pretrained(folder).double()
+    if not ready.within:
         return model
-    ready.made.within[GENERATOR].save_pretrained(folder / GENERATOR)
+    ready.within[GENERATOR].save_pretrained(folder / GENERATOR)
     generator = transformers.ElectraForMaskedLM.from_pretrained(folder / GENERATOR).double()
     generator.electra.embeddings = model.electra.embeddings
     generator.generator_lm_head.weight = model.electra.embeddings.word_embeddings.weight
@@ -67,16 +69,16 @@ def type_of(model):
 
 def one_at_a_time(objective, goal, model, block, words):
     """(sum, count) of each term of one block."""
-    ids = block.ids.long()
+    ids = block.input_ids.long()
     here = {"seed": 0, "epoch": PLACE.epoch}
     if goal == "causal-lm":
         logits = model(ids[None]).logits[0]
         return [(F.cross_entropy(logits[:-1], ids[1:], reduction="sum"), len(ids) - 1)]
     if goal == "span-corruption":
-        made = objective.denoise(ids, [len(ids)], examples=[block.number], **here)
+        made = objective.denoise(ids, [len(ids)], examples=[block.key], **here)
         logits = model(input_ids=made.input_ids[None], labels=made.labels[None]).logits[0]
         return [(F.cross_entropy(logits, made.labels, reduction="sum"), len(made.labels))]
-    hidden = objective.plan(ids, example=block.number, words=words, progress=PLACE.progress, **here)
+    hidden = objective.plan(ids, example=block.key, words=words, progress=PLACE.progress, **here)
     scored = hidden.labels != -100
     finder = model.generator if goal == "rtd" else model
     logits = finder(hidden.input_ids[None]).logits[0][scored]
@@ -84,7 +86,7 @@ def one_at_a_time(objective, goal, model, block, words):
     if goal == "rtd":
         vocabulary = objective.plan.vocabulary
         read = replaced_tokens(
-            Corrupted(*hidden), logits, [len(ids)], vocabulary, examples=[block.number], **here
+            Corrupted(*hidden), logits, [len(ids)], vocabulary, examples=[block.key], **here
         )
         judged = read.labels != -100
         scores = model.discriminator(read.input_ids[None]).logits[0][judged]
@@ -145,7 +147,7 @@ def test_a_generator_makes_its_logits_a_few_rows_at_a_time(ready, monkeypatch):
         rows.append(len(x))
         return linear(x, weight, bias)
 
-    monkeypatch.setattr(objectives, "linear", few)
+    monkeypatch.setattr(rtd, "linear", few)
     monkeypatch.setattr(electra, "_BLOCK_NUMBERS", 0)
     again = gradient(made, a_step(made), max_batch_tokens=10_000)
     assert len(rows) > 1 and max(rows) == electra._LEAST_ROWS
@@ -170,15 +172,19 @@ def test_hard_tokens_are_hidden_by_what_their_losses_were(ready):
     start = made.losses
     assert isinstance(start, RunningLoss)
     *_, stepper = gradient(made, step, losses=start)
-    assert stepper.losses is not None and 0 < int(stepper.losses.seen.sum()) < made.vocabulary.size
+    assert (
+        stepper.losses is not None
+        and 0 < int(stepper.losses.seen.sum()) < made.objective.plan.vocabulary.size
+    )
     hardest = RunningLoss(torch.zeros_like(start.values), torch.ones_like(start.seen))
-    common = int(torch.cat([block.ids for block in step]).long().bincount()[5:].argmax()) + 5
+    common = int(torch.cat([block.input_ids for block in step]).long().bincount()[5:].argmax()) + 5
     hardest.values[common] = 9.0
     plan: Plan = made.objective.plan
 
     def times_hidden(losses):
         found = [
-            plan(block.ids.long(), seed=0, epoch=epoch, example=block.number, losses=losses).labels == common
+            plan(block.input_ids.long(), seed=0, epoch=epoch, example=block.key, losses=losses).labels
+            == common
             for block in step
             for epoch in range(40)
         ]

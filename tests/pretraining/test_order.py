@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from yanma.data.blocks import Block, Blocks
-from yanma.data.order import Shuffled, Streamed
+from yanma.data.order import Shuffled, StepSize, Streamed
 
 LENGTHS = [3, 9, 2, 30, 4, 4, 7, 1, 5, 8, 6, 2, 9, 3, 5, 5, 2, 8, 1, 6]
 BUDGET = 16
@@ -17,17 +17,21 @@ def blocks():
 
 
 def numbers(steps):
-    return [[block.number for block in step] for step in steps]
+    return [[block.key for block in step] for step in steps]
+
+
+def in_memory():
+    return Shuffled(blocks(), LENGTHS, 0, StepSize(batch_tokens=BUDGET))
 
 
 def streamed(window, seed=0):
-    return Streamed(lambda: iter(blocks()), seed, BUDGET, window)
+    return Streamed(lambda: iter(blocks()), seed, StepSize(batch_tokens=BUDGET), window)
 
 
 @pytest.mark.parametrize("window", [len(LENGTHS), 1000])
 def test_a_stream_that_fits_the_window_has_the_steps_of_blocks_in_memory(window):
     for epoch in range(3):
-        kept = numbers(Shuffled(blocks(), 0, BUDGET).steps(epoch))
+        kept = numbers(in_memory().steps(epoch))
         assert numbers(streamed(window).steps(epoch)) == kept and len(kept) > 5
 
 
@@ -43,7 +47,7 @@ def test_a_longer_stream_is_shuffled_a_window_at_a_time(window):
             assert sorted(part) == list(range(start, start + len(part))), "no block leaves its window"
 
 
-@pytest.mark.parametrize("order", [Shuffled(blocks(), 0, BUDGET), streamed(7)])
+@pytest.mark.parametrize("order", [in_memory(), streamed(7)])
 def test_steps_hold_their_budget_and_can_begin_anywhere(order):
     steps = numbers(order.steps(1))
     assert sorted(chain(*steps)) == list(range(len(LENGTHS)))
@@ -57,6 +61,6 @@ def test_steps_hold_their_budget_and_can_begin_anywhere(order):
 
 
 def test_a_block_of_a_stream_is_the_block_in_memory():
-    by_number = {block.number: block for step in streamed(7).steps(0) for block in step}
+    by_number = {block.key: block for step in streamed(7).steps(0) for block in step}
     for block in blocks():
-        assert isinstance(block, Block) and torch.equal(by_number[block.number].ids, block.ids)
+        assert isinstance(block, Block) and torch.equal(by_number[block.key].input_ids, block.input_ids)

@@ -16,4 +16,4 @@ def tokenizer() -> BertTokenizer:
 @pytest.fixture
 def pieces(tokenizer):
     """The tokens of an example, readable."""
-    return lambda example: tokenizer.convert_ids_to_tokens(example.input_ids)
+    return lambda example: tokenizer.convert_ids_to_tokens(example.tokens.input_ids)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from yanma.data.collate import flat_labels
 from yanma.data.examples import IGNORE
 from yanma.data.rows import Row
 
@@ -18,6 +17,12 @@ def rows_of(*fields: dict) -> list[Row]:
 
 def tagged(words: str, tags: str) -> dict:
     return {"tokens": words.split(" "), "tags": tags.split()}
+
+
+def flat_labels(examples) -> torch.Tensor:
+    """What is scored of the examples: a label a token, or one a text."""
+    labels = [getattr(e.targets, "labels", (e.targets,)) for e in examples]
+    return torch.tensor([label for own in labels for label in own])
 
 
 def gold_logits(task, examples) -> torch.Tensor:

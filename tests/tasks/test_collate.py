@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertForTokenClassification
 
-from tasks.samples import gold_logits, rows_of, tagged
+from tasks.samples import flat_labels, gold_logits, rows_of, tagged
 from yanma import PackedBatch
-from yanma.data.collate import flat_labels, packed, padded
-from yanma.data.examples import IGNORE
+from yanma.data.collate import packed, padded
+from yanma.data.examples import IGNORE, Tokens
 from yanma.objectives import SequenceClassification, TokenClassification
 
 BIO = TokenClassification(("O", "B-X", "I-X"))
@@ -24,10 +24,12 @@ def examples(tokenizer):
 
 def test_a_pack_holds_the_examples_end_to_end_under_their_ids(examples):
     batch = packed(examples)
-    assert [tuple(ids.tolist()) for ids in batch.unpack(batch.input_ids)] == [e.input_ids for e in examples]
+    assert [tuple(ids.tolist()) for ids in batch.unpack(batch.input_ids)] == [
+        e.tokens.input_ids for e in examples
+    ]
     assert batch.ids == (2, 0, 1), "an example's id is its place in the data, not in the pack"
     assert batch.token_type_ids.tolist() == [0] * len(batch.input_ids)
-    assert flat_labels(examples).tolist() == [label for e in examples for label in e.labels]
+    assert flat_labels(examples).tolist() == [label for e in examples for label in e.targets.labels]
     assert flat_labels(examples).dtype == torch.int64
 
 
@@ -62,9 +64,9 @@ def test_a_stock_model_reads_the_rectangle_and_both_ways_give_one_loss(examples,
         )  # fmt: skip
     labels = flat_labels(examples)
     assert (labels != IGNORE).sum() == sum(map(BIO.num_scored, examples)) == 6
-    torch.testing.assert_close(BIO.loss(in_rows, labels), BIO.loss(one_by_one, labels), rtol=1e-5, atol=0)
+    torch.testing.assert_close(BIO.loss(in_rows, examples), BIO.loss(one_by_one, examples), rtol=1e-5, atol=0)
     assert BIO.decode(in_rows, examples) == BIO.decode(one_by_one, examples)
-    assert BIO.loss(gold_logits(BIO, examples) * 50, labels) < 1e-6, "the labels are those of these slots"
+    assert BIO.loss(gold_logits(BIO, examples) * 50, examples) < 1e-6, "the labels are those of these slots"
 
 
 def test_texts_have_one_label_each(tokenizer):
@@ -82,7 +84,7 @@ def test_an_example_that_does_not_fit_is_refused(examples):
 def test_examples_of_two_tokenizers_are_refused(examples):
     from dataclasses import replace
 
-    without = replace(examples[0], token_type_ids=None)
+    without = replace(examples[0], sequences=(Tokens(examples[0].tokens.input_ids),))
     assert "token_type_ids" not in padded([without], 9, 0) and packed([without]).token_type_ids is None
     with pytest.raises(ValueError, match="some examples have token_type_ids and some have none"):
         packed([without, examples[1]])

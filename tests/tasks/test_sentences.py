@@ -61,7 +61,7 @@ def test_a_word_a_row_without_its_sentence_is_refused(tmp_path, tokenizer, name)
     ):
         TokenClassification.from_rows(rows, columns)
     with pytest.raises(DataError, match="one word here"):
-        TokenClassification(("O", "B-LOC", "I-LOC", "B-PER"), columns).encode(rows, tokenizer, max_length=20)
+        TokenClassification(("O", "B-LOC", "I-LOC", "B-PER"), columns).check(rows)
 
 
 def test_rows_that_are_a_word_on_purpose_are_lists(tokenizer):

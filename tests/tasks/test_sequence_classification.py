@@ -7,9 +7,8 @@ import torch
 from transformers import CanineTokenizer
 
 from tasks.samples import gold_logits, rows_of
-from yanma.data.collate import flat_labels
 from yanma.data.columns import Columns
-from yanma.data.examples import IGNORE
+from yanma.data.examples import IGNORE, Example, Tokens
 from yanma.errors import ConfigError, DataError
 from yanma.objectives import SequenceClassification
 from yanma.objectives.sequence_classification import Classified
@@ -43,8 +42,8 @@ def test_a_text_has_its_class(tokenizer, pieces):
     assert [" ".join(pieces(e)) for e in encoded.examples] == [
         "[CLS] new york , lost [SEP]", "[CLS] 我 们 a [SEP]"
     ]  # fmt: skip
-    assert [(e.id, e.labels, e.where, e.word_starts) for e in encoded.examples] == [
-        (0, (1,), "data.jsonl:1", ()), (1, (0,), "data.jsonl:2", ())
+    assert [(e.key, e.targets, e.where) for e in encoded.examples] == [
+        (0, 1, "data.jsonl:1"), (1, 0, "data.jsonl:2")
     ]  # fmt: skip
     assert (encoded.notes, AB.num_scored(encoded.examples[0])) == ((), 1)
 
@@ -58,7 +57,7 @@ def test_a_pair_of_texts_is_told_apart(tokenizer, pieces):
     assert [" ".join(pieces(e)) for e in encoded.examples] == [
         "[CLS] a b [SEP] card [SEP]", "[CLS] a b [SEP] a b [SEP]"
     ]  # fmt: skip
-    assert encoded.examples[0].token_type_ids == (0, 0, 0, 0, 1, 1)
+    assert encoded.examples[0].tokens.token_type_ids == (0, 0, 0, 0, 1, 1)
     assert encoded.truncated == 1, "the second pair has eight tokens"
 
 
@@ -73,7 +72,7 @@ def test_columns_have_other_names_in_the_data():
 def test_texts_that_are_too_long_are_cut_and_counted(tokenizer):
     rows = rows_of(*[{"text": "a " * n, "label": "a"} for n in (1, 4, 5, 600)], {"text": "b", "label": "b"})
     encoded = AB.encode(rows, tokenizer, max_length=6)
-    assert [len(e.input_ids) for e in encoded.examples] == [3, 6, 6, 6, 3]
+    assert [len(e.tokens.input_ids) for e in encoded.examples] == [3, 6, 6, 6, 3]
     assert encoded.truncated == 2 and encoded.notes == (
         "2 of 5 texts are longer than 6 tokens and were cut there",
     )
@@ -113,11 +112,11 @@ def test_a_row_without_its_class_among_others_is_refused(tokenizer):
 
 def test_rows_without_classes_are_to_predict(tokenizer):
     (example,) = AB.encode(rows_of({"text": "a"}), tokenizer, max_length=9).examples
-    assert example.labels == (IGNORE,) and AB.num_scored(example) == 0
+    assert example.targets == IGNORE and AB.num_scored(example) == 0
     logits = torch.tensor([[0.0, math.log(3)]])
     (prediction,) = AB.decode(logits, [example])
     assert prediction.as_dict() == {"label": "b", "probability": pytest.approx(0.75)}
-    assert AB.loss(logits, flat_labels([example])) == 0
+    assert AB.loss(logits, [example]) == 0
     with pytest.raises(ValueError, match=r"data\.jsonl:1: its true class is not known"):
         AB.report([example], [prediction])
 
@@ -125,7 +124,7 @@ def test_rows_without_classes_are_to_predict(tokenizer):
 def test_a_slow_tokenizer_will_do():
     rows = rows_of({"text": "abc", "label": "a"}, {"text": "abcdefgh", "label": "b"})
     encoded = AB.encode(rows, CanineTokenizer(), max_length=6)
-    assert ([len(e.input_ids) for e in encoded.examples], encoded.truncated) == ([5, 6], 1)
+    assert ([len(e.tokens.input_ids) for e in encoded.examples], encoded.truncated) == ([5, 6], 1)
 
 
 @pytest.mark.parametrize("labels", [(), ("a",), ("a", "a")])
@@ -163,9 +162,9 @@ def test_what_is_encoded_is_decoded(tokenizer):
 def test_the_loss_is_the_sum_over_texts_whatever_the_grouping():
     # -log p is 128 n exactly here, and sums of such numbers are exact: any grouping must give the same bits.
     logits = torch.tensor([[128.0 * n, 0.0] for n in range(1, 33)])
-    labels = torch.ones(32, dtype=torch.int64)
-    total = AB.loss(logits, labels)
+    texts = [Example(key, (Tokens((2, 3)),), 1) for key in range(32)]
+    total = AB.loss(logits, texts)
     assert total.item() == 128 * sum(range(1, 33)), "a sum, not a mean"
     for cut in (1, 5, 31):
-        parts = AB.loss(logits[:cut], labels[:cut]) + AB.loss(logits[cut:], labels[cut:])
+        parts = AB.loss(logits[:cut], texts[:cut]) + AB.loss(logits[cut:], texts[cut:])
         assert parts.item() == total.item(), f"cut after {cut} texts, the loss is another"

@@ -12,13 +12,12 @@ from tokenizers import pre_tokenizers, processors
 from transformers import CanineTokenizer, RobertaTokenizer
 
 from tasks.samples import gold_logits, rows_of, tagged
-from yanma.data.collate import flat_labels
 from yanma.data.columns import Columns
 from yanma.data.examples import IGNORE, NO_TOKEN
 from yanma.data.rows import Row
 from yanma.errors import ConfigError, DataError, Unsupported
 from yanma.objectives import TokenClassification
-from yanma.objectives.task import Score
+from yanma.objectives.task import Score, summed_cross_entropy
 from yanma.objectives.token_classification import Tagged
 
 BIO = TokenClassification(("O", "B-X", "I-X"))
@@ -54,8 +53,8 @@ def test_a_words_first_token_has_its_tag_and_the_others_none(
 ):
     example = encode(tokenizer, words, tags)
     assert " ".join(pieces(example)) == tokens, "the tokens of the row"
-    assert example.labels == tuple(IGNORE if label == "_" else int(label) for label in labels.split())
-    assert example.word_starts == starts, "the first token of each word, NO_TOKEN for words that vanish"
+    assert example.targets.labels == tuple(IGNORE if label == "_" else int(label) for label in labels.split())
+    assert example.targets.starts == starts, "the first token of each word, NO_TOKEN for words that vanish"
     assert BIO.num_scored(example) == sum(start != NO_TOKEN for start in starts), "one scored token a word"
 
 
@@ -86,7 +85,7 @@ def test_words_that_are_cut_off_are_outside_and_counted(tokenizer, pieces):
     encoded = BIO.encode(rows, tokenizer, max_length=5)
     example = encoded.examples[0]
     assert " ".join(pieces(example)) == "[CLS] a un ##believ [SEP]", "cut at five tokens, [SEP] among them"
-    assert example.word_starts == (1, 2, NO_TOKEN, NO_TOKEN, NO_TOKEN) and example.num_words == 5
+    assert example.targets.starts == (1, 2, NO_TOKEN, NO_TOKEN, NO_TOKEN) and len(example.targets.starts) == 5
     assert (encoded.truncated, encoded.words_cut, encoded.words_vanished) == (1, 2, 1), "cut is not vanished"
     assert encoded.notes[0] == (
         "1 of 2 texts are longer than 5 tokens and were cut there; 2 words lost their tags and count as outside"
@@ -119,9 +118,14 @@ def roberta(**more) -> RobertaTokenizer:
 @pytest.mark.parametrize("more", [{}, {"add_prefix_space": True}])
 def test_words_read_to_roberta_as_they_do_in_a_text(more):
     example = encode(roberta(**more), "a b  a", "O B-X I-X O")
-    pieces = roberta().convert_ids_to_tokens(example.input_ids)
+    pieces = roberta().convert_ids_to_tokens(example.tokens.input_ids)
     assert pieces == ["<s>", "Ġa", "Ġb", "Ġa", "</s>"], "every word begins with its space"
-    assert example.labels == (IGNORE, 0, 1, 0, IGNORE) and example.word_starts == (1, 2, NO_TOKEN, 3)
+    assert example.targets.labels == (IGNORE, 0, 1, 0, IGNORE) and example.targets.starts == (
+        1,
+        2,
+        NO_TOKEN,
+        3,
+    )
 
 
 def test_a_tokenizer_that_cannot_align_is_refused_by_name():
@@ -132,11 +136,11 @@ def test_a_tokenizer_that_cannot_align_is_refused_by_name():
 def test_examples_are_numbered_and_know_their_rows(tokenizer):
     rows = rows_of(*[tagged("a", "O")] * 3000)
     examples = BIO.encode(rows, tokenizer, max_length=9).examples
-    assert [e.id for e in examples] == list(range(3000)), "the id is the place in the data"
+    assert [e.key for e in examples] == list(range(3000)), "the id is the place in the data"
     assert [e.where for e in examples] == [row.where for row in rows], (
         "in order, over several calls of the tokenizer"
     )
-    assert examples[0].token_type_ids == (0, 0, 0)
+    assert examples[0].tokens.token_type_ids == (0, 0, 0)
 
 
 # What the data may hold
@@ -246,7 +250,7 @@ def test_columns_have_other_names_in_the_data(tokenizer):
     assert columns == Columns(("words",), "ner") and columns.all == ("words", "ner")
     rows = [Row({"words": "a b", "ner": "O B-X"}, "a.csv:2")]
     task = TokenClassification.from_rows(rows, columns)
-    assert task.encode(rows, tokenizer, max_length=9).examples[0].word_labels == (0, 1)
+    assert task.encode(rows, tokenizer, max_length=9).examples[0].targets.tags == (0, 1)
     with pytest.raises(ConfigError, match="no column 'token'; did you mean 'tokens'"):
         TokenClassification.columns_named({"token": "words"})
 
@@ -260,12 +264,12 @@ def test_labels_that_are_no_tags_are_refused(labels):
 def test_rows_without_tags_are_to_predict(tokenizer):
     rows = rows_of({"tokens": ["a", "unbelievable"]})
     (example,) = BIO.encode(rows, tokenizer, max_length=9).examples
-    assert BIO.num_scored(example) == 0 and set(example.labels) == {IGNORE}
-    logits = torch.zeros(len(example.input_ids), 3)
+    assert BIO.num_scored(example) == 0 and set(example.targets.labels) == {IGNORE}
+    logits = torch.zeros(len(example.tokens.input_ids), 3)
     logits[1, 1] = logits[2, 2] = 1
     (prediction,) = BIO.decode(logits, [example])
     assert prediction.as_dict() == {"tags": ["B-X", "I-X"]}
-    assert BIO.loss(logits, flat_labels([example])) == 0, "nothing is scored"
+    assert BIO.loss(logits, [example]) == 0, "nothing is scored"
     with pytest.raises(ValueError, match="0 true tags, 2 predicted"):
         BIO.report([example], [prediction])
 
@@ -306,7 +310,7 @@ def test_logits_of_other_examples_are_refused(tokenizer):
     with pytest.raises(ValueError, match=r"logits are \(5, 3\); these examples need \(4, 3\)"):
         BIO.decode(torch.zeros(5, 3), [example])
     with pytest.raises(ValueError, match=r"need \(R, C\) and \(R,\)"):
-        BIO.loss(torch.zeros(5, 3), flat_labels([example]))
+        BIO.loss(torch.zeros(5, 3), [example])
 
 
 WORDS = ["a", "b", "unbelievable", "New,York", "我们", "北京", "\u200b", "\ufe0f", "", "[SEP]", "zzz", "a b"]
@@ -342,17 +346,17 @@ def test_what_is_encoded_is_decoded_whatever_the_order_and_grouping(tokenizer, c
     lost = 0
     for group in groups:
         some = [encoded.examples[index] for index in group]
-        assert all(len(example.input_ids) <= max_length for example in some)
+        assert all(len(example.tokens.input_ids) <= max_length for example in some)
         for index, example, prediction in zip(
             group, some, XY.decode(gold_logits(XY, some), some), strict=True
         ):
-            kept = [start != NO_TOKEN for start in example.word_starts]
+            kept = [start != NO_TOKEN for start in example.targets.starts]
             expected = [tag if there else "O" for tag, there in zip(rows[index]["tags"], kept, strict=True)]
             assert list(prediction.tags) == expected, (
                 "gold where a word has a token, outside where it has none"
             )
-            assert [XY.labels[label] for label in example.word_labels] == rows[index]["tags"]
-            assert example.num_words == len(rows[index]["tokens"])
+            assert [XY.labels[label] for label in example.targets.tags] == rows[index]["tags"]
+            assert len(example.targets.starts) == len(rows[index]["tokens"])
             assert XY.num_scored(example) == sum(kept)
             lost += kept.count(False)
     assert lost == encoded.words_cut + encoded.words_vanished, "every word without a token is counted once"
@@ -367,11 +371,11 @@ def test_the_loss_is_the_sum_over_scored_words_whatever_the_grouping(tokenizer):
     )
     examples = list(BIO.encode(rows, tokenizer, max_length=32).examples)
     generator = torch.Generator().manual_seed(0)
-    logits = {e.id: torch.randn(len(e.input_ids), 3, generator=generator) for e in examples}
+    logits = {e.key: torch.randn(len(e.tokens.input_ids), 3, generator=generator) for e in examples}
     per_word = [
-        -torch.log_softmax(logits[e.id][start].double(), -1)[label].item()
+        -torch.log_softmax(logits[e.key][start].double(), -1)[label].item()
         for e in examples
-        for start, label in zip(e.word_starts, e.word_labels, strict=True)
+        for start, label in zip(e.targets.starts, e.targets.tags, strict=True)
         if start != NO_TOKEN
     ]
     assert len(per_word) == sum(map(BIO.num_scored, examples)) > 10, "there is something to add up"
@@ -383,7 +387,7 @@ def test_the_loss_is_the_sum_over_scored_words_whatever_the_grouping(tokenizer):
         cut = seed % len(examples)
         total = 0.0
         for group in filter(None, (examples[:cut], examples[cut:])):
-            loss = BIO.loss(torch.cat([logits[e.id] for e in group]), flat_labels(group))
+            loss = BIO.loss(torch.cat([logits[e.key] for e in group]), group)
             assert loss.shape == () and loss.dtype == torch.float32
             total += loss.item()
         assert abs(total - oracle) <= budget, f"the loss of the groups adds up to {total}, not {oracle}"
@@ -392,6 +396,7 @@ def test_the_loss_is_the_sum_over_scored_words_whatever_the_grouping(tokenizer):
 def test_the_loss_of_bfloat16_logits_is_computed_in_float32():
     logits = torch.tensor([[128.0, 0.0]] * 3000 + [[0.0, 0.0]], dtype=torch.bfloat16)
     labels = torch.tensor([1] * 3000 + [IGNORE])
-    task = TokenClassification(("O", "I-X"))
-    assert task.loss(logits.flip(1), labels * 0).dtype == torch.float32
-    assert task.loss(logits, labels).item() == 3000 * 128, "exactly: bfloat16 would stop adding at 2 ** 15"
+    assert summed_cross_entropy(logits.flip(1), labels * 0).dtype == torch.float32
+    assert summed_cross_entropy(logits, labels).item() == 3000 * 128, (
+        "exactly: bfloat16 would stop adding at 2 ** 15"
+    )

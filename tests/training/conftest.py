@@ -12,7 +12,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerBase
 
 from yanma.loading.pretrained import quiet
 from yanma.loading.tokenizer import learn_tokenizer
-from yanma.runs.train_config import Config, load
+from yanma.runs.train_config import TrainConfig as Config
+from yanma.runs.train_config import load
 
 WORDS = (
     "the a lost card my app paid twice refund where is Ann Bob Paris London bank red blue money soon".split()

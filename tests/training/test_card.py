@@ -10,6 +10,7 @@ from transformers import pipeline
 from yanma.runs.folder import RunFolder
 from yanma.runs.predict import predict
 from yanma.runs.train import train
+from yanma.runs.train_config import TrainConfig
 from yanma.runs.train_setup import open_run
 
 BIOES = {"B-PER": "S-PER", "B-LOC": "S-LOC"}
@@ -37,7 +38,7 @@ def entities(tags):
 def test_bio_tags_are_read_by_the_pipeline_as_the_card_says(config):
     wanted = config("token-classification", epochs=3)
     train(wanted)
-    folder = RunFolder(wanted.out)
+    folder = RunFolder(wanted.out, TrainConfig)
     assert 'aggregation_strategy="first"' in (folder.model / "README.md").read_text()
     ready, answers = open_run(folder, torch.device("cpu")), io.BytesIO()
     texts = ["Ann paid in Paris London bank", "where is Bob", "the lost card of Ann Bob"]
@@ -61,7 +62,7 @@ def test_bioes_tags_are_cut_by_the_pipeline_which_is_told(config, data_folder, t
     }
     wanted = config("token-classification", **files)
     train(wanted)
-    folder = RunFolder(wanted.out)
+    folder = RunFolder(wanted.out, TrainConfig)
     for said in (capsys.readouterr().err, (folder.model / "README.md").read_text()):
         assert "B-PER I-PER E-PER gives two groups" in " ".join(said.split())
     read = pipeline("token-classification", str(folder.model))
@@ -78,4 +79,4 @@ def test_bioes_tags_are_cut_by_the_pipeline_which_is_told(config, data_folder, t
 def test_a_classifier_has_no_card(config):
     wanted = config()
     train(wanted)
-    assert not (RunFolder(wanted.out).model / "README.md").exists()
+    assert not (RunFolder(wanted.out, TrainConfig).model / "README.md").exists()

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from yanma import cli
 from yanma.runs.train import train
-from yanma.runs.train_config import settings as all_settings
+from yanma.runs.train_config import TrainConfig
+from yanma.settings import settings_of
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_the_test_report_is_a_table_on_stdout_and_the_rest_goes_to_stderr(run, f
     code, out, err = run("train", *flags())
     assert code == 0
     assert re.search(r"precision .* recall .* F1 .* support", out) and re.search(r"\bred\b.*\d\.\d{4}", out)
-    assert "validation, epoch 1" in err and "validation, epoch 1" not in out
+    assert "validation, step 6" in err and "validation, step 6" not in out
     assert "tokens/s" in err and "padding avoided" in err
 
 
@@ -65,7 +66,7 @@ def test_a_config_file_and_flags_that_override_it(run, flags, settings, tmp_path
     code, out, err = run("train", "--config", path, "--epochs", "1", "--json")
     assert code == 0, err
     assert json.loads(out)["test"] is None, "the file names no test rows"
-    assert "epoch 1/1" in err, "the flag counts"
+    assert "step 3/3 (epoch 1)" in err, "the flag counts"
     path.write_text(path.read_text().replace("epochs", "epoch"))
     expected = f"error: {path}: [optim] has no key 'epoch'; did you mean 'epochs'?\n"
     assert run("train", "--config", path, "--overwrite") == (2, "", expected)
@@ -178,9 +179,9 @@ def test_only_the_first_rank_speaks(run, tmp_path, monkeypatch):
 def test_every_setting_is_in_the_help_of_train():
     shown = CliRunner().invoke(cli.app, ["train", "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
     assert shown.exit_code == 0
-    for setting in all_settings():
+    for setting in settings_of(TrainConfig):
         assert f"--{setting.flag.replace('_', '-')}" in shown.output, f"{setting.flag} has no flag"
-    assert "linear|cosine" in shown.output and "dynamic|static" in shown.output, "choices are shown"
+    assert "linear|cosine" in shown.output and "packed|padded" in shown.output, "choices are shown"
     assert "(default: 4096)" in shown.output
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from yanma.errors import ConfigError
-from yanma.runs.train_config import Config, load, settings
-from yanma.settings import to_toml
+from yanma.runs.train_config import TrainConfig, load
+from yanma.settings import settings_of, to_toml
 
 COMPLETE = """
 out = "runs/x"
@@ -34,7 +34,7 @@ def toml(tmp_path):
         ("epochs = 3", "[model] has no key 'epochs'; it belongs in [optim]"),
         ("seed = 3", "[model] has no key 'seed'; it belongs in the top, before the first section"),
         ("[optimm]\nepochs = 3", "the top has no key 'optimm'; did you mean 'optim'?"),
-        ("[optim]\nxyz = 3", "[optim] has no key 'xyz'; it has: weight_decay, max_batch_tokens, schedule,"),
+        ("[optim]\nxyz = 3", "[optim] has no key 'xyz'; it has: learning_rate, epochs, steps, warmup,"),
         ("[optim]\nepochs = 0", "[optim] epochs: must be greater than or equal to 1; got 0"),
         ('dropout = "much"', "[model] dropout: must be a number; got 'much'"),
         ("dropout = 1.0", "[model] dropout: must be less than 1; got 1.0"),
@@ -60,8 +60,17 @@ def test_what_is_wrong_in_a_file_is_told_with_its_key(toml, more, message):
 def test_a_mask_is_read_as_a_text_and_needs_packs(toml):
     path = toml(COMPLETE + "mask = 'window(64,64)|global_tokens(first=1)'")
     assert load(path).model.mask == "window(64, 64) | global_tokens(first=1)"
-    with pytest.raises(ConfigError, match=r"mask \(--mask\) goes with masking"):
-        load(path, {"masking": "static"})
+    with pytest.raises(ConfigError, match=r"mask \(--mask\) goes with batching"):
+        load(path, {"batching": "padded"})
+
+
+def test_the_old_name_of_batching_is_understood_for_now_and_contradicted_by_the_new_one(toml):
+    for old, new in (("dynamic", "packed"), ("static", "padded")):
+        config = load(toml(f"masking = '{old}'\n{COMPLETE}"))
+        assert config.batching == new and "masking" not in to_toml(config)
+        assert load(toml(COMPLETE), {"masking": old}).batching == new
+    with pytest.raises(ConfigError, match=r"masking \(--masking\) is the old name of batching"):
+        load(toml(COMPLETE), {"masking": "static", "batching": "packed"})
 
 
 def test_a_misspelt_key_is_told_before_the_key_that_it_leaves_missing(toml):
@@ -147,9 +156,9 @@ def test_a_saved_config_reads_back_as_the_same(toml, flags):
 
 
 def test_every_setting_is_a_flag_of_its_own_and_says_what_it_does():
-    flags = [setting.flag for setting in settings()]
+    flags = [setting.flag for setting in settings_of(TrainConfig)]
     assert len(flags) > 20 and len(flags) == len(set(flags)), "two settings share a flag"
-    silent = [setting.flag for setting in settings() if not setting.field.description]
+    silent = [setting.flag for setting in settings_of(TrainConfig) if not setting.field.description]
     assert not silent, f"no description: {silent}"
 
 
@@ -157,4 +166,4 @@ def test_a_config_cannot_be_changed(toml):
     config = load(toml(COMPLETE))
     with pytest.raises(ValueError, match="frozen"):
         config.optim.epochs = 3
-    assert isinstance(config, Config)
+    assert isinstance(config, TrainConfig)

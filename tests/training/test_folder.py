@@ -15,12 +15,12 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from yanma import cli
 from yanma.errors import ConfigError
 from yanma.loading import pretrained
-from yanma.runs import train as loop
+from yanma.runs import train_setup
 from yanma.runs.folder import RunFolder
 from yanma.runs.records import Curves
+from yanma.runs.stepper import Moved, Stepper
 from yanma.runs.train import train
-from yanma.runs.train_config import load
-from yanma.runs.train_stepper import Moved, Stepper
+from yanma.runs.train_config import TrainConfig, load
 
 
 @pytest.fixture
@@ -28,14 +28,13 @@ def models(model_folder):
     """Two models that differ in their weights only."""
     torch.manual_seed(1)
     return [
-        pretrained.load_model(str(model_folder), "sequence-classification", ("a", "b")).model
-        for _ in range(2)
+        pretrained.load_model(str(model_folder), "SequenceClassification", ("a", "b")).model for _ in range(2)
     ]
 
 
 @pytest.fixture
 def folder(tmp_path, settings):
-    run = RunFolder(tmp_path / "run")
+    run = RunFolder(tmp_path / "run", TrainConfig)
     run.start(load(flags=settings()))
     return run
 
@@ -109,7 +108,7 @@ def test_a_run_killed_at_any_moment_of_its_first_save_leaves_the_run_before_or_i
     for call in range(1, 100):
         folder.start(load(flags=settings(seed=0)))
         folder.save({"number": 0}, models[0], tokenizer)
-        killed = RunFolder(folder.path)
+        killed = RunFolder(folder.path, TrainConfig)
         killed.start(load(flags=settings(seed=1)))
         assert folder.finished_config().seed == 0, "a run that has no model yet has taken another one's place"
         with monkeypatch.context() as patch:
@@ -154,9 +153,9 @@ def kill_at(monkeypatch, first: int) -> list[int]:
 def test_ctrl_c_in_the_first_epoch_keeps_the_run_that_was_to_be_overwritten(settings, monkeypatch, capsys):
     assert exit_code("train", *flags(settings)) == 0
     out = settings()["out"]
-    before = figures(RunFolder(out))
+    before = figures(RunFolder(out, TrainConfig))
 
-    def interrupt(self, step, **_):
+    def interrupt(self, step, place, **_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -164,7 +163,7 @@ def test_ctrl_c_in_the_first_epoch_keeps_the_run_that_was_to_be_overwritten(sett
         assert exit_code("train", *flags(settings), "--overwrite") == 130
     assert capsys.readouterr().err.strip().endswith("none was saved; the run before is still there")
     assert exit_code("evaluate", out, settings()["test"]) == 0
-    assert figures(RunFolder(out)) == before
+    assert figures(RunFolder(out, TrainConfig)) == before
     assert exit_code("train", *flags(settings), "--overwrite") == 0
     assert len(list((Path(out) / "tensorboard").iterdir())) == 1, "curves of the runs before are gone"
     assert not (Path(out) / ".new").exists()
@@ -186,17 +185,17 @@ def second_epoch(monkeypatch):
     """Have a function called after the second epoch's validation, which is made better than the first one's."""
 
     def then(act):
-        genuine, calls = loop.evaluate, []
+        genuine, calls = train_setup.evaluate, []
 
-        def evaluate(ready, examples, accelerator):
-            evaluation = genuine(ready, examples, accelerator)
+        def evaluate(predictor, examples, accelerator):
+            evaluation = genuine(predictor, examples, accelerator)
             calls.append(1)
             if len(calls) == 2:
                 act()
             report = type(evaluation.report)(**{**vars(evaluation.report), "headline": float(len(calls))})
             return type(evaluation)(report, evaluation.loss)
 
-        monkeypatch.setattr(loop, "evaluate", evaluate)
+        monkeypatch.setattr(train_setup, "evaluate", evaluate)
 
     return then
 
@@ -221,16 +220,17 @@ def test_a_full_disk_in_mid_run_leaves_the_last_good_model_and_says_so(settings,
         code = exit_code("train", *flags(settings, epochs=2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    folder = RunFolder(settings()["out"])
+    folder = RunFolder(settings()["out"], TrainConfig)
     *_, last = capsys.readouterr().err.strip().splitlines()
     assert code == 1
     assert (
         last.startswith("error: File too large; ")
-        and "model: epoch 1, the best of 1 (accuracy 1.0000" in last
+        and "model: step 6 of 12 (epoch 1), validation: loss " in last
+        and f", accuracy 1.0000; --resume goes on from {folder.checkpoints.newest()}" in last
     )
-    assert [epoch["epoch"] for epoch in json.loads((folder.path / "metrics.json").read_text())["epochs"]] == [
-        1
-    ]
+    assert [
+        epoch["epoch"] for epoch in json.loads((folder.path / "metrics.json").read_text())["validations"]
+    ] == [1]
     assert exit_code("evaluate", folder.path, settings()["test"]) == 0, (
         "the first epoch's model is still good"
     )
@@ -260,36 +260,41 @@ def test_ctrl_c_while_the_model_is_saved_leaves_the_last_good_one(
 
     second_epoch(lambda: monkeypatch.setattr(PreTrainedTokenizerBase, "save_pretrained", interrupt))
     assert exit_code("train", *flags(settings, epochs=3)) == 130
-    folder = RunFolder(settings()["out"])
+    folder = RunFolder(settings()["out"], TrainConfig)
     *_, last = capsys.readouterr().err.strip().splitlines()
-    assert last == f"interrupted; {folder.model}: epoch 1, the best of 1 (accuracy 1.0000 on validation)"
+    assert last.startswith(f"interrupted; {folder.model}: step 6 of 18 (epoch 1), validation: loss ")
+    assert last.endswith(f", accuracy 1.0000; --resume goes on from {folder.checkpoints.newest()}")
     assert not (folder.path / ".new").exists()
     monkeypatch.undo()
     assert exit_code("evaluate", folder.path, settings()["test"]) == 0
 
 
 def test_ctrl_c_in_the_first_epoch_says_that_there_is_no_model(settings, monkeypatch, capsys):
-    def interrupt(self, step, **_):
+    def interrupt(self, step, place, **_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Stepper, "move", interrupt)
     assert exit_code("train", *flags(settings)) == 130
     *_, last = capsys.readouterr().err.strip().splitlines()
     out = settings()["out"]
-    assert last == f"interrupted; {out}: no model yet, none was saved"
+    assert last == f"interrupted; {out}: no model yet, none was saved; --resume begins again at step 0"
     assert exit_code("evaluate", out, settings()["test"]) == 2
-    assert "no model in it; the run ended before its first epoch did" in capsys.readouterr().err
+    assert "no model in it; the run ended before its first validation did" in capsys.readouterr().err
 
 
 def test_a_folder_with_something_in_it_is_refused_unless_told(config, tmp_path):
     wanted = config()
     train(wanted)
-    before = (RunFolder(wanted.out).path / "metrics.json").read_text()
-    with pytest.raises(ConfigError, match=r"is not empty; name another --out, or say --overwrite"):
+    before = (RunFolder(wanted.out, TrainConfig).path / "metrics.json").read_text()
+    with pytest.raises(
+        ConfigError, match=r"is not empty; name another --out, or say --resume .* or --overwrite"
+    ):
         train(wanted)
-    assert (RunFolder(wanted.out).path / "metrics.json").read_text() == before, "untouched"
+    assert (RunFolder(wanted.out, TrainConfig).path / "metrics.json").read_text() == before, "untouched"
     train(wanted, overwrite=True)
-    assert (RunFolder(wanted.out).path / "metrics.json").read_text() != before, "its speeds differ"
+    assert (RunFolder(wanted.out, TrainConfig).path / "metrics.json").read_text() != before, (
+        "its speeds differ"
+    )
 
 
 def test_overwrite_touches_no_folder_but_a_run_and_nothing_of_others_in_it(config, tmp_path):
@@ -301,17 +306,17 @@ def test_overwrite_touches_no_folder_but_a_run_and_nothing_of_others_in_it(confi
     assert (other / "chapter1.tex").exists()
     wanted = config()
     train(wanted)
-    (RunFolder(wanted.out).path / "notes.txt").write_text("mine")
+    (RunFolder(wanted.out, TrainConfig).path / "notes.txt").write_text("mine")
     train(wanted, overwrite=True)
-    assert (RunFolder(wanted.out).path / "notes.txt").read_text() == "mine"
+    assert (RunFolder(wanted.out, TrainConfig).path / "notes.txt").read_text() == "mine"
 
 
 def test_an_empty_folder_is_fine_and_a_file_is_not(config, tmp_path):
     (tmp_path / "empty").mkdir()
-    RunFolder(tmp_path / "empty").check_free(overwrite=False)
+    RunFolder(tmp_path / "empty", TrainConfig).check_free(overwrite=False)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file, not a folder"):
-        RunFolder(tmp_path / "file").check_free(overwrite=True)
+        RunFolder(tmp_path / "file", TrainConfig).check_free(overwrite=True)
 
 
 def test_a_run_that_cannot_start_does_not_touch_the_run_before(config):
@@ -319,16 +324,16 @@ def test_a_run_that_cannot_start_does_not_touch_the_run_before(config):
     train(wanted)
     with pytest.raises(ConfigError):
         train(config(freeze="nothing"), overwrite=True)
-    assert RunFolder(wanted.out).model.is_dir()
+    assert RunFolder(wanted.out, TrainConfig).model.is_dir()
 
 
 def test_the_config_beside_a_run_starts_the_same_run(config, tmp_path):
     wanted = config()
     train(wanted)
-    again = load(RunFolder(wanted.out).path / "config.toml", {"out": str(tmp_path / "again")})
+    again = load(RunFolder(wanted.out, TrainConfig).path / "config.toml", {"out": str(tmp_path / "again")})
     train(again)
     first, second = (
-        json.loads((RunFolder(c.out).path / "metrics.json").read_text())["epochs"][0]["loss_per_step"]
+        json.loads((RunFolder(c.out, TrainConfig).path / "metrics.json").read_text())["loss_per_step"]
         for c in (wanted, again)
     )
     assert first == second

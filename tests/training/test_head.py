@@ -23,10 +23,11 @@ from yanma.loading import pretrained
 from yanma.loading.head import classes_of, set_task
 from yanma.runs.folder import RunFolder
 from yanma.runs.train import train
+from yanma.runs.train_config import TrainConfig
 
 TASKS = ("sequence-classification", "token-classification")
 NOTHING_MOVES = {"learning_rate": 1e-9, "epochs": 1}
-MASKINGS = ("dynamic", "static")
+BATCHINGS = ("packed", "padded")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def finished(tmp_path_factory, model_folder, data_folder):
             load(flags={"task": task, "model": str(model_folder), "out": str(out), **files, **how})
         )
         assert trained.test.report.accuracy > 0.8, "there is something to lose"
-        folders[task] = (RunFolder(out).model, trained.test.report.accuracy)
+        folders[task] = (RunFolder(out, TrainConfig).model, trained.test.report.accuracy)
     return folders
 
 
@@ -69,17 +70,18 @@ def turned(places):
     return [*places[1:], places[0]]
 
 
-@pytest.mark.parametrize("masking", MASKINGS)
+@pytest.mark.parametrize("batching", BATCHINGS)
 @pytest.mark.parametrize("task", TASKS)
-def test_a_finished_model_keeps_its_own_order_of_classes(finished, config, tmp_path, capsys, task, masking):
+def test_a_finished_model_keeps_its_own_order_of_classes(finished, config, tmp_path, capsys, task, batching):
     folder, accuracy = finished[task]
     other = rearranged(folder, tmp_path / "other", turned)
-    wanted = config(task, model=str(other), masking=masking, **NOTHING_MOVES)
+    wanted = config(task, model=str(other), batching=batching, **NOTHING_MOVES)
     trained = train(wanted)
     assert trained.test.report.accuracy == accuracy
     assert "start at random, and are learned: none" in capsys.readouterr().err
     saved, before = (
-        json.loads((path / "config.json").read_text()) for path in (RunFolder(wanted.out).model, other)
+        json.loads((path / "config.json").read_text())
+        for path in (RunFolder(wanted.out, TrainConfig).model, other)
     )
     assert saved["id2label"] == before["id2label"] and saved["label2id"] == before["label2id"]
 
@@ -107,16 +109,18 @@ def test_a_model_without_names_has_numbers_for_classes(finished, config, tmp_pat
     assert train(config(model=str(other), **files, **NOTHING_MOVES)).test.report.accuracy == accuracy
 
 
-@pytest.mark.parametrize("masking", MASKINGS)
-def test_a_head_that_knows_other_classes_is_replaced_and_told(finished, config, tmp_path, capsys, masking):
+@pytest.mark.parametrize("batching", BATCHINGS)
+def test_a_head_that_knows_other_classes_is_replaced_and_told(finished, config, tmp_path, capsys, batching):
     folder, _ = finished[TASKS[0]]
     other = rearranged(folder, tmp_path / "other", list, {"blue": "hot", "red": "cold"}.get)
-    wanted = config(model=str(other), masking=masking, **NOTHING_MOVES)
+    wanted = config(model=str(other), batching=batching, **NOTHING_MOVES)
     train(wanted)
     told = " ".join(capsys.readouterr().err.split())
     assert "its head knows other classes, hot, cold; a new one is made for blue, red" in told
     assert "start at random, and are learned: classifier.bias, classifier.weight" in told
-    before, after = (load_file(place / "model.safetensors") for place in (other, RunFolder(wanted.out).model))
+    before, after = (
+        load_file(place / "model.safetensors") for place in (other, RunFolder(wanted.out, TrainConfig).model)
+    )
     assert not torch.allclose(before["classifier.weight"], after["classifier.weight"], atol=1e-3)
     same = "bert.encoder.layer.0.output.dense.weight"
     assert torch.allclose(before[same], after[same], atol=1e-6), "the rest is the model's own"
@@ -126,9 +130,9 @@ def test_a_head_of_another_kind_is_replaced_though_shape_and_names_fit(finished)
     folder, _ = finished[TASKS[1]]
     tags = pretrained.labels(str(folder))
     torch.manual_seed(0)
-    loaded = pretrained.load_model(str(folder), TASKS[0], tags)
+    loaded = pretrained.load_model(str(folder), "SequenceClassification", tags)
     assert {"classifier.bias", "classifier.weight"} <= set(loaded.fresh)
-    assert pretrained.load_model(str(folder), TASKS[1], tags).fresh == ()
+    assert pretrained.load_model(str(folder), "TokenClassification", tags).fresh == ()
 
 
 SIZES = {"vocab_size": 40, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -150,12 +154,12 @@ def test_the_head_of_every_kind_is_renewed_and_nothing_else(tmp_path, kind):
     with pretrained.quiet():
         stock = AutoModelForSequenceClassification.from_config(config)
         stock.save_pretrained(tmp_path)
-    loaded = pretrained.load_model(str(tmp_path), TASKS[0], "abc")
+    loaded = pretrained.load_model(str(tmp_path), "SequenceClassification", "abc")
     assert loaded.notes and loaded.labels == tuple("abc")
     moved = {n for n, p in loaded.model.named_parameters() if not torch.equal(p, stock.get_parameter(n))}
     assert moved and moved <= set(loaded.fresh)
     assert {stock.get_parameter(name).shape[0] for name in loaded.fresh} == {3}
-    same = pretrained.load_model(str(tmp_path), TASKS[0], "yzx")
+    same = pretrained.load_model(str(tmp_path), "SequenceClassification", "yzx")
     assert same.labels == tuple("xyz") and not same.fresh and not same.notes
 
 
@@ -200,9 +204,9 @@ def test_the_saved_config_says_what_was_trained_and_nothing_else(config, model_f
         AutoModelForSequenceClassification.from_config(before).to(torch.bfloat16).save_pretrained(folder)
     wanted = config(task, model=str(folder), **NOTHING_MOVES)
     train(wanted)
-    saved = json.loads((RunFolder(wanted.out).model / "config.json").read_text())
-    model = kinds[task].from_pretrained(RunFolder(wanted.out).model)
-    labels = pretrained.labels(str(RunFolder(wanted.out).model))
+    saved = json.loads((RunFolder(wanted.out, TrainConfig).model / "config.json").read_text())
+    model = kinds[task].from_pretrained(RunFolder(wanted.out, TrainConfig).model)
+    labels = pretrained.labels(str(RunFolder(wanted.out, TrainConfig).model))
     assert saved["architectures"] == [kinds[task]._model_mapping[BertConfig].__name__]
     assert saved["id2label"] == {str(index): label for index, label in enumerate(labels)}
     assert saved["label2id"] == {label: index for index, label in enumerate(labels)}
@@ -230,7 +234,7 @@ def test_a_checkpoint_of_half_precision_is_trained_in_float32(
     wanted = config(model=str(folder), learning_rate=2e-5, bf16=bf16)
     train(wanted)
     before, after = (
-        load_file(place / "model.safetensors") for place in (folder, RunFolder(wanted.out).model)
+        load_file(place / "model.safetensors") for place in (folder, RunFolder(wanted.out, TrainConfig).model)
     )
     assert {tensor.dtype for tensor in after.values()} == {torch.float32}
     for name in (name for name in after if "layer" in name and name.endswith("weight")):

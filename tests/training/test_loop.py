@@ -9,25 +9,28 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
+from yanma.engine import Engine
 from yanma.errors import ConfigError, Unsupported
 from yanma.masks import window
 from yanma.models.unpad import masks_of
-from yanma.runs import train as loop
+from yanma.runs import train_setup
 from yanma.runs.evaluate import Evaluation
 from yanma.runs.folder import RunFolder
-from yanma.runs.ready import Ready
 from yanma.runs.train import train
+from yanma.runs.train_config import TrainConfig
 from yanma.runs.train_setup import open_run, read_examples
 
 TASKS = ("sequence-classification", "token-classification")
 
 
 def metrics(config):
-    return json.loads((RunFolder(config.out).path / "metrics.json").read_text("utf-8"))
+    return json.loads((RunFolder(config.out, TrainConfig).path / "metrics.json").read_text("utf-8"))
 
 
 def scalars(config, name):
-    events = EventAccumulator(str(RunFolder(config.out).tensorboard), size_guidance={"scalars": 0})
+    events = EventAccumulator(
+        str(RunFolder(config.out, TrainConfig).tensorboard), size_guidance={"scalars": 0}
+    )
     events.Reload()
     return torch.tensor([event.value for event in events.Scalars(name)], dtype=torch.float64)
 
@@ -58,7 +61,7 @@ def curve(config, tmp_path):
     def run(*args, **flags):
         wanted = config(*args, out=str(tmp_path / f"run{next(runs)}"), **flags)
         train(wanted)
-        losses = [loss for epoch in metrics(wanted)["epochs"] for loss in epoch["loss_per_step"]]
+        losses = metrics(wanted)["loss_per_step"]
         return Curve(torch.tensor(losses, dtype=torch.float64), scalars(wanted, "train/gradient_norm"))
 
     return run
@@ -66,8 +69,8 @@ def curve(config, tmp_path):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_static_and_dynamic_masking_learn_the_same(curve, task):
-    dynamic = curve(task, epochs=2, masking="dynamic")
-    static = curve(task, epochs=2, masking="static")
+    dynamic = curve(task, epochs=2, batching="packed")
+    static = curve(task, epochs=2, batching="padded")
     assert dynamic.differs(static) < 1e-4, f"{dynamic}, {static}"
     assert dynamic.losses[-3:].mean() < dynamic.losses[:3].mean(), f"and it does learn: {dynamic}"
 
@@ -79,17 +82,17 @@ def test_a_mask_of_the_config_is_learned_under_and_predicted_under(curve, config
     assert curve().differs(curve(mask="window(500, 500)")) < 1e-5, (
         "a window wider than all texts hides nothing"
     )
-    opened = open_run(RunFolder(tmp_path / "run0"), torch.device("cpu"))
+    opened = open_run(RunFolder(tmp_path / "run0", TrainConfig), torch.device("cpu"))
     assert set(masks_of(opened.model)) == {window(0, 0)}
     with pytest.raises(Unsupported, match="holds for one pack only"):
         train(config(mask="documents([3, 4])", out=str(tmp_path / "refused")))
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("masking", ["dynamic", "static"])
-def test_the_memory_bound_moves_no_result(curve, task, masking):
-    whole = curve(task, masking=masking, max_batch_tokens=4096)
-    packs = curve(task, masking=masking, max_batch_tokens=50)
+@pytest.mark.parametrize("batching", ["packed", "padded"])
+def test_the_memory_bound_moves_no_result(curve, task, batching):
+    whole = curve(task, batching=batching, max_batch_tokens=4096)
+    packs = curve(task, batching=batching, max_batch_tokens=50)
     assert whole.differs(packs) < 1e-5, f"in one pack {whole}, in packs of one or two texts {packs}"
 
 
@@ -100,26 +103,26 @@ def test_dropout_under_dynamic_masking_does_not_depend_on_the_packs_either(curve
     assert whole.differs(curve(dropout=0.0)) > 1e-3, "dropout does something"
 
 
-@pytest.mark.parametrize("masking", ["dynamic", "static"])
-def test_dropout_is_drawn_anew_in_every_step_and_every_pack(config, masking):
+@pytest.mark.parametrize("batching", ["packed", "padded"])
+def test_dropout_is_drawn_anew_in_every_step_and_every_pack(config, batching):
     """A rate of nearly 0 leaves the weights as they are, so whatever differs from step to step is dropout."""
-    wanted = config(masking=masking, dropout=0.3, learning_rate=1e-30, batch_size=90, epochs=4)
+    wanted = config(batching=batching, dropout=0.3, learning_rate=1e-30, batch_size=90, epochs=4)
     train(wanted)
-    losses = {epoch["train_loss"] for epoch in metrics(wanted)["epochs"]}
+    losses = {epoch["train_loss"] for epoch in metrics(wanted)["validations"]}
     assert len(losses) == 4, f"the same 90 texts, four times: {losses}"
 
 
-@pytest.mark.parametrize("masking", ["dynamic", "static"])
-def test_a_run_is_repeated_by_its_seed(curve, masking):
-    first, again = (curve(masking=masking, dropout=0.2, seed=5) for _ in range(2))
+@pytest.mark.parametrize("batching", ["packed", "padded"])
+def test_a_run_is_repeated_by_its_seed(curve, batching):
+    first, again = (curve(batching=batching, dropout=0.2, seed=5) for _ in range(2))
     assert torch.equal(first.losses, again.losses)
-    other = curve(masking=masking, dropout=0.2, seed=6)
+    other = curve(batching=batching, dropout=0.2, seed=6)
     assert not torch.equal(first.losses, other.losses), "another seed is another run"
 
 
 def test_steps_by_tokens_have_so_many_tokens_and_learn_the_same_either_way(curve, config, tmp_path):
     dynamic = curve(batch_size=None, batch_tokens=120)
-    static = curve(batch_size=None, batch_tokens=120, masking="static")
+    static = curve(batch_size=None, batch_tokens=120, batching="padded")
     assert dynamic.differs(static) < 1e-4
     tokens = metrics(config(out=str(tmp_path / "run0")))["data"]["train"]["tokens"]
     steps = len(dynamic.losses)
@@ -138,7 +141,7 @@ def test_bfloat16_learns_nearly_the_same(curve):
 def test_the_folder_holds_a_model_that_plain_transformers_loads(config, task, auto, data_folder):
     wanted = config(task)
     trained = train(wanted)
-    folder = RunFolder(wanted.out)
+    folder = RunFolder(wanted.out, TrainConfig)
     model = auto.from_pretrained(folder.model, use_safetensors=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder.model)
     labels = tuple(model.config.id2label[i] for i in range(model.num_labels))
@@ -148,8 +151,8 @@ def test_the_folder_holds_a_model_that_plain_transformers_loads(config, task, au
     ready = open_run(folder, torch.device("cpu"))
     (example, *_), text = read_examples(ready, wanted.data.test, pytest.fail), "where is my red card"
     with torch.no_grad():
-        stock = model(torch.tensor([example.input_ids])).logits
-    ours = ready.logits([example])
+        stock = model(torch.tensor([example.tokens.input_ids])).logits
+    ours = Engine(ready.model).run([example])[0].result()
     assert torch.allclose(stock.reshape(ours.shape), ours, atol=1e-5), "stock transformers computes the same"
     assert tokenizer(text)["input_ids"] == ready.tokenizer(text)["input_ids"]
     assert trained.test.report.as_dict() == {k: v for k, v in metrics(wanted)["test"].items() if k != "loss"}
@@ -161,23 +164,25 @@ def test_metrics_tell_speeds_sizes_and_versions(config):
     told = metrics(wanted)
     assert set(told["versions"]) == {"python", "yanma", "torch", "transformers", "accelerate"}
     assert [part["examples"] for part in told["data"].values()] == [90, 20, 30]
-    assert [epoch["epoch"] for epoch in told["epochs"]] == [1, 2]
-    for epoch in told["epochs"]:
+    assert [epoch["epoch"] for epoch in told["validations"]] == [1, 2]
+    steps = len(told["loss_per_step"]) // 2
+    for number, epoch in enumerate(told["validations"]):
         assert epoch["tokens_per_s"] > 0 and epoch["seconds"] > 0
         assert epoch["padding_computed"] == 0 and 0.3 < epoch["padding_avoided"] < 0.9, (
             "lengths are very uneven"
         )
-        assert epoch["train_loss"] == pytest.approx(sum(epoch["loss_per_step"]) / len(epoch["loss_per_step"]))
+        losses = told["loss_per_step"][number * steps :][:steps]
+        assert epoch["train_loss"] == pytest.approx(sum(losses) / len(losses))
         assert {"precision", "recall", "f1", "support"} == set(epoch["validation"]["classes"]["red"])
     assert told["parameters_trained"] == told["parameters"]
 
 
 def test_static_masking_computes_padding_and_says_so(config):
-    wanted = config(masking="static", max_length=40)
+    wanted = config(batching="padded", max_length=40)
     train(wanted)
     told = metrics(wanted)
     sizes = told["data"]["train"]
-    assert told["epochs"][0]["padding_computed"] == pytest.approx(
+    assert told["validations"][0]["padding_computed"] == pytest.approx(
         1 - sizes["tokens"] / (40 * sizes["examples"])
     )
 
@@ -185,7 +190,7 @@ def test_static_masking_computes_padding_and_says_so(config):
 def test_curves_go_to_tensorboard(config):
     wanted = config(epochs=2)
     train(wanted)
-    losses = [loss for epoch in metrics(wanted)["epochs"] for loss in epoch["loss_per_step"]]
+    losses = metrics(wanted)["loss_per_step"]
     assert scalars(wanted, "train/loss").tolist() == pytest.approx(losses)
     assert scalars(wanted, "train/learning_rate").max() == pytest.approx(3e-3)
     assert len(scalars(wanted, "validation/accuracy")) == len(scalars(wanted, "validation/loss")) == 2
@@ -197,21 +202,23 @@ def test_curves_go_to_tensorboard(config):
 def test_the_best_epoch_is_kept_and_of_equals_the_earlier(config, monkeypatch, scores, best):
     """Validation is made up; the weights that are kept must be those of the epoch that it calls best."""
     weights = []
-    genuine = loop.evaluate
+    genuine = train_setup.evaluate
 
-    def made_up(ready: Ready, examples, accelerator) -> Evaluation:
-        evaluation = genuine(ready, examples, accelerator)
+    def made_up(predictor, examples, accelerator) -> Evaluation:
+        evaluation = genuine(predictor, examples, accelerator)
         if len(weights) == len(scores):  # the test report
             return evaluation
-        weights.append(ready.model.classifier.weight.detach().clone())
+        weights.append(predictor.model.classifier.weight.detach().clone())
         report = type(evaluation.report)(**{**vars(evaluation.report), "headline": scores[len(weights) - 1]})
         return Evaluation(report, evaluation.loss)
 
-    monkeypatch.setattr(loop, "evaluate", made_up)
+    monkeypatch.setattr(train_setup, "evaluate", made_up)
     wanted = config(epochs=3)
     trained = train(wanted)
-    assert trained.best_epoch == metrics(wanted)["best_epoch"] == best
-    kept = AutoModelForSequenceClassification.from_pretrained(RunFolder(wanted.out).model).classifier.weight
+    assert trained.best_epoch == metrics(wanted)["best"]["epoch"] == best
+    kept = AutoModelForSequenceClassification.from_pretrained(
+        RunFolder(wanted.out, TrainConfig).model
+    ).classifier.weight
     same = [torch.equal(kept, epoch) for epoch in weights]
     assert same == [epoch == best for epoch in (1, 2, 3)], "the model in the folder is the best epoch's"
 
@@ -220,7 +227,9 @@ def test_frozen_weights_stay_and_the_others_move(config, model_folder):
     wanted = config(freeze="embeddings,layers.0")
     train(wanted)
     before = AutoModelForSequenceClassification.from_pretrained(model_folder).state_dict()
-    after = AutoModelForSequenceClassification.from_pretrained(RunFolder(wanted.out).model).state_dict()
+    after = AutoModelForSequenceClassification.from_pretrained(
+        RunFolder(wanted.out, TrainConfig).model
+    ).state_dict()
     for name, tensor in after.items():
         if name.startswith("bert."):
             frozen = name.startswith(("bert.embeddings.", "bert.encoder.layer.0."))
@@ -250,9 +259,13 @@ def test_texts_that_are_cut_are_counted(config, capsys):
 def test_a_model_from_scratch_learns_its_own_vocabulary(config):
     wanted = config(model=None, from_scratch="bert-tiny", max_length=40, freeze="layers.1")
     train(wanted)
-    model = AutoModelForSequenceClassification.from_pretrained(RunFolder(wanted.out).model)
+    model = AutoModelForSequenceClassification.from_pretrained(RunFolder(wanted.out, TrainConfig).model)
     assert (model.config.num_hidden_layers, model.config.hidden_size) == (2, 128)
-    assert model.config.vocab_size == len(AutoTokenizer.from_pretrained(RunFolder(wanted.out).model)) > 20
+    assert (
+        model.config.vocab_size
+        == len(AutoTokenizer.from_pretrained(RunFolder(wanted.out, TrainConfig).model))
+        > 20
+    )
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(config):
@@ -286,7 +299,7 @@ def test_what_keeps_a_run_from_starting_leaves_no_folder(config, flags, message)
     wanted = config(**flags)
     with pytest.raises(ConfigError, match=message):
         train(wanted)
-    assert not RunFolder(wanted.out).path.exists()
+    assert not RunFolder(wanted.out, TrainConfig).path.exists()
 
 
 @pytest.mark.parametrize("wish", ["bf16", "fp16"])

@@ -1,4 +1,4 @@
-"""A tokenizer without a padding token: dynamic masking needs none, static masking says so."""
+"""A tokenizer without a padding token: packs need none, rectangles say so."""
 
 import json
 
@@ -12,11 +12,13 @@ from transformers import (
     LlamaModel,
 )
 
+from yanma.engine import Engine
 from yanma.errors import ConfigError
 from yanma.loading import pretrained
 from yanma.loading.tokenizer import learn_tokenizer
 from yanma.runs.folder import RunFolder
 from yanma.runs.train import train
+from yanma.runs.train_config import TrainConfig
 from yanma.runs.train_setup import open_run, read_examples
 
 WORDS = (
@@ -51,39 +53,49 @@ def gpt(tmp_path):
 
 
 @pytest.mark.parametrize("task", KINDS)
-def test_dynamic_masking_needs_no_padding_token(config, gpt, task):
+def test_packs_need_no_padding_token(config, gpt, task):
     wanted = config(task, **gpt())
     train(wanted)
-    folder = RunFolder(wanted.out)
+    folder = RunFolder(wanted.out, TrainConfig)
     assert pretrained.load_tokenizer(str(folder.model)).pad_token is None
     ready = open_run(folder, torch.device("cpu"))
     examples = read_examples(ready, wanted.data.test, note=print)[:5]
     stock = KINDS[task].from_pretrained(folder.model).eval()
     with torch.no_grad():
         one_at_a_time = [
-            stock(torch.tensor([example.input_ids])).logits.flatten(0, -2) for example in examples
+            stock(torch.tensor([example.tokens.input_ids])).logits.flatten(0, -2) for example in examples
         ]
-    torch.testing.assert_close(ready.logits(examples), torch.cat(one_at_a_time), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        torch.cat(
+            [
+                answer.result().reshape(-1, answer.result().shape[-1])
+                for answer in Engine(ready.model).run(examples)
+            ]
+        ),
+        torch.cat(one_at_a_time),
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("task", KINDS)
-def test_static_masking_without_a_padding_token_is_refused(config, gpt, task):
-    wanted = config(task, masking="static", **gpt())
+def test_rectangles_without_a_padding_token_is_refused(config, gpt, task):
+    wanted = config(task, batching="padded", **gpt())
     with pytest.raises(
-        ConfigError, match=r"static needs a padding token, .*tokenizer.pad_token = tokenizer.eos_token"
+        ConfigError, match=r"padded needs a padding token, .*tokenizer.pad_token = tokenizer.eos_token"
     ):
         train(wanted)
-    assert not RunFolder(wanted.out).path.exists()
+    assert not RunFolder(wanted.out, TrainConfig).path.exists()
 
 
 def test_a_padding_token_that_only_the_tokenizer_has_is_told_to_the_model(config, gpt, tmp_path):
     given, losses = gpt(pad_token="<pad>"), []
-    for masking in ("static", "dynamic"):
-        wanted = config(masking=masking, out=str(tmp_path / masking), **given)
+    for batching in ("padded", "packed"):
+        wanted = config(batching=batching, out=str(tmp_path / batching), **given)
         train(wanted)
-        figures = json.loads((RunFolder(wanted.out).path / "metrics.json").read_text())
-        losses.append(torch.tensor(figures["epochs"][0]["loss_per_step"]))
-        saved = AutoModelForSequenceClassification.from_pretrained(RunFolder(wanted.out).model)
+        figures = json.loads((RunFolder(wanted.out, TrainConfig).path / "metrics.json").read_text())
+        losses.append(torch.tensor(figures["loss_per_step"]))
+        saved = AutoModelForSequenceClassification.from_pretrained(RunFolder(wanted.out, TrainConfig).model)
         assert saved.config.pad_token_id == pretrained.load_tokenizer(given["model"]).pad_token_id
     torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
 
@@ -91,7 +103,7 @@ def test_a_padding_token_that_only_the_tokenizer_has_is_told_to_the_model(config
 def test_two_padding_tokens_are_refused_where_texts_are_found_to_end_by_one(config, gpt):
     given = gpt(pad_token="<pad>", pad_token_id=5)
     with pytest.raises(ConfigError, match=r"pads with id 0, and the model's config has pad_token_id 5"):
-        train(config(masking="static", **given))
+        train(config(batching="padded", **given))
 
 
 def test_two_padding_tokens_are_no_matter_where_each_token_is_scored(config, gpt):
@@ -99,4 +111,4 @@ def test_two_padding_tokens_are_no_matter_where_each_token_is_scored(config, gpt
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     with pretrained.quiet():
         LlamaModel(LlamaConfig(vocab_size=400, pad_token_id=5, **sizes)).save_pretrained(given["model"])
-    train(config("token-classification", masking="static", epochs=1, **given))
+    train(config("token-classification", batching="padded", epochs=1, **given))

@@ -18,6 +18,7 @@ from yanma import cli
 from yanma.runs.folder import RunFolder
 from yanma.runs.predict import predict, predict_run, windows
 from yanma.runs.train import train
+from yanma.runs.train_config import TrainConfig
 from yanma.runs.train_setup import open_run
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
@@ -38,7 +39,7 @@ def runs(tmp_path_factory, model_folder, data_folder):
 
 @pytest.fixture(scope="module")
 def ready(runs):
-    return open_run(RunFolder(runs["sequence-classification"]), torch.device("cpu"))
+    return open_run(RunFolder(runs["sequence-classification"], TrainConfig), torch.device("cpu"))
 
 
 def answers(ready, lines):
@@ -68,7 +69,7 @@ def test_an_answer_does_not_depend_on_what_is_asked_beside_it(ready):
 
 
 def test_tags_are_one_a_word_also_where_the_text_is_cut(runs):
-    ready = open_run(RunFolder(runs["token-classification"]), torch.device("cpu"))
+    ready = open_run(RunFolder(runs["token-classification"], TrainConfig), torch.device("cpu"))
     words = ["Ann", "lost", "a", "card"] * 30
     got, complaints = answers(ready, [json.dumps({"tokens": words}).encode()])
     assert complaints == ["stdin: 1 text is longer than 48 tokens and was cut"]

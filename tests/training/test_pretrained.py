@@ -40,7 +40,7 @@ def no_hub(monkeypatch):
 
 def refusal(folder, kind=ConfigError):
     with pytest.raises(kind) as caught:
-        pretrained.load_model(str(folder), "sequence-classification", LABELS)
+        pretrained.load_model(str(folder), "SequenceClassification", LABELS)
     assert "\n" not in str(caught.value), "one line"
     return str(caught.value)
 
@@ -86,7 +86,7 @@ def test_a_pickle_checkpoint_is_refused_and_never_opened(folder, monkeypatch):
 def test_a_pickle_beside_safetensors_is_not_opened(folder, monkeypatch):
     torch.save({}, folder / "pytorch_model.bin")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("the pickle was opened"))
-    assert pretrained.load_model(str(folder), "sequence-classification", LABELS).model.num_labels == 3
+    assert pretrained.load_model(str(folder), "SequenceClassification", LABELS).model.num_labels == 3
 
 
 def test_what_is_missing_or_broken_in_a_folder_is_named(folder):
@@ -110,19 +110,19 @@ def test_code_that_comes_with_a_model_is_not_run(folder):
 
 
 def test_labels_are_in_the_config_and_a_fresh_head_is_told(folder):
-    loaded = pretrained.load_model(str(folder), "sequence-classification", LABELS)
+    loaded = pretrained.load_model(str(folder), "SequenceClassification", LABELS)
     assert loaded.model.config.id2label == {0: "a", 1: "b", 2: "c"}
     assert loaded.model.config.label2id == {"a": 0, "b": 1, "c": 2}
     assert loaded.fresh == ("classifier.bias", "classifier.weight")
 
 
 def test_a_head_of_another_size_is_replaced_and_told(folder, tmp_path):
-    model = pretrained.load_model(str(folder), "sequence-classification", LABELS).model
+    model = pretrained.load_model(str(folder), "SequenceClassification", LABELS).model
     with pretrained.quiet():
         model.save_pretrained(tmp_path / "three")
-    same = pretrained.load_model(str(tmp_path / "three"), "sequence-classification", LABELS)
+    same = pretrained.load_model(str(tmp_path / "three"), "SequenceClassification", LABELS)
     assert same.fresh == (), "the head fits"
-    other = pretrained.load_model(str(tmp_path / "three"), "sequence-classification", ("x", "y"))
+    other = pretrained.load_model(str(tmp_path / "three"), "SequenceClassification", ("x", "y"))
     assert set(other.fresh) == {"classifier.bias", "classifier.weight"}
 
 

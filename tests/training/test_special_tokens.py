@@ -15,6 +15,7 @@ from yanma.loading.special_tokens import add_special_tokens, left_out
 from yanma.loading.tokenizer import learn_tokenizer
 from yanma.runs.folder import RunFolder
 from yanma.runs.train import train
+from yanma.runs.train_config import TrainConfig
 from yanma.runs.train_setup import open_run, read_examples
 
 TOLD = "puts no special tokens around a text, though it has [CLS] and [SEP]"
@@ -52,12 +53,15 @@ def test_special_tokens_that_are_left_out_are_told_and_can_be_added(config, fold
     wanted = config(task, model=str(folder), add_special_tokens=True, out=str(folder.parent / "with"))
     train(wanted)
     assert "puts no special tokens" not in " ".join(capsys.readouterr().err.split())
-    ready = open_run(RunFolder(wanted.out), torch.device("cpu"))
+    ready = open_run(RunFolder(wanted.out, TrainConfig), torch.device("cpu"))
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     for example in read_examples(ready, wanted.data.test, note=pytest.fail):
-        assert (example.input_ids[0], example.input_ids[-1]) == (cls, sep)
-        assert cls not in example.input_ids[1:] and sep not in example.input_ids[:-1]
-    assert AutoTokenizer.from_pretrained(RunFolder(wanted.out).model)("the card")["input_ids"][0] == cls
+        assert (example.tokens.input_ids[0], example.tokens.input_ids[-1]) == (cls, sep)
+        assert cls not in example.tokens.input_ids[1:] and sep not in example.tokens.input_ids[:-1]
+    assert (
+        AutoTokenizer.from_pretrained(RunFolder(wanted.out, TrainConfig).model)("the card")["input_ids"][0]
+        == cls
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,8 +126,8 @@ def test_pretraining_tells_and_adds_them_too_and_goes_on_with_them(folder, tmp_p
     assert "puts no special tokens" not in capsys.readouterr().err
     pretrain(added, resume=True)
     tokenizer = pretrained.load_tokenizer(str(tmp_path / "run" / "model"))
-    block = set_up(added, torch.device("cpu"), print).order.blocks[0]
-    assert (block.ids[0], block.ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+    block = set_up(added, torch.device("cpu"), print).order.items[0]
+    assert (block.input_ids[0], block.input_ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
     assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["architectures"]
 
 

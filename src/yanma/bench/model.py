@@ -84,7 +84,7 @@ def load(name: str | None, max_length: int, shape: str | None = None) -> Models:
         if shape is not None:
             base, classifier = _fresh(shape)
         else:
-            classifier = load_model(place, "sequence-classification", labels).model.eval()
+            classifier = load_model(place, "SequenceClassification", labels).model.eval()
             base = AutoModel.from_pretrained(place, use_safetensors=True, trust_remote_code=False).eval()
     base, classifier = base.float(), classifier.float()  # transformers takes the checkpoint's own precision
     name = name if shape is None else f"{shape}, random weights, texts in MiniLM's tokens"

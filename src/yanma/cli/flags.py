@@ -1,27 +1,62 @@
-"""Settings of a run as flags of a command."""
+"""Settings of a run as flags of a command, and the config that they make."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from ..errors import ConfigError
+
 if TYPE_CHECKING:
-    from ..settings import Setting
+    from ..runs.config import Run
+    from ..settings import Section
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
+Config = Annotated[Path | None, typer.Option(help="TOML file; flags override what it says")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the run that is in --out")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="go on with the run in --out from its newest checkpoint, with its own settings"
+    ),
+]
 
-def one_flag_a_setting(settings: Callable[[], Iterable[Setting]]) -> Callable[[Command], Command]:
-    """Give a command a flag for every setting of a run, so that flags and settings never differ."""
+
+def wished(
+    kind: type[Run],
+    config: Path | None,
+    flags: Mapping[str, object],
+    *,
+    overwrite: bool,
+    resume: bool,
+) -> Run:
+    """The config of a run: of the file, else of the run in --out that goes on, with flags over it."""
+    from ..runs.config import begun
+    from ..settings import read
+
+    if overwrite and resume:
+        raise ConfigError("--overwrite and --resume exclude each other: begin anew, or go on")
+    out = flags.get("out")
+    if resume and config is None and isinstance(out, str):
+        config = begun(Path(out).expanduser(), kind.command)
+    return read(kind, config, {name: value for name, value in flags.items() if value != []})
+
+
+def one_flag_a_setting(config: Callable[[], type[Section]]) -> Callable[[Command], Command]:
+    """Give a command a flag for every setting of a config, so that flags and settings never differ."""
 
     def with_flags(command: Command) -> Command:
+        from ..settings import settings_of
+
         named = inspect.signature(command).parameters.values()
         parameters = [p for p in named if p.kind is not p.VAR_KEYWORD]
         hints = get_type_hints(command, include_extras=True)
-        for setting in settings():
+        for setting in settings_of(config()):
             switch = setting.field.annotation is bool
             dashed = setting.flag.replace("_", "-")
             about = typer.Option(

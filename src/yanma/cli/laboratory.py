@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from .flags import one_flag_a_setting
+from .flags import Config, one_flag_a_setting
 from .output import Json, Page, put, say
 
 if TYPE_CHECKING:
-    from ..settings import Setting
+    from ..settings import Section
 
 
-def _laboratory_settings() -> Iterable[Setting]:
-    from ..compare_masking.config import settings
+def _config() -> type[Section]:
+    from ..compare_masking.config import LaboratoryConfig
 
-    return settings()
+    return LaboratoryConfig
 
 
-@one_flag_a_setting(_laboratory_settings)
+@one_flag_a_setting(_config)
 def compare_masking(
-    config: Annotated[Path | None, typer.Option(help="TOML file; flags override what it says")] = None,
+    config: Config = None,
     write: Page = None,
     as_json: Json = False,
     **flags: str | bool | list[str] | None,

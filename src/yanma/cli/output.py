@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from ..runs.folder import RunFolder
+    from ..runs.config import RunConfig
 
 Json = Annotated[bool, typer.Option("--json", help="print the report as JSON")]
 Page = Annotated[Path | None, typer.Option(help="a page whose part between two markers is rewritten")]
@@ -47,8 +47,14 @@ def fail(words: str, *, code: int) -> NoReturn:
 
 
 @contextmanager
-def leaving(folder: RunFolder) -> Iterator[None]:
+def leaving(kind: type[RunConfig], out: str) -> Iterator[None]:
     """Say what a run's folder holds at its end, and where it is interrupted or the system fails it."""
+    try:
+        from ..runs.folder import RunFolder
+    except KeyboardInterrupt:
+        say("interrupted before anything was begun")
+        raise typer.Exit(130) from None
+    folder = RunFolder(out, kind)
     try:
         yield
     except KeyboardInterrupt:

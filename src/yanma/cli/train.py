@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .flags import one_flag_a_setting
+from .flags import Config, Overwrite, Resume, one_flag_a_setting, wished
 from .output import Json, is_first_rank, leaving, put, say, say_error
 
 if TYPE_CHECKING:
     from ..runs.evaluate import Evaluation
-    from ..settings import Setting
+    from ..settings import Section
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `yanma train` made")]
 
 
-def _train_settings() -> Iterable[Setting]:
-    from ..runs.train_config import settings
+def _config() -> type[Section]:
+    from ..runs.train_config import TrainConfig
 
-    return settings()
+    return TrainConfig
 
 
-@one_flag_a_setting(_train_settings)
+@one_flag_a_setting(_config)
 def train(
-    config: Annotated[Path | None, typer.Option(help="TOML file; flags override what it says")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run that is in --out")] = False,
+    config: Config = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
     as_json: Json = False,
     **flags: str | bool | None,
 ) -> None:
@@ -36,17 +36,13 @@ def train(
 
     Example: yanma train --task sequence-classification --train a.jsonl --test b.jsonl --model DIR --out runs/x
     """
-    from ..runs.train_config import load
+    from ..runs.train_config import TrainConfig
 
-    wanted = load(config, flags)
-    try:
-        from ..runs.folder import RunFolder
+    wanted = wished(TrainConfig, config, flags, overwrite=overwrite, resume=resume)
+    with leaving(TrainConfig, wanted.out):
         from ..runs.train import train as run
-    except KeyboardInterrupt:
-        say("interrupted before anything was begun")
-        raise typer.Exit(130) from None
-    with leaving(RunFolder(wanted.out)):
-        trained = run(wanted, overwrite=overwrite)
+
+        trained = run(wanted, overwrite=overwrite, resume=resume)
     if as_json:
         put(json.dumps(trained.as_dict(), ensure_ascii=False))
     elif trained.test is not None:
@@ -61,7 +57,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Report how well a run's best model predicts some rows."""
-    from ..runs.evaluate import evaluate_run
+    from ..runs.train import evaluate_run
 
     evaluation = evaluate_run(run, data, say)
     if as_json:

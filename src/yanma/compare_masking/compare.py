@@ -18,8 +18,8 @@ from datetime import date
 from pathlib import Path
 
 from ..errors import ConfigError, YanmaError
+from ..files import write
 from ..loading.pretrained import at_home
-from ..runs.folder import write
 from ..runs.records import versions
 from ..settings import to_toml
 from . import plot

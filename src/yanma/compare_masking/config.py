@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ..errors import did_you_mean
-from ..runs.train_config import Columns, PathOrShare
+from ..runs.config import PathOrShare
+from ..runs.train_config import ColumnNames
 from ..settings import Files, Names, Section, Setting, read, settings_of
 from .arms import ARMS, BASELINE
 
@@ -67,7 +68,9 @@ class ProbeConfig(Section):
     )
     train: str | None = Field(default=None, description="rows to fine-tune on (default: no probe)")
     test: str | None = Field(default=None, description="rows to be judged on")
-    columns: Columns = Field(default={}, description="names of the columns where they differ from the usual")
+    columns: ColumnNames = Field(
+        default={}, description="names of the columns where they differ from the usual"
+    )
     epochs: int = Field(default=3, ge=1, description="passes over the probe's rows")
     learning_rate: float = Field(default=5e-4, gt=0, description="highest learning rate of fine-tuning")
 

@@ -23,12 +23,12 @@ from ..corruption import pmi
 from ..data.blocks import Blocks, cut_blocks
 from ..data.corpus import Document, check_used, read_documents
 from ..data.hold_out import hold_out
-from ..data.order import Shuffled
+from ..data.order import Shuffled, StepSize
 from ..errors import ConfigError, DataError
+from ..files import write
 from ..loading.pretrained import fresh_with, load_tokenizer, quiet
 from ..loading.shapes import SHAPES
 from ..loading.tokenizer import learn_tokenizer
-from ..runs.folder import write
 from ..seeded import seeded
 from .arms import ARMS
 from .config import LaboratoryConfig
@@ -189,7 +189,7 @@ def _sizes(config: LaboratoryConfig, shared: Shared, tokenizer: PreTrainedTokeni
     train, validation = (
         _blocks(read_documents([str(path)]), tokenizer, config) for path in (shared.train, shared.validation)
     )
-    order = Shuffled(train, 0, config.budget.batch_tokens)
+    order = Shuffled(train, train.lengths, 0, StepSize(batch_tokens=config.budget.batch_tokens))
     epochs = config.budget.epochs
     if epochs is None:
         assert config.budget.steps is not None  # the config has one of them

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from ..data.sentences import task_rows
 from ..errors import ConfigError, DataError, YanmaError
@@ -90,7 +91,7 @@ class Runner:
             },
             "saving": {"evaluate_every": _NEVER, "save_every": _NEVER, "pseudo_perplexity_tokens": 0},
         }
-        return pretrain(pretraining_config.Config.model_validate(wish), overwrite=True)
+        return pretrain(pretraining_config.PretrainConfig.model_validate(wish), overwrite=True)
 
     def _probed(self, seed: int, model: Path, out: Path) -> dict[str, float]:
         probe = self.config.probe
@@ -102,10 +103,10 @@ class Runner:
             "model": {"path": str(model)},
             "optim": {"epochs": probe.epochs, "learning_rate": probe.learning_rate},
         }
-        trained = train(training_config.Config.model_validate(wish), overwrite=True)
+        trained = train(training_config.TrainConfig.model_validate(wish), overwrite=True)
         assert trained.test is not None  # the config names test rows
         report = trained.test.report
-        return {"probe accuracy": report.accuracy, "probe macro F1": report.averages["macro"].f1}
+        return {"probe accuracy": cast(float, report.accuracy), "probe macro F1": report.averages["macro"].f1}
 
 
 def check_probe(probe: ProbeConfig) -> None:

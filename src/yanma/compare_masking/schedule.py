@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, YanmaError
-from ..runs.folder import write
+from ..files import write
 from .outcome import Outcome
 from .progress import Teller
 

@@ -10,11 +10,11 @@ blocks = cut_blocks(documents, tokenizer, ...)    blocks.py
 packed(examples), padded(examples, ...)           collate.py: as one batch
 """
 
-from .collate import flat_labels, packed, padded
+from .collate import packed, padded
 from .columns import Columns
-from .examples import IGNORE, Encoded, Example
+from .examples import IGNORE, Encoded, Example, Tokens
 from .rows import Row, json_row, read_rows
-from .sentences import task_rows
+from .sentences import stream_task_rows, task_rows
 
 __all__ = [
     "IGNORE",
@@ -22,10 +22,11 @@ __all__ = [
     "Encoded",
     "Example",
     "Row",
-    "flat_labels",
+    "Tokens",
     "json_row",
     "packed",
     "padded",
     "read_rows",
+    "stream_task_rows",
     "task_rows",
 ]

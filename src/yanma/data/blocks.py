@@ -36,15 +36,21 @@ _BATCH_DOCUMENTS, _BATCH_CHARACTERS = 1000, 2**20  # tokenized at once: about 10
 # L tokens of a block, T of all blocks, N blocks
 
 
-class Block(NamedTuple):
-    """Tokens that a model reads at once."""
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A window of running text: tokens that a model reads at once."""
 
-    number: int
-    """Its place among all blocks of the corpus, from 0: the key of its corruption and of dropout."""
-    ids: Tensor
+    key: int
+    """Its place among all blocks of the corpus, from 0: by it, it is corrupted and dropped out."""
+    input_ids: Tensor
     """(L,) int32, with the tokenizer's special tokens."""
-    words: Tensor | None
+    words: Tensor | None = None
     """(L,) int32: which word (or other unit) each token is of; -1 for special tokens. None where not asked for."""
+
+    @property
+    def num_tokens(self) -> int:
+        """L."""
+        return len(self.input_ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,26 +87,17 @@ class Blocks(Sequence[Block]):
         """Number of blocks."""
         return len(self.lengths)
 
-    def ids(self, index: int) -> Tensor:
-        """(L,) int32: the tokens of a block, a view."""
-        return self.flat[self.starts[index] :][: self.lengths[index]]
-
-    def words(self, index: int) -> Tensor | None:
-        """(L,) int32: the words of a block, a view."""
-        return (
-            None if self.flat_words is None else self.flat_words[self.starts[index] :][: self.lengths[index]]
-        )
-
     @overload
     def __getitem__(self, index: int) -> Block: ...
     @overload
     def __getitem__(self, index: slice) -> list[Block]: ...
     def __getitem__(self, index: int | slice) -> Block | list[Block]:
-        """One block, or a list of some."""
+        """One block, whose tensors are views, or a list of some."""
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         number = range(len(self))[index]
-        return Block(number, self.ids(number), self.words(number))
+        own = slice(self.starts[number], self.starts[number] + self.lengths[number])
+        return Block(number, self.flat[own], None if self.flat_words is None else self.flat_words[own])
 
 
 def cut_blocks(
@@ -160,13 +157,13 @@ def stream_blocks(
 
 
 def pack_blocks(blocks: Sequence[Block]) -> tuple[PackedBatch, Tensor | None]:
-    """Some blocks as one pack, known by their numbers, and (T,) int64 the words of its tokens.
+    """Some blocks as one pack, known by their keys, and (T,) int64 the words of its tokens.
 
-    >>> batch, _ = pack_blocks([Block(4, torch.tensor([7, 8]), None), Block(2, torch.tensor([9]), None)])
+    >>> batch, _ = pack_blocks([Block(4, torch.tensor([7, 8])), Block(2, torch.tensor([9]))])
     >>> batch.input_ids.tolist(), batch.ids
     ([7, 8, 9], (4, 2))
     """
-    batch = PackedBatch.from_sequences([b.ids for b in blocks], ids=[b.number for b in blocks])
+    batch = PackedBatch.from_sequences([b.input_ids for b in blocks], ids=[b.key for b in blocks])
     words = [b.words for b in blocks if b.words is not None]
     return batch, torch.cat(words).long() if words else None
 

@@ -1,4 +1,4 @@
-"""Some examples as one batch: packed for `unpad(model)`, or padded for the stock model. Their labels are the same."""
+"""Some examples as one batch: packed for `unpad(model)`, or padded for the stock model."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from .examples import Example
 
 
 def packed(examples: Sequence[Example]) -> PackedBatch:
-    """The examples end to end; each is known by its `id`, so that dropout is the same in every batch.
+    """The examples, of one sequence each, end to end; each is known by its key, so dropout is the same in every batch.
 
-    >>> packed([Example(7, (2, 5, 3), (1,), "a:1"), Example(4, (2, 3), (0,), "a:2")])
+    >>> from yanma.data.examples import Tokens
+    >>> packed([Example(7, (Tokens([2, 5, 3]),), 1), Example(4, (Tokens([2, 3]),), 0)])
     PackedBatch(input_ids=tensor([2, 5, 3, 2, 3]), lengths=(3, 2), token_type_ids=None, ids=(7, 4))
     """
     return PackedBatch.from_sequences(
-        [example.input_ids for example in examples],
+        [example.tokens.input_ids for example in examples],
         _token_types(examples),
-        ids=[example.id for example in examples],
+        ids=[example.key for example in examples],
     )
 
 
@@ -32,16 +33,17 @@ def padded(examples: Sequence[Example], length: int, pad_token_id: int) -> dict[
 
     The logits of the valid slots, `logits[attention_mask.bool()]`, are those that the pack gives, in the same order.
 
-    >>> padded([Example(0, (2, 5, 3), (1,), "a:1"), Example(1, (2, 3), (0,), "a:2")], 4, 0)["input_ids"].tolist()
+    >>> from yanma.data.examples import Tokens
+    >>> padded([Example(0, (Tokens([2, 5, 3]),), 1), Example(1, (Tokens([2, 3]),), 0)], 4, 0)["input_ids"].tolist()
     [[2, 5, 3, 0], [2, 3, 0, 0]]
     """
     for example in examples:
-        if len(example.input_ids) > length:
-            raise ValueError(f"{example.where} has {len(example.input_ids)} tokens; a row is {length} long")
-    lengths = torch.tensor([len(example.input_ids) for example in examples])
+        if example.num_tokens > length:
+            raise ValueError(f"{example.where} has {example.num_tokens} tokens; a row is {length} long")
+    lengths = torch.tensor([example.num_tokens for example in examples])
     valid = torch.arange(length) < lengths[:, None]  # (N, length)
     arguments = {
-        "input_ids": _spread([example.input_ids for example in examples], valid, pad_token_id),
+        "input_ids": _spread([example.tokens.input_ids for example in examples], valid, pad_token_id),
         "attention_mask": valid.long(),
     }
     token_types = _token_types(examples)
@@ -50,19 +52,14 @@ def padded(examples: Sequence[Example], length: int, pad_token_id: int) -> dict[
     return arguments
 
 
-def flat_labels(examples: Sequence[Example]) -> Tensor:
-    """(T,) int64 for a token task, (N,) for a sequence task: what `task.loss` compares the logits with."""
-    return torch.tensor(list(chain.from_iterable(example.labels for example in examples)), dtype=torch.int64)
-
-
-def _spread(rows: Sequence[Sequence[int]], valid: Tensor, value: int) -> Tensor:
+def _spread(rows: Sequence[Sequence[int] | Tensor], valid: Tensor, value: int) -> Tensor:
     filled = torch.full(valid.shape, value, dtype=torch.int64)
     filled[valid] = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.int64)
     return filled
 
 
-def _token_types(examples: Sequence[Example]) -> list[tuple[int, ...]] | None:
-    types = [example.token_type_ids for example in examples if example.token_type_ids is not None]
+def _token_types(examples: Sequence[Example]) -> list[Sequence[int]] | None:
+    types = [e.tokens.token_type_ids for e in examples if e.tokens.token_type_ids is not None]
     if types and len(types) != len(examples):
         raise ValueError(
             "some examples have token_type_ids and some have none; encode them with one tokenizer"

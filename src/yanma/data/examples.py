@@ -1,44 +1,78 @@
-"""What a task makes of rows: token ids and labels, ready to be packed."""
+"""Examples: rows or blocks as token ids and what is to be learned of them, ready to be packed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
 
 IGNORE = -100
-"""The label of a token that is not scored."""
+"""The label of what is not scored."""
 NO_TOKEN = -1
 """The start of a word that has no token: the tokenizer made nothing of it, or it was cut off."""
 
 
-@dataclass(frozen=True)
-class Example:
-    """One row as token ids."""
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """What a model reads at once: a text, a pair that the tokenizer has joined, a block."""
 
-    id: int
-    """Its place in the data: the key of shuffling and of dropout, whatever batch it is in."""
-
-    input_ids: tuple[int, ...]
+    input_ids: Sequence[int] | Tensor
     """With the tokenizer's special tokens."""
-
-    labels: tuple[int, ...]
-    """Token task: one a token. Sequence task: exactly one. `IGNORE` where nothing is scored or known."""
-
-    where: str
-    """Where the row stands, for messages: "train.jsonl:12"."""
-
-    word_starts: tuple[int, ...] = ()
-    """Token task: the index of each word's first token, `NO_TOKEN` for a word without one. Sequence task: ()."""
-
-    word_labels: tuple[int, ...] = ()
-    """Token task: the true tag of every word, also of those without a token; () where it is not known."""
-
-    token_type_ids: tuple[int, ...] | None = None
+    token_type_ids: Sequence[int] | None = None
     """None for a tokenizer that does not tell segments apart."""
+    word_ids: Sequence[int | None] = ()
+    """The word that each token is of, None for special tokens; () where the row was not given as words."""
+    uncut: Tokens | None = None
+    """As it was before it was cut to `max_length`; None where it was not."""
 
     @property
     def num_words(self) -> int:
-        """Token task: words of the row, also those that were cut off."""
-        return len(self.word_starts)
+        """Words that have at least one token."""
+        return len({word for word in self.word_ids if word is not None})
+
+    def word_starts(self, num_words: int) -> tuple[int, ...]:
+        """The index of each word's first token, NO_TOKEN where it has none.
+
+        >>> Tokens([2, 7, 8, 9, 3], None, [None, 0, 0, 2, None]).word_starts(3)
+        (1, -1, 3)
+        """
+        starts = [NO_TOKEN] * num_words
+        for place, word in enumerate(self.word_ids):
+            if word is not None and starts[word] == NO_TOKEN:
+                starts[word] = place
+        return tuple(starts)
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """What a model computes of one row or block."""
+
+    key: int
+    """Its place in the data: by it, it is shuffled, corrupted and dropped out, whatever batch it is in."""
+    sequences: tuple[Tokens, ...]
+    """One text; of a model that reads one and writes another, both; the choices, or the pieces, of a long one."""
+    targets: Any
+    """What is to be learned, as the objective takes it."""
+    where: str = ""
+    """Where it stands, for messages: "train.jsonl:12"."""
+    objective: str = ""
+    """Which objective it is of, where several are learned at once."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """The one sequence. Raises ValueError where there are more."""
+        if len(self.sequences) != 1:
+            raise ValueError(
+                f"example {self.key} has {len(self.sequences)} sequences; say which one is meant"
+            )
+        return self.sequences[0]
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all sequences."""
+        return sum(len(sequence.input_ids) for sequence in self.sequences)
 
 
 @dataclass(frozen=True)
@@ -49,9 +83,9 @@ class Encoded:
     truncated: int = 0
     """Rows that were longer than `max_length` tokens and were cut there."""
     words_cut: int = 0
-    """Token task: words that were cut off with their tags; the outside tag is predicted for them."""
+    """Of rows of words: those that were cut off with their tags; the outside tag is predicted for them."""
     words_vanished: int = 0
-    """Token task: words that the tokenizer turns into nothing; the outside tag is predicted for them."""
+    """Of rows of words: those that the tokenizer turns into nothing; the outside tag is predicted for them."""
     max_length: int = 0
 
     @property

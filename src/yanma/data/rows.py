@@ -97,10 +97,17 @@ def read_rows(source: str | Path, columns: Sequence[str], split: str | None = No
     is `split`, or stands behind one more colon: NAME:SPLIT, NAME:CONFIG:SPLIT.
     Raises DataError, one line, for whatever cannot be read.
     """
-    rows = [Row(fields, where) for fields, where in _records(str(source), columns, split)]
-    if not rows:
+    return list(stream_rows(source, columns, split))
+
+
+def stream_rows(source: str | Path, columns: Sequence[str], split: str | None = None) -> Iterator[Row]:
+    """The rows that `read_rows` gives, one by one. Raises what it does."""
+    row = None
+    for fields, where in _records(str(source), columns, split):
+        row = Row(fields, where)
+        yield row
+    if row is None:
         raise DataError(f"{source}: no rows in it")
-    return rows
 
 
 def json_row(line: str, where: str, columns: Sequence[str]) -> Row:

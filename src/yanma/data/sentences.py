@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
 from ..errors import DataError
 from .columns import Columns
-from .rows import Row, read_rows
+from .rows import Row, stream_rows
 
 
 def task_rows(source: str | Path, columns: Columns) -> list[Row]:
@@ -16,11 +16,16 @@ def task_rows(source: str | Path, columns: Columns) -> list[Row]:
 
     Raises DataError, as `read_rows` does, and for words whose sentence is not known or is cut in two.
     """
-    rows = read_rows(source, columns.all)
-    return rows if columns.sentence is None else list(gathered(rows, columns))
+    return list(stream_task_rows(source, columns))
 
 
-def gathered(rows: Sequence[Row], columns: Columns) -> Iterator[Row]:
+def stream_task_rows(source: str | Path, columns: Columns) -> Iterator[Row]:
+    """The rows that `task_rows` gives, one by one. Raises what it does."""
+    rows = stream_rows(source, columns.all)
+    return rows if columns.sentence is None else gathered(rows, columns)
+
+
+def gathered(rows: Iterable[Row], columns: Columns) -> Iterator[Row]:
     """The sentences of rows that are a word each, in their order; an empty id is that of the row before.
 
     >>> columns = Columns(("word",), "tag", "id")
@@ -29,7 +34,7 @@ def gathered(rows: Sequence[Row], columns: Columns) -> Iterator[Row]:
     Row(fields={'word': ['in', 'Rio'], 'tag': ['O', 'B-LOC']}, where='a.csv:2')
     """
     seen: set[object] = set()
-    for sentence, words in groupby(zip(_sentences(rows, columns), rows, strict=True), lambda pair: pair[0]):
+    for sentence, words in groupby(_sentences(rows, columns), lambda pair: pair[0]):
         own = [row for _, row in words]
         if sentence in seen:
             raise DataError(
@@ -41,20 +46,24 @@ def gathered(rows: Sequence[Row], columns: Columns) -> Iterator[Row]:
         yield Row({name: [_word(row, name) for row in own] for name in names}, own[0].where)
 
 
-def refuse_words_alone(rows: Sequence[Row], columns: Columns) -> None:
+def refuse_words_alone(rows: Iterable[Row], columns: Columns) -> None:
     """Raise DataError where every one of several rows is a text of one word: their sentences are not known then."""
-    name = columns.inputs[0]
-    texts = [row.fields.get(name) for row in rows]
-    if len(rows) > 1 and all(isinstance(text, str) and len(text.split()) == 1 for text in texts):
+    name, where, count = columns.inputs[0], "", 0
+    for row in rows:
+        text = row.fields.get(name)
+        if not (isinstance(text, str) and len(text.split()) == 1):
+            return
+        where, count = where or row.where, count + 1
+    if count > 1:
         raise DataError(
-            f"{rows[0].where}: {name!r} is one word here and in each of the {len(rows)} rows: say which column tells "
+            f"{where}: {name!r} is one word here and in each of the {count} rows: say which column tells "
             f"the sentence of a word (--columns sentence=NAME), or give the words of a sentence in one row, as a list "
             f"where there is but one"
         )
 
 
-def _sentences(rows: Sequence[Row], columns: Columns) -> Iterator[object]:
-    """Of each row the id of its sentence."""
+def _sentences(rows: Iterable[Row], columns: Columns) -> Iterator[tuple[object, Row]]:
+    """Each row with the id of its sentence."""
     name, sentence = columns.sentence, None
     for row in rows:
         own = row.fields.get(name or "")
@@ -62,7 +71,7 @@ def _sentences(rows: Sequence[Row], columns: Columns) -> Iterator[object]:
             sentence = own
         if sentence is None:
             raise DataError(f"{row.where}: {name!r} is empty, and no row before says the sentence")
-        yield sentence
+        yield sentence, row
 
 
 def _word(row: Row, name: str) -> str:

@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .examples import NO_TOKEN
+from .examples import Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _AT_ONCE = 1024
 """Rows a call of the tokenizer: enough for its threads, little memory."""
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """One row as its tokenizer sees it."""
-
-    input_ids: Sequence[int]
-    token_type_ids: Sequence[int] | None
-    word_ids: Sequence[int | None]
-    """The word that each token is of, None for special tokens; () where the row was not given as words."""
-    uncut: Tokens | None = None
-    """As it was before it was cut to `max_length`; None where it was not."""
-
-    @property
-    def num_words(self) -> int:
-        """Words that have at least one token."""
-        return len({word for word in self.word_ids if word is not None})
-
-    def word_starts(self, num_words: int) -> list[int]:
-        """The index of each word's first token, NO_TOKEN where it has none.
-
-        >>> Tokens([2, 7, 8, 9, 3], None, [None, 0, 0, 2, None]).word_starts(3)
-        [1, -1, 3]
-        """
-        starts = [NO_TOKEN] * num_words
-        for place, word in enumerate(self.word_ids):
-            if word is not None and starts[word] == NO_TOKEN:
-                starts[word] = place
-        return starts
 
 
 def tokenize_texts(

@@ -46,13 +46,13 @@ def classes_of(config: Any, head: str, labels: Sequence[str]) -> Classes:
     return Classes(tuple(labels), keeps_head=False, note=note)
 
 
-def set_task(config: Any, task: str, labels: Sequence[str]) -> None:
+def set_task(config: Any, head: str, labels: Sequence[str]) -> None:
     """Let a config say what is trained, classes by name, and nothing of what was trained before."""
     forget_task(config)
     config.__dict__.pop("task_specific_params", None)  # prompts and lengths of models that write
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
-    if task == "sequence-classification":
+    if head == "SequenceClassification":
         config.problem_type = "single_label_classification"
 
 

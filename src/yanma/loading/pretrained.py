@@ -16,8 +16,6 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -33,13 +31,9 @@ _HUB_PATIENCE_S = 10.0
 _FETCHED_FIRST = ("config.json", "tokenizer_config.json")
 _TOKENIZERS = ("tokenizer*.json", "vocab.*", "*.model", "*.tiktoken")
 
+_ONE_OUTPUT = ("LABEL_0",)
 _POSITIONS = ("position_embeddings", "embed_positions", ".wpe")
 """What tables of positions are called."""
-
-_AUTO: dict[str, Any] = {
-    "sequence-classification": AutoModelForSequenceClassification,
-    "token-classification": AutoModelForTokenClassification,
-}
 
 
 @dataclass(frozen=True)
@@ -156,34 +150,38 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer  # type: ignore[no-any-return]
 
 
-def load_model(name: str, task: str, labels: Sequence[str], *, dropout: float | None = None) -> Loaded:
+def load_model(name: str, head: str, labels: Sequence[str], *, dropout: float | None = None) -> Loaded:
     """The model of a folder or hub name under a head for the classes `labels`, which are named in its config.
 
-    A head that knows these classes is kept, and so is its order of them: `Loaded.labels`. Any other is replaced by a
-    fresh one, drawn from torch's own generator (call it within `seeded`); `Loaded.fresh` tells.
+    `head` is that of an `AutoModelFor...`, such as "TokenClassification"; without labels it has one output. A head that
+    knows these classes is kept, and so is its order of them: `Loaded.labels`. Any other is replaced by a fresh one;
+    `Loaded.fresh` tells. Draws from torch's own generator: call it within `seeded`.
     """
-    auto = _AUTO[task]
+    auto = auto_of(head)
     config = _config(auto, name)
-    classes = classes_of(config, auto.__name__.removeprefix("AutoModel"), labels)
-    set_task(config, task, classes.labels)
+    classes = classes_of(config, f"For{head}", labels or _ONE_OUTPUT)
+    set_task(config, head, classes.labels)
     loaded = _load(auto, name, config, dropout)
     fresh, note = loaded.fresh, classes.note
     if not classes.keeps_head:
-        head = weights_of_head(loaded.model, auto)
-        if set(head) <= set(fresh):
+        weights = weights_of_head(loaded.model, auto)
+        if set(weights) <= set(fresh):
             note = None  # there was none, or one of another size: `fresh` says so
         else:
-            renew(loaded.model, auto, head)
-            fresh = tuple(sorted({*fresh, *head}))
+            renew(loaded.model, auto, weights)
+            fresh = tuple(sorted({*fresh, *weights}))
     notes = loaded.notes if note is None else (*loaded.notes, f"{name}: {note}")
-    return Loaded(loaded.model, fresh, classes.labels, notes)
+    return Loaded(loaded.model, fresh, classes.labels if labels else (), notes)
 
 
-def load_finished(name: str, task: str) -> Loaded:
+def load_finished(name: str, head: str) -> Loaded:
     """The model of a folder with the head and the classes that it was saved with."""
-    auto = _AUTO[task]
-    config = _config(auto, name)
-    return _load(auto, name, config, None)
+    return load_with(auto_of(head), name)
+
+
+def auto_of(head: str) -> Any:
+    """transformers' `AutoModelFor...` of a head, such as "MaskedLM"."""
+    return getattr(transformers, f"AutoModelFor{head}")
 
 
 def load_with(auto: Any, name: str, *, dropout: float | None = None) -> Loaded:
@@ -261,11 +259,11 @@ def labels(name: str) -> tuple[str, ...]:
 
 
 def fresh_model(
-    config: PreTrainedConfig, task: str, labels: Sequence[str], *, dropout: float | None
+    config: PreTrainedConfig, head: str, labels: Sequence[str], *, dropout: float | None
 ) -> Loaded:
     """A model with random weights, of torch's own generator: call it within `seeded`."""
-    set_task(config, task, labels)
-    fresh = fresh_with(_AUTO[task], config, dropout=dropout)
+    set_task(config, head, labels or _ONE_OUTPUT)
+    fresh = fresh_with(auto_of(head), config, dropout=dropout)
     return Loaded(fresh.model, fresh.fresh, tuple(labels))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,15 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from .. import packing
-from ..batch import PackedBatch
 from ..corruption import IGNORE, Plan, Vocabulary
-from ..data.blocks import Blocks, pack_blocks
+from ..data.blocks import Block, Blocks
+from ..data.examples import Example, Tokens
 from ..errors import ConfigError, DataError, Unsupported
-from ..keyed import derived, document_keys, numbers
+from ..keyed import Site, derived, document_keys, numbers
 from ..models.known import recognise
-from ..models.scored import scored_loss, unwrapped
-
-_SAMPLE = 0x70707078  # which tokens pseudo-perplexity takes: apart from what corruption and dropout draw
+from ..models.scored import unwrapped
+from ..models.scoring import Scored
+from .batching import Packed
+from .language import CausalLm, Mlm, labels_of
+from .objective import Compute, Objective, evaluating
 
 # T tokens of all blocks, N blocks, K scored tokens, M sampled ones
 
@@ -99,22 +100,18 @@ def masked_accuracy(
     Raises DataError where no block has one; ValueError for a plan that asks for words that the blocks do not know, and
     for a block that is longer than `max_batch_tokens`.
     """
-    return {name: _masked(model, blocks, plan, seed, max_batch_tokens) for name, plan in plans.items()}
+    compute = Compute(model, _room_for(blocks, max_batch_tokens))
+    return {name: found_masked(compute, blocks, plan, seed) for name, plan in plans.items()}
 
 
-def _masked(model: nn.Module, blocks: Blocks, plan: Plan, seed: int, max_batch_tokens: int) -> Masked:
+def found_masked(compute: Compute, blocks: Blocks, plan: Plan, seed: int) -> Masked:
+    """What `masked_accuracy` measures under one plan."""
     losses: list[float] = []
     correct = 0
-    with evaluating(model) as device:
-        for group in packing.plan(blocks.lengths, max_batch_tokens).groups:
-            batch, words = pack_blocks([blocks[index] for index in group])
-            hidden = plan.flat(
-                batch.input_ids, batch.lengths, seed=seed, epoch=0, examples=batch.ids or (), words=words
-            )
-            labels = hidden.labels.to(device)
-            scored = scored_loss(model, PackedBatch(hidden.input_ids, batch.lengths).to(device), labels)
-            losses += scored.losses.tolist()
-            correct += int((scored.predicted == labels[scored.places]).sum())
+    for scored, labels in _scored(compute, blocks, Mlm(plan, seed)):
+        losses += scored.losses.tolist()
+        places = scored.places.cpu()
+        correct += int((scored.predicted.cpu() == labels[places]).sum())
     if not losses:
         raise DataError(f"none of the {len(blocks)} blocks has a token that may be hidden")
     loss = math.fsum(losses) / len(losses)
@@ -138,21 +135,23 @@ def pseudo_perplexity(
     Raises ConfigError for a vocabulary without a mask, DataError where no block has a token that may be hidden,
     ValueError for a block that is longer than `max_batch_tokens`.
     """
+    compute = Compute(model, _room_for(blocks, max_batch_tokens))
+    return found_pseudo(compute, blocks, vocabulary=vocabulary, max_tokens=max_tokens, seed=seed)
+
+
+def found_pseudo(
+    compute: Compute, blocks: Blocks, *, vocabulary: Vocabulary, max_tokens: int, seed: int
+) -> PseudoPerplexity:
+    """What `pseudo_perplexity` measures."""
     if vocabulary.mask_id is None:
         raise ConfigError("pseudo-perplexity hides tokens, and the tokenizer has no mask_token")
     hideable = vocabulary.hideable(blocks.flat.long())
     block, place = _sample(blocks, hideable, max_tokens, seed)
-    lengths = [blocks.lengths[index] for index in block]
     losses: list[float] = []
-    with evaluating(model) as device:
-        for group in packing.plan(lengths, max_batch_tokens).groups:
-            batch, _ = pack_blocks([blocks[block[copy]] for copy in group])
-            hidden = batch.cu_seqlens[:-1].long() + torch.tensor([place[copy] for copy in group])
-            labels = torch.full_like(batch.input_ids, IGNORE)
-            labels[hidden] = batch.input_ids[hidden]
-            inputs = batch.input_ids.index_fill(0, hidden, vocabulary.mask_id)
-            scored = scored_loss(model, PackedBatch(inputs, batch.lengths).to(device), labels.to(device))
-            losses += scored.losses.tolist()
+    with evaluating(compute.model):
+        for group in compute.batching.groups([blocks.lengths[index] for index in block]):
+            pack = [_one_hidden(blocks[block[copy]], place[copy], vocabulary.mask_id) for copy in group]
+            losses += compute.scored(pack, labels_of(pack)).losses.tolist()
     loss = math.fsum(losses) / len(losses)
     words = _count_words(blocks, hideable)
     by_word = None if words is None else _exp(loss * int(hideable.sum()) / words)
@@ -169,11 +168,12 @@ def perplexity(model: nn.Module, blocks: Blocks, *, max_batch_tokens: int) -> Pe
     for a block that is longer than `max_batch_tokens`.
     """
     check_writes_on(model)
-    losses: list[float] = []
-    with evaluating(model) as device:
-        for group in packing.plan(blocks.lengths, max_batch_tokens).groups:
-            batch = pack_blocks([blocks[index] for index in group])[0].to(device)
-            losses += scored_loss(model, batch, batch.input_ids).losses.tolist()
+    return found_next(Compute(model, _room_for(blocks, max_batch_tokens)), blocks)
+
+
+def found_next(compute: Compute, blocks: Blocks) -> Perplexity:
+    """What `perplexity` measures."""
+    losses = [loss for scored, _ in _scored(compute, blocks, CausalLm()) for loss in scored.losses.tolist()]
     if not losses:
         raise DataError(f"none of the {len(blocks)} blocks has a second token to predict")
     total = math.fsum(losses)
@@ -201,16 +201,24 @@ def check_writes_on(model: nn.Module) -> None:
         )
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[torch.device]:
-    """Without dropout and gradients; the model's device. Afterwards the model is in the mode in which it was."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield next(model.parameters()).device
-    finally:
-        model.train(was_training)
+def _room_for(blocks: Blocks, max_batch_tokens: int) -> Packed:
+    """Raises ValueError where a block is longer."""
+    packing.plan(blocks.lengths, max_batch_tokens)
+    return Packed(max_batch_tokens)
+
+
+def _scored(compute: Compute, blocks: Blocks, objective: Objective) -> Iterator[tuple[Scored, Tensor]]:
+    """What the model makes of what an objective hides in epoch 0, and the labels, pack by pack."""
+    with evaluating(compute.model):
+        for group in compute.batching.groups(blocks.lengths):
+            pack = objective.prepare([blocks[index] for index in group], epoch=0, progress=0.0).examples
+            yield compute.scored(pack, labels_of(pack)), labels_of(pack)
+
+
+def _one_hidden(block: Block, place: int, mask_id: int) -> Example:
+    inputs, labels = block.input_ids.long(), torch.full_like(block.input_ids, IGNORE, dtype=torch.int64)
+    labels[place] = inputs[place]
+    return Example(block.key, (Tokens(inputs.index_fill(0, torch.tensor([place]), mask_id)),), labels)
 
 
 def _sample(blocks: Blocks, hideable: Tensor, max_tokens: int, seed: int) -> tuple[list[int], list[int]]:
@@ -222,7 +230,7 @@ def _sample(blocks: Blocks, hideable: Tensor, max_tokens: int, seed: int) -> tup
     tokens = hideable.nonzero().flatten()
     if not len(tokens):
         raise DataError(f"none of the {len(blocks)} blocks has a token that may be hidden")
-    keys = derived(document_keys(seed, range(len(blocks))), _SAMPLE)
+    keys = derived(document_keys(seed, range(len(blocks))), Site.PSEUDO_PERPLEXITY)
     lots = numbers(keys[block[tokens]], place[tokens])
     drawn = tokens[torch.sort(lots, stable=True).indices[:max_tokens]].sort().values
     return block[drawn].tolist(), place[drawn].tolist()

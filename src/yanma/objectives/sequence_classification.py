@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from ..data.columns import Columns, renamed
-from ..data.examples import IGNORE, Encoded, Example
+from ..data.examples import IGNORE, Encoded, Example, Tokens
 from ..data.rows import Row
-from ..data.tokens import Tokens, tokenize_texts
+from ..data.tokens import tokenize_texts
 from ..errors import DataError
 from .labels import in_order, unknown
-from .task import Report, Score, check_rows, summed_cross_entropy
+from .objective import Pack
+from .task import Report, Score, Task, check_rows, summed_cross_entropy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,18 +37,18 @@ class Classified:
 
 
 @dataclass(frozen=True)
-class SequenceClassification:
-    """One of two or more classes a text.
+class SequenceClassification(Task):
+    """One of two or more classes a text; an example's targets are its class id, or IGNORE.
 
     >>> rows = [Row({"text": "My card is lost", "label": "lost"}, "a:1"), Row({"text": "Hi", "label": "hello"}, "a:2")]
     >>> SequenceClassification.from_rows(rows).labels
     ('hello', 'lost')
     """
 
-    name: ClassVar[str] = "sequence-classification"
-
-    labels: tuple[str, ...]
     columns: Columns = field(default=Columns(("text",), "label"))
+
+    name: ClassVar[str] = "sequence-classification"
+    head: ClassVar[str] = "SequenceClassification"
 
     def __post_init__(self) -> None:
         if len(set(self.labels)) != len(self.labels) or len(self.labels) < 2:
@@ -63,16 +65,19 @@ class SequenceClassification:
         return Columns(tuple(names[text] for text in texts), names["label"])
 
     @classmethod
-    def from_rows(cls, rows: Sequence[Row], columns: Columns | None = None) -> Self:
+    def from_rows(cls, rows: Iterable[Row], columns: Columns | None = None) -> Self:
         """Learn the class names from training rows."""
         columns = columns or cls.columns_named({})
         labels = in_order(row.label(columns.truth) for row in rows)
         if len(labels) < 2:
-            said = f"{rows[0].where}: all rows have label {labels[0]!r}" if rows else "no rows"
+            first = next(iter(rows), None)
+            said = "no rows" if first is None else f"{first.where}: all rows have label {labels[0]!r}"
             raise DataError(f"{said}: there is nothing to learn")
         return cls(labels, columns)
 
-    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Encoded:
+    def encode(
+        self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, max_length: int, first: int = 0
+    ) -> Encoded:
         """See Task."""
         columns = [[row.text(column) for row in rows] for column in self.columns.inputs]
         with_truth = any(self.columns.truth in row.fields for row in rows)
@@ -83,7 +88,7 @@ class SequenceClassification:
         truncated = 0
         all_tokens = tokenize_texts(tokenizer, texts, pairs, max_length=max_length)
         for row, tokens, label in zip(rows, all_tokens, truth, strict=True):
-            examples.append(_example(len(examples), row.where, tokens, label, num_special))
+            examples.append(_example(first + len(examples), row.where, tokens, label, num_special))
             truncated += tokens.uncut is not None
         return Encoded(
             tuple(examples),
@@ -93,17 +98,18 @@ class SequenceClassification:
 
     def classes(self, example: Example) -> set[str]:
         """The class of the text."""
-        return {self.labels[label] for label in example.labels if label != IGNORE}
+        return set() if example.targets == IGNORE else {self.labels[example.targets]}
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """() float32: the sum over texts; logits (N, C), labels (N,)."""
+    def loss(self, logits: Tensor, pack: Pack) -> Tensor:
+        """() float32: the sum over texts; logits (N, C)."""
+        labels = torch.tensor([example.targets for example in pack], device=logits.device)
         return summed_cross_entropy(logits, labels)
 
     def num_scored(self, example: Example) -> int:
         """1, or 0 where the class is not known."""
-        return int(example.labels[0] != IGNORE)
+        return int(example.targets != IGNORE)
 
-    def decode(self, logits: Tensor, examples: Sequence[Example]) -> list[Classified]:
+    def decode(self, logits: Tensor, examples: Pack) -> list[Classified]:
         """The likeliest class of every text, from logits (N, C)."""
         check_rows(logits, len(examples), len(self.labels))
         best = logits.float().softmax(-1).max(-1)
@@ -119,9 +125,9 @@ class SequenceClassification:
         if not examples:
             raise ValueError("no examples to report on")
         for example in examples:
-            if example.labels[0] == IGNORE:
+            if example.targets == IGNORE:
                 raise ValueError(f"{example.where}: its true class is not known, so it cannot be reported on")
-        truth = [example.labels[0] for example in examples]
+        truth = [example.targets for example in examples]
         predicted = [self._ids[prediction.label] for prediction in predictions]
         present = sorted({*truth, *predicted})
         scores = precision_recall_fscore_support(truth, predicted, labels=present, zero_division=0)
@@ -149,10 +155,10 @@ class SequenceClassification:
         return self._ids[label]
 
 
-def _example(place: int, where: str, tokens: Tokens, label: int, num_special: int) -> Example:
+def _example(key: int, where: str, tokens: Tokens, label: int, num_special: int) -> Example:
     if len(tokens.input_ids) <= num_special:
         raise DataError(
             f"{where}: the tokenizer makes nothing of this text, so it is empty; leave the row out"
         )
-    types = None if tokens.token_type_ids is None else tuple(tokens.token_type_ids)
-    return Example(place, tuple(tokens.input_ids), (label,), where, token_type_ids=types)
+    own = Tokens(tuple(tokens.input_ids), tokens.token_type_ids and tuple(tokens.token_type_ids))
+    return Example(key, (own,), label, where)

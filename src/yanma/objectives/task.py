@@ -1,17 +1,20 @@
-"""What a task is: rows to examples, logits to loss, predictions and a report."""
+"""What `yanma train` teaches: an objective over rows, with predictions and a report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..corruption import RunningLoss
 from ..data.columns import Columns
 from ..data.examples import IGNORE, Encoded, Example
 from ..data.rows import Row
+from .objective import Compute, Pack, Prepared, Terms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,44 +27,6 @@ class Prediction(Protocol):
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-
-
-class Task(Protocol):
-    """What a model learns. A class id is an index of `labels`."""
-
-    @property
-    def name(self) -> str:
-        """ "token-classification" or "sequence-classification"."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Class names or tags."""
-
-    @property
-    def columns(self) -> Columns:
-        """Which columns are read."""
-
-    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Encoded:
-        """Examples of at most `max_length` tokens, ids counted from 0.
-
-        Rows without the column of labels give examples to predict: nothing in them is scored.
-        Raises DataError with file:line for a row that cannot be used.
-        """
-
-    def classes(self, example: Example) -> set[str]:
-        """Classes of which the example is an example; none where its truth is not known."""
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """() float32: the sum over scored items; logits (T, C) with labels (T,), or (N, C) with (N,)."""
-
-    def num_scored(self, example: Example) -> int:
-        """Items of the example that count in the loss."""
-
-    def decode(self, logits: Tensor, examples: Sequence[Example]) -> Sequence[Prediction]:
-        """One prediction an example, from the logits of exactly these examples: (T, C) or (N, C)."""
-
-    def report(self, examples: Sequence[Example], predictions: Sequence[Any]) -> Report:
-        """How well the predictions fit the truth that the examples hold."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +47,102 @@ class Report:
     headline_name: str
     """Which figure decides: "f1_micro" or "accuracy"."""
     headline: float
-    accuracy: float
-    """Share of words, or of texts, that are right."""
-    classes: Mapping[str, Score]
+    accuracy: float | None = None
+    """Share of words, or of texts, that are right; None where nothing is right or wrong."""
+    classes: Mapping[str, Score] = field(default_factory=dict)
     """By class name; those that are neither in the truth nor predicted are left out."""
-    averages: Mapping[str, Score]
+    averages: Mapping[str, Score] = field(default_factory=dict)
     """"macro" and "weighted", and for tags "micro"."""
+    lower_is_better: bool = False
+    """Of the headline."""
+
+    def is_better_than(self, other: Report) -> bool:
+        """Whether its headline is."""
+        return self.headline < other.headline if self.lower_is_better else self.headline > other.headline
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {**asdict(self), "classes": _as_dicts(self.classes), "averages": _as_dicts(self.averages)}
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """An objective of one sum over what each row asks. A class id is an index of `labels`.
+
+    A subclass says which columns it reads, makes examples of rows, and says what loss, predictions and report are made
+    of the logits of a head of transformers'.
+    """
+
+    labels: tuple[str, ...]
+    """Class names or tags."""
+    columns: Columns
+    """Which columns are read."""
+
+    name: ClassVar[str]
+    """As `yanma train --task` has it."""
+    head: ClassVar[str]
+    """Which `AutoModelFor...` of transformers' has the head: "SequenceClassification", "TokenClassification"."""
+    names: ClassVar[tuple[str, ...]] = ("loss",)
+    weights: ClassVar[tuple[float, ...]] = (1.0,)
+    has_classes: ClassVar[bool] = True
+    """Whether the head's outputs are classes, which the model's config names; else `labels` is ()."""
+
+    @staticmethod
+    @abstractmethod
+    def columns_named(given: Mapping[str, str]) -> Columns:
+        """The columns, with the names that `given` has for the usual ones; raises ConfigError for others."""
+
+    @classmethod
+    @abstractmethod
+    def from_rows(cls, rows: Iterable[Row], columns: Columns | None = None) -> Self:
+        """Learn the class names from training rows, which can be gone over more than once.
+
+        Raises DataError where there is nothing to learn.
+        """
+
+    def check(self, rows: Iterable[Row]) -> None:  # noqa: B027  # most have nothing to check
+        """Raises DataError for the rows of a source that are not what they seem to be."""
+
+    @abstractmethod
+    def encode(
+        self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, max_length: int, first: int = 0
+    ) -> Encoded:
+        """Examples of at most `max_length` tokens, keys counted from `first`.
+
+        Rows without the column of labels give examples to predict: nothing in them is scored.
+        Raises DataError with file:line for a row that cannot be used.
+        """
+
+    @abstractmethod
+    def loss(self, logits: Tensor, pack: Pack) -> Tensor:
+        """() float32: the sum over what is scored; logits (T, C) or (N, C), as the head gives them."""
+
+    @abstractmethod
+    def decode(self, logits: Tensor, examples: Pack) -> Sequence[Prediction]:
+        """One prediction an example, from the logits of exactly these examples: (T, C) or (N, C)."""
+
+    @abstractmethod
+    def report(self, examples: Sequence[Example], predictions: Sequence[Any]) -> Report:
+        """How well the predictions fit the truth that the examples hold."""
+
+    def num_scored(self, example: Example) -> int:
+        """Items of the example that count in the loss."""
+        return 1
+
+    def classes(self, example: Example) -> set[str]:
+        """Classes of which the example is an example; none where its truth is not known."""
+        return set()
+
+    def prepare(
+        self, items: Sequence[Example], *, epoch: int, progress: float, losses: RunningLoss | None = None
+    ) -> Prepared:
+        """See Objective: examples are what they are in every epoch."""
+        return Prepared(tuple(items), (sum(map(self.num_scored, items)),))
+
+    def terms(self, compute: Compute, pack: Pack) -> Terms:
+        """See Objective."""
+        logits = compute.logits(pack)
+        return Terms((self.loss(logits, pack),), outputs=logits)
 
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

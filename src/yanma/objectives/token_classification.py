@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from ..data.columns import Columns, renamed
-from ..data.examples import IGNORE, NO_TOKEN, Encoded, Example
+from ..data.examples import IGNORE, NO_TOKEN, Encoded, Example, Tokens
 from ..data.rows import Row
 from ..data.sentences import refuse_words_alone
-from ..data.tokens import Tokens, tokenize_words
+from ..data.tokens import tokenize_words
 from ..errors import DataError, Unsupported
 from .labels import unknown
+from .objective import Pack
 from .tags import OUTSIDE, first_break, is_bioes, parts, tag_set
-from .task import Report, Score, check_rows, summed_cross_entropy
+from .task import Report, Score, Task, check_rows, summed_cross_entropy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,7 +39,19 @@ class Tagged:
 
 
 @dataclass(frozen=True)
-class TokenClassification:
+class WordTags:
+    """An example's targets: where its words begin, and their true tags."""
+
+    labels: tuple[int, ...]
+    """One a token; IGNORE where nothing is scored or known."""
+    starts: tuple[int, ...]
+    """The index of each word's first token, NO_TOKEN for a word without one, also where it was cut off."""
+    tags: tuple[int, ...]
+    """The true tag of every word, also of those without a token; () where it is not known."""
+
+
+@dataclass(frozen=True)
+class TokenClassification(Task):
     """One BIO or BIOES tag a word; a word's first token is scored, the others are not.
 
     >>> rows = [Row({"tokens": ["in", "New", "York"], "tags": ["O", "B-LOC", "I-LOC"]}, "a.jsonl:1")]
@@ -45,10 +59,10 @@ class TokenClassification:
     ('O', 'B-LOC', 'I-LOC')
     """
 
-    name: ClassVar[str] = "token-classification"
-
-    labels: tuple[str, ...]
     columns: Columns = field(default=Columns(("tokens",), "tags"))
+
+    name: ClassVar[str] = "token-classification"
+    head: ClassVar[str] = "TokenClassification"
 
     def __post_init__(self) -> None:
         for tag in self.labels:
@@ -68,7 +82,7 @@ class TokenClassification:
         return Columns((names["tokens"],), names["tags"], given.get("sentence"))
 
     @classmethod
-    def from_rows(cls, rows: Sequence[Row], columns: Columns | None = None) -> Self:
+    def from_rows(cls, rows: Iterable[Row], columns: Columns | None = None) -> Self:
         """Learn the tags from training rows."""
         columns = columns or cls.columns_named({})
         refuse_words_alone(rows, columns)
@@ -81,19 +95,24 @@ class TokenClassification:
                 seen.add(tag)
         tags = tag_set(seen)
         if tags == (OUTSIDE,):
-            said = f"{rows[0].where}: all tags of these rows are {OUTSIDE}" if rows else "no rows"
+            first = next(iter(rows), None)
+            said = "no rows" if first is None else f"{first.where}: all tags of these rows are {OUTSIDE}"
             raise DataError(f"{said}: there is nothing to learn")
         return cls(tags, columns)
 
-    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Encoded:
+    def check(self, rows: Iterable[Row]) -> None:
+        """Raises DataError where each row is one word."""
+        refuse_words_alone(rows, self.columns)
+
+    def encode(
+        self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, max_length: int, first: int = 0
+    ) -> Encoded:
         """See Task. Raises Unsupported for a tokenizer that cannot say of which word a token is."""
         if not tokenizer.is_fast:
             raise Unsupported(
                 f"{type(tokenizer).__name__} cannot say of which word a token is; tags need a fast tokenizer"
             )
         with_truth = any(self.columns.truth in row.fields for row in rows)
-        if with_truth:
-            refuse_words_alone(rows, self.columns)
         words = [self._words(row) for row in rows]
         truth = [
             self._truth(row, len(own)) if with_truth else () for row, own in zip(rows, words, strict=True)
@@ -102,7 +121,7 @@ class TokenClassification:
         truncated = cut = vanished = 0
         all_tokens = tokenize_words(tokenizer, words, max_length=max_length)
         for row, own, tokens, tags in zip(rows, words, all_tokens, truth, strict=True):
-            examples.append(_example(len(examples), row.where, tokens, tags, len(own)))
+            examples.append(_example(first + len(examples), row.where, tokens, tags, len(own)))
             whole = tokens.uncut or tokens
             truncated += tokens.uncut is not None
             cut += whole.num_words - tokens.num_words
@@ -117,29 +136,31 @@ class TokenClassification:
 
     def classes(self, example: Example) -> set[str]:
         """The types of its entities."""
-        return {self.labels[label].partition("-")[2] for label in set(example.word_labels)} - {""}
+        return {self.labels[label].partition("-")[2] for label in set(example.targets.tags)} - {""}
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """() float32: the sum over scored tokens; logits (T, C), labels (T,)."""
+    def loss(self, logits: Tensor, pack: Pack) -> Tensor:
+        """() float32: the sum over scored tokens; logits (T, C)."""
+        labels = torch.tensor([x for example in pack for x in example.targets.labels], device=logits.device)
         return summed_cross_entropy(logits, labels)
 
     def num_scored(self, example: Example) -> int:
         """Words of the example that are scored."""
-        return len(example.labels) - example.labels.count(IGNORE)
+        labels: tuple[int, ...] = example.targets.labels
+        return len(labels) - labels.count(IGNORE)
 
-    def decode(self, logits: Tensor, examples: Sequence[Example]) -> list[Tagged]:
+    def decode(self, logits: Tensor, examples: Pack) -> list[Tagged]:
         """The likeliest tag of every word, from the logits (T, C) of its first token."""
-        check_rows(logits, sum(len(example.input_ids) for example in examples), len(self.labels))
+        check_rows(logits, sum(example.num_tokens for example in examples), len(self.labels))
         best = logits.argmax(-1).tolist()
         predictions = []
         begin = 0
         for example in examples:
             tags = (
                 OUTSIDE if start == NO_TOKEN else self.labels[best[begin + start]]
-                for start in example.word_starts
+                for start in example.targets.starts
             )
             predictions.append(Tagged(tuple(tags)))
-            begin += len(example.input_ids)
+            begin += example.num_tokens
         return predictions
 
     def report(self, examples: Sequence[Example], predictions: Sequence[Tagged]) -> Report:
@@ -149,11 +170,11 @@ class TokenClassification:
         """
         truth, predicted = [], []
         for example, prediction in zip(examples, predictions, strict=True):
-            if len(example.word_labels) != len(prediction.tags):
+            if len(example.targets.tags) != len(prediction.tags):
                 raise ValueError(
-                    f"{example.where}: {len(example.word_labels)} true tags, {len(prediction.tags)} predicted"
+                    f"{example.where}: {len(example.targets.tags)} true tags, {len(prediction.tags)} predicted"
                 )
-            truth.append([self.labels[label] for label in example.word_labels])
+            truth.append([self.labels[label] for label in example.targets.tags])
             predicted.append(list(prediction.tags))
         scores = _entity_scores(truth, predicted, strict=is_bioes(self.labels))
         averages = {
@@ -208,7 +229,7 @@ def _refuse_other_schemes(tag: str, where: str) -> None:
         raise DataError(f"{where}: tag {tag!r} is of no scheme that is read here; {error}") from None
 
 
-def _example(place: int, where: str, tokens: Tokens, tags: Sequence[int], num_words: int) -> Example:
+def _example(key: int, where: str, tokens: Tokens, tags: Sequence[int], num_words: int) -> Example:
     if not tokens.input_ids:
         raise DataError(f"{where}: the tokenizer makes nothing of these words; leave the row out")
     starts = tokens.word_starts(num_words)
@@ -216,8 +237,8 @@ def _example(place: int, where: str, tokens: Tokens, tags: Sequence[int], num_wo
     for start, tag in zip(starts, tags, strict=False):  # no tags at all where they are not known
         if start != NO_TOKEN:
             labels[start] = tag
-    types = None if tokens.token_type_ids is None else tuple(tokens.token_type_ids)
-    return Example(place, tuple(tokens.input_ids), tuple(labels), where, tuple(starts), tuple(tags), types)
+    own = Tokens(tuple(tokens.input_ids), tokens.token_type_ids and tuple(tokens.token_type_ids))
+    return Example(key, (own,), WordTags(tuple(labels), starts, tuple(tags)), where)
 
 
 def _entity_scores(truth: list[list[str]], predicted: list[list[str]], *, strict: bool) -> dict[str, Score]:

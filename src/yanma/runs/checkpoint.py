@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import DataError
+from ..files import flush_to_disk, full_disk_is_an_os_error, remove, write
 from ..loading.pretrained import quiet
-from .folder import flush_to_disk, full_disk_is_an_os_error, remove, write
 
 _KEPT = 2
 _NEW = ".new"
@@ -48,8 +48,11 @@ class Checkpoints:
         optimizer: torch.optim.Optimizer,
         state: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
+        tokenizer: PreTrainedTokenizerBase,
     ) -> None:
         """Write what a run is after `step` steps; `tensors` are kept beside the optimiser's state."""
+        if not self.tokenizer.is_dir():
+            self._save_tokenizer(tokenizer)
         place = self.folder / f"step-{step:08}"
         fresh = place.with_name(place.name + _NEW)
         for left in self.folder.glob(f"*{_NEW}"):  # by a process that was killed
@@ -73,8 +76,8 @@ class Checkpoints:
             old.replace(gone)
             remove(gone)
 
-    def save_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Once, before the first step."""
+    def _save_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Once, before the first checkpoint."""
         fresh = self.tokenizer.with_name(self.tokenizer.name + _NEW)
         remove(fresh)
         with quiet():

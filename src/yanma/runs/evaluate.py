@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import Tensor
 
-from ..data.collate import flat_labels
-from ..data.examples import Example
-from ..machine import bound_kernel_caches, keep_buffers
-from ..objectives import Prediction, Report
-from .folder import RunFolder
-from .ready import Ready
-from .train_setup import Note, open_run, read_examples
+from ..data import Example
+from ..engine import Engine
+from ..objectives import Prediction, Report, Score
+from .predictor import Predictor
+from .reports import table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_MOST_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -28,44 +30,52 @@ class Evaluation:
     loss: float
     """Mean over everything that is scored."""
 
+    @property
+    def rank(self) -> float:
+        """The headline, turned so that more is better."""
+        return -self.report.headline if self.report.lower_is_better else self.report.headline
+
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {"loss": self.loss, **self.report.as_dict()}
 
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Self:
+        """What `as_dict` gave."""
+        rest = {name: value for name, value in told.items() if name != "loss"}
+        for kind in ("classes", "averages"):
+            rest[kind] = {name: Score(**score) for name, score in told[kind].items()}
+        return cls(Report(**rest), told["loss"])
 
-def evaluate(ready: Ready, examples: Sequence[Example], accelerator: Accelerator) -> Evaluation:
+    def points(self) -> dict[str, float]:
+        """Of curves, by name."""
+        return {f"validation/{self.report.headline_name}": self.report.headline}
+
+    def describe(self) -> str:
+        """Part of a line."""
+        return f"loss {self.loss:.4f}, {self.report.headline_name} {self.report.headline:.4f}"
+
+    def table(self, title: str) -> Table:
+        """The classes with the lowest F1, and the averages."""
+        return table(self.report, title, worst=_MOST_CLASSES)
+
+
+def evaluate(predictor: Predictor, examples: Sequence[Example], accelerator: Accelerator) -> Evaluation:
     """Predict the examples, which the ranks share, and report the same on every rank."""
-    mine = ready.groups(examples)[accelerator.process_index :: accelerator.num_processes]
-    parts = gather_object([_predict(ready, examples, mine)])
+    task = predictor.task
+    losses: list[float] = []
+
+    def decode(logits: Tensor, pack: Sequence[Example]) -> Sequence[Prediction]:
+        predictions = task.decode(logits, pack)
+        losses.append(task.loss(logits, pack).item())
+        return predictions
+
+    mine = range(accelerator.process_index, len(examples), accelerator.num_processes)
+    engine = Engine(predictor.model, decode=decode, batching=predictor.batching, bf16=predictor.bf16)
+    answers = engine.run([examples[index] for index in mine])
+    own = {index: answer.result() for index, answer in zip(mine, answers, strict=True)}
+    parts: list[Any] = gather_object([(own, sum(losses))])
     predictions = {index: prediction for part, _ in parts for index, prediction in part.items()}
-    report = ready.task.report(examples, [predictions[index] for index in range(len(examples))])
-    num_scored = sum(ready.task.num_scored(example) for example in examples)
+    report = task.report(examples, [predictions[index] for index in range(len(examples))])
+    num_scored = sum(task.num_scored(example) for example in examples)
     return Evaluation(report, sum(loss for _, loss in parts) / max(1, num_scored))
-
-
-def evaluate_run(folder: Path, source: str, note: Note) -> Evaluation:
-    """Evaluate the best model of a run on the rows of a file, or of a set of `datasets`.
-
-    Raises ConfigError where the folder is no run, DataError for rows that cannot be used.
-    """
-    keep_buffers()
-    bound_kernel_caches()
-    accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
-    ready = open_run(RunFolder(folder), accelerator.device)
-    return evaluate(ready, read_examples(ready, source, note), accelerator)
-
-
-def _predict(
-    ready: Ready, examples: Sequence[Example], groups: Sequence[tuple[int, ...]]
-) -> tuple[dict[int, Prediction], float]:
-    """Predictions by index of the example, and the sum of the losses."""
-    predictions: dict[int, Prediction] = {}
-    loss = 0.0
-    ready.model.eval()
-    with torch.inference_mode():
-        for group in groups:
-            some = [examples[index] for index in group]
-            logits = ready.logits(some)
-            loss += ready.task.loss(logits, flat_labels(some).to(logits.device)).item()
-            predictions |= zip(group, ready.task.decode(logits, some), strict=True)
-    return predictions, loss

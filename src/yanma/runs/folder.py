@@ -1,13 +1,14 @@
 """The folder of a run. Every file appears whole or not at all: a full disk or Ctrl-C leaves what was there before.
 
 config.toml      the config with every default spelled out
-metrics.json     figures of every epoch, the test report, speeds, versions
+metrics.json     figures of every step and validation, what the run closed with, versions
 model/           the best model so far and its tokenizer, loadable by plain `from_pretrained`
 tensorboard/     curves
+checkpoints/     what --resume goes on from
 
-What an epoch has come to, figures and model, is written whole into .new/ first. Renaming that to .ready/ is the one
+What a validation has come to, figures and model, is written whole into .new/ first. Renaming that to .ready/ is the one
 instant in which it counts; from there it is moved into place, by whoever opens the folder next if the run is killed.
-A run that replaces another one does so with its first model: until then the run before is all there.
+A run that replaces another one does so with its first model or checkpoint: until then the run before is all there.
 """
 
 from __future__ import annotations
@@ -15,33 +16,32 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Generic
 
-from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConfigError
+from ..files import flush_to_disk, full_disk_is_an_os_error, remove, write
 from ..loading.pretrained import at_home, quiet
-from ..settings import to_toml
-from .train_config import Config, load, made_by
+from ..settings import read, to_toml
+from .checkpoint import Checkpoints
+from .config import Run, begun, made_by
 
 
-class RunFolder:
+class RunFolder(Generic[Run]):
     """Reads and writes one run's folder."""
 
-    _OURS: ClassVar[tuple[str, ...]] = ("config.toml", "metrics.json", "model", "tensorboard")
-    _IF_FULL: ClassVar = "name another --out, or say --overwrite"
-    _COMMAND: ClassVar = "yanma train"
-
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, kind: type[Run]) -> None:
+        """`kind` is the config of the runs that it is a folder of: they belong to one command."""
         self.path = at_home(path)
         self.model = self.path / "model"
         self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self._kind = kind
         self._new, self._ready = self.path / ".new", self.path / ".ready"
         self._curves_before: list[Path] = []
 
@@ -56,14 +56,17 @@ class RunFolder:
             raise ConfigError(f"{self.path} is a file, not a folder")
         there = [path.name for path in self.path.iterdir()]
         if there and not overwrite:
-            raise ConfigError(f"{self.path} is not empty; {self._IF_FULL}")
+            raise ConfigError(
+                f"{self.path} is not empty; name another --out, or say --resume (to go on with the run in it) or "
+                f"--overwrite"
+            )
         if there and "config.toml" not in there:
             raise ConfigError(
                 f"{self.path} holds no run, so --overwrite does not touch it; name another --out"
             )
-        if there and (other := made_by(self.path)) not in (None, self._COMMAND):
+        if there and (other := made_by(self.path)) not in (None, self._kind.command):
             raise ConfigError(
-                f"{self.path} holds a run of {other}, which {self._COMMAND} --overwrite does not replace; "
+                f"{self.path} holds a run of {other}, which {self._kind.command} --overwrite does not replace; "
                 f"name another --out"
             )
         for name in filter(None, reads):
@@ -85,8 +88,13 @@ class RunFolder:
                 with suppress(OSError):
                     place.rmdir()
 
-    def start(self, config: Config) -> None:
-        """Make the folder and save the config; a run before stays until this one's first `save`, if it has a model."""
+    def begun(self) -> Run:
+        """The config of the run that is to go on. Raises ConfigError where the folder holds none."""
+        self._settle()
+        return read(self._kind, begun(self.path, self._kind.command), None)
+
+    def start(self, config: Run) -> None:
+        """Make the folder and save the config; a run before stays until this one has something, if it has a model."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._settle()
         shutil.rmtree(self._new, ignore_errors=True)
@@ -95,38 +103,76 @@ class RunFolder:
             write(self._new / "config.toml", to_toml(config))
             self._curves_before = list(self.tensorboard.glob("*"))
             return
-        for name in self._OURS:
+        for name in ("config.toml", "metrics.json", "model", "tensorboard", "checkpoints"):
             remove(self.path / name)
         write(self.path / "config.toml", to_toml(config))
 
-    def finished_config(self) -> Config:
+    def go_on(self) -> None:
+        """Clear away what a run left half written when it was killed."""
+        self._settle()
+        remove(self._new)
+
+    def take_over(self) -> None:
+        """Remove the run before, if it is still there: this one is about to save a checkpoint without a model."""
+        config = self._new / "config.toml"
+        if not config.is_file():
+            return
+        for place in (self.model, self.path / "metrics.json", self.checkpoints.folder, *self._curves_before):
+            remove(place)
+        config.replace(self.path / "config.toml")
+        self._curves_before = []
+
+    def finished_config(self) -> Run:
         """The config of a run that has a model. Raises ConfigError where the folder is no run, or has no model yet."""
         self._settle()
+        command = self._kind.command
         if not (self.path / "config.toml").is_file():
             raise ConfigError(f"{self.path}: not a run folder (no config.toml in it)")
-        if (other := made_by(self.path)) not in (None, self._COMMAND):
+        if (other := made_by(self.path)) not in (None, command):
             raise ConfigError(
-                f"{self.path}: this is a run of {other}, not of {self._COMMAND}; "
+                f"{self.path}: this is a run of {other}, not of {command}; "
                 f"to teach its model a task: yanma train --model {self.model}"
             )
         if not self.model.is_dir():
-            raise ConfigError(f"{self.path}: no model in it; the run ended before its first epoch did")
-        return load(self.path / "config.toml")
+            raise ConfigError(f"{self.path}: no model in it; the run ended before its first validation did")
+        return read(self._kind, self.path / "config.toml", None)
 
-    def describe(self) -> str:
-        """One line: what a run has left here."""
+    def describe(self, *, resumable: bool = True) -> str:
+        """One line: what a run has left here, and, where it is `resumable`, from where --resume goes on."""
         self._settle()
         if (self._new / "config.toml").is_file():
             return f"{self.path}: no model yet, none was saved; the run before is still there"
+        newest = self.checkpoints.newest()
+        further = "" if newest is None else f"; --resume goes on from {newest}"
+        if newest is None and (self.path / "config.toml").is_file():
+            further = "; --resume begins again at step 0"
+        further = further if resumable else ""
         if not self.model.is_dir():
-            return f"{self.path}: no model yet, none was saved"
+            return f"{self.path}: no model yet, none was saved{further}"
+        metrics = self._metrics()
+        if metrics is None:
+            return f"{self.model}: a model whose figures were not written{further}"
+        best, steps = metrics["best"], metrics["num_steps"]
+        is_done = metrics["validations"][-1]["step"] == steps
+        figures = f"step {best['step']} of {steps} (epoch {best['epoch']}), validation: {best['told']}"
+        return f"{self.model}: {figures}{'' if is_done else further}"
+
+    def check_unfinished(self) -> None:
+        """Raises ConfigError where the run is at its end, so that going on without a checkpoint would undo it."""
+        metrics = self._metrics()
+        if metrics is not None and metrics["validations"][-1]["step"] == metrics["num_steps"]:
+            raise ConfigError(
+                f"--resume: {self.path}: the run is finished, and its checkpoints are gone; --overwrite begins it anew"
+            )
+
+    def _metrics(self) -> dict[str, Any] | None:
+        """metrics.json; None where it cannot be read, or is of a run of before they were as they are now."""
         try:
-            metrics = json.loads((self.path / "metrics.json").read_text("utf-8"))
-            best = metrics["epochs"][metrics["best_epoch"] - 1]["validation"]
-            figure = f"{best['headline_name']} {best['headline']:.4f} on validation"
-            return f"{self.model}: epoch {metrics['best_epoch']}, the best of {len(metrics['epochs'])} ({figure})"
-        except (OSError, ValueError, LookupError):
-            return f"{self.model}: a model whose figures were not written"
+            found: dict[str, Any] = json.loads((self.path / "metrics.json").read_text("utf-8"))
+            found["best"]["told"], found["validations"][-1]["step"], found["num_steps"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+        return found
 
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Replace metrics.json."""
@@ -185,6 +231,8 @@ class RunFolder:
         elif fresh.is_dir():
             remove(self.model)
             fresh.replace(self.model)
+        if config.exists():
+            remove(self.checkpoints.folder)
         for path in (self._ready / "metrics.json", config):  # the config last: it says that a run begins
             if path.exists():
                 path.replace(self.path / path.name)
@@ -194,45 +242,3 @@ class RunFolder:
 
 def _as_json(metrics: Mapping[str, Any]) -> str:
     return json.dumps(metrics, indent=2, ensure_ascii=False) + "\n"
-
-
-def remove(place: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
-
-
-def write(path: Path, text: str) -> None:
-    """Make or replace a file, in one instant."""
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        flush_to_disk(path.parent)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def flush_to_disk(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def full_disk_is_an_os_error() -> Iterator[None]:
-    """safetensors tells of the system's errors in a class of its own."""
-    try:
-        yield
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise OSError(str(error)) from error
-        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error

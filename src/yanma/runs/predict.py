@@ -22,7 +22,8 @@ from ..data.rows import json_row
 from ..errors import ConfigError, DataError
 from ..machine import bound_kernel_caches, keep_buffers
 from .folder import RunFolder
-from .ready import Ready
+from .predictor import Predictor
+from .train_config import TrainConfig
 from .train_setup import open_run
 
 WINDOW = 1024
@@ -103,12 +104,14 @@ def predict_run(folder: Path, file: Path | None, out: Path | None, complain: Tol
         )
     if file is not None and out is not None and out.exists() and out.samefile(file):
         raise ConfigError(f"--out is the file that is read, {file}; name another")
-    ready = open_run(RunFolder(folder), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    predictor = open_run(
+        RunFolder(folder, TrainConfig), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    )
     with ExitStack() as files:
         source = _opened(file) if file is None else files.enter_context(_opened(file))
         target = sys.stdout.buffer if out is None else files.enter_context(_whole(out))
         try:
-            return predict(ready, source, target, complain, note, source=str(file or "stdin"))
+            return predict(predictor, source, target, complain, note, source=str(file or "stdin"))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{file}: broken as a .gz file: {error}") from None
 
@@ -133,7 +136,7 @@ def _whole(out: Path) -> Iterator[BinaryIO]:
 
 
 def predict(
-    ready: Ready, lines: Iterable[bytes], out: BinaryIO, complain: Told, note: Told, *, source: str
+    predictor: Predictor, lines: Iterable[bytes], out: BinaryIO, complain: Told, note: Told, *, source: str
 ) -> int:
     """Answer JSON objects, one a line, in their order: each with its own fields and `predicted_...` ones.
 
@@ -143,10 +146,10 @@ def predict(
     """
     refused = cut = num_asked = 0
     for window in windows(lines):
-        asked = _asked(ready, [(f"{source}:{number}", line) for number, line in window if line.strip()])
+        asked = _asked(predictor, [(f"{source}:{number}", line) for number, line in window if line.strip()])
         errors = [reason for _, reason in asked.rows if isinstance(reason, DataError)]
         usable = [(fields, example) for fields, example in asked.rows if isinstance(example, Example)]
-        predictions = ready.predict([example for _, example in usable])
+        predictions = predictor.predict([example for _, example in usable])
         for (fields, example), prediction in zip(usable, predictions, strict=True):
             answer = {f"predicted_{name}": value for name, value in prediction.as_dict().items()}
             taken = [name for name in answer if name in fields]
@@ -162,7 +165,7 @@ def predict(
         cut += asked.truncated
     if cut:
         texts, were = ("1 text is", "was") if cut == 1 else (f"{cut} texts are", "were")
-        note(f"{source}: {texts} longer than {ready.config.model.max_length} tokens and {were} cut")
+        note(f"{source}: {texts} longer than {predictor.max_length} tokens and {were} cut")
     if not num_asked:
         note(f"{source}: no lines in it, so there are no answers")
     return refused
@@ -191,21 +194,20 @@ class _Asked:
     """Texts that were cut."""
 
 
-def _asked(ready: Ready, lines: Sequence[tuple[str, bytes]]) -> _Asked:
+def _asked(predictor: Predictor, lines: Sequence[tuple[str, bytes]]) -> _Asked:
     """Of each (place, line) all its fields, and what the model reads of them or why it cannot."""
     try:
         fields, rows = [], []
         for where, line in lines:
             text = _decoded(line, where)
-            rows.append(json_row(text, where, ready.task.columns.inputs))
+            rows.append(json_row(text, where, predictor.task.columns.inputs))
             fields.append(json.loads(text))
-        max_length = cast(int, ready.config.model.max_length)
-        encoded = ready.task.encode(rows, ready.tokenizer, max_length=max_length)
+        encoded = predictor.encode(rows)
         return _Asked(tuple(zip(fields, encoded.examples, strict=True)), encoded.truncated)
     except DataError as error:  # one of them cannot be used: find it by taking each alone
         if len(lines) == 1:
             return _Asked((({}, error),), 0)
-        each = [_asked(ready, [line]) for line in lines]
+        each = [_asked(predictor, [line]) for line in lines]
         return _Asked(tuple(row for one in each for row in one.rows), sum(one.truncated for one in each))
 
 

@@ -1,8 +1,8 @@
-"""What a pre-training run can be told. The models below are the whole list of settings, as in training/config.py."""
+"""What `yanma pretrain` can be told: the models below are the whole list of settings, made usable by settings.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,12 +11,13 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from ..corruption.by_name import rate_of, resampling_of
 from ..corruption.plan import Plan, Resampling
 from ..corruption.rates import Decay, highest
-from ..errors import ConfigError
 from ..loading.shapes import SHAPES
-from ..settings import Files, Section, Setting, read, settings_of
-from .train_config import Moves, PathOrShare, Share, made_by
+from ..settings import Files, Section, read
+from .config import ModelConfig, OptimConfig, PathOrShare, RunConfig, SavingConfig, Share
+from .train_config import check_streaming
 
 Goal = Literal["mlm", "rtd", "span-corruption", "causal-lm"]
+_PADDED = ("mlm", "causal-lm")
 
 # What only some objectives use; another refuses them where they differ from the default.
 _USED_BY: dict[str, tuple[Goal, ...]] = {
@@ -111,7 +112,7 @@ class ObjectiveConfig(Section):
         return self
 
 
-class DataConfig(Section):
+class TextsConfig(Section):
     """Where the texts come from, and how they are cut."""
 
     train: Files = Field(
@@ -136,48 +137,24 @@ class DataConfig(Section):
     )
 
 
-class ModelConfig(Section):
+class PretrainedModelConfig(ModelConfig):
     """Which model is trained."""
 
-    path: str | None = Field(
-        default=None, description="a model to go on with: a folder, or a name on the hub"
-    )
     from_scratch: str | None = Field(
         default=None, description=f"a fresh model with random weights: {', '.join(SHAPES)}"
     )
-    tokenizer: str | None = Field(
-        default=None, description="with from_scratch: its folder; without it one is learned from train"
-    )
-    add_special_tokens: bool = Field(
-        default=False,
-        description="put the tokenizer's [CLS] and [SEP], or <s> and </s>, around each text, where it does not itself",
-    )
-    tokenizer_kind: Literal["wordpiece", "bpe", "unigram"] = Field(
-        default="wordpiece", description="of the tokenizer that is learned"
-    )
-    vocab_size: int = Field(default=8192, ge=32, description="tokens of the tokenizer that is learned")
     max_length: int | None = Field(
         default=None,
         ge=4,
         description="longest block in tokens (default: what the model allows, at most 512)",
     )
-    dropout: float | None = Field(
-        default=None, ge=0, lt=1, description="dropout everywhere (default: the model's own)"
+    tokenizer_kind: Literal["wordpiece", "bpe", "unigram"] = Field(
+        default="wordpiece", description="of the tokenizer that is learned"
     )
-
-    @field_validator("from_scratch")
-    @classmethod
-    def _a_shape_that_there_is(cls, given: str | None) -> str | None:
-        if given is not None and given not in SHAPES:
-            raise ValueError(f"there is no shape {given!r}; there are {', '.join(SHAPES)}")
-        return given
+    vocab_size: int = Field(default=8192, ge=32, description="tokens of the tokenizer that is learned")
 
     @model_validator(mode="after")
-    def _one_model(self) -> ModelConfig:
-        if (self.path is None) == (self.from_scratch is None):
-            raise ValueError("give either path (--model DIR) or from_scratch (--from-scratch bert-mini)")
-        if self.tokenizer is not None and self.path is not None:
-            raise ValueError("tokenizer (--tokenizer) goes with from_scratch; a given model brings its own")
+    def _a_tokenizer_that_is_learned(self) -> PretrainedModelConfig:
         given = self.path or self.tokenizer
         for key in ("tokenizer_kind", "vocab_size"):
             if given is not None and getattr(self, key) != type(self).model_fields[key].default:
@@ -186,42 +163,18 @@ class ModelConfig(Section):
         return self
 
 
-class OptimConfig(Moves):
+class PretrainOptimConfig(OptimConfig):
     """How the weights move. A step is one move of the weights, however many packs its blocks fill."""
 
     learning_rate: float = Field(default=5e-4, gt=0, description="highest learning rate of the schedule")
     epochs: int | None = Field(default=None, ge=1, description="passes over train (default: 1)")
-    steps: int | None = Field(
-        default=None,
-        ge=1,
-        description="moves of the weights, instead of epochs; train is read again as needed",
-    )
     batch_tokens: int = Field(default=8192, ge=1, description="tokens a step, at most")
     warmup: Share = Field(default=0.06, description="share of all steps in which the learning rate rises")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_length(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        if given.get("epochs") is not None and given.get("steps") is not None:
-            raise ValueError(
-                "epochs and steps (--epochs, --steps) both say how long to train; give one of them"
-            )
-        if given.get("epochs") is None and given.get("steps") is None:
-            return {**given, "epochs": 1}
-        return given
 
-
-class SavingConfig(Section):
+class PretrainSavingConfig(SavingConfig):
     """When a run measures itself and what it keeps; neither moves its weights."""
 
-    evaluate_every: int | None = Field(
-        default=None, ge=1, description="steps between two validations (default: an epoch)"
-    )
-    save_every: int | None = Field(
-        default=None, ge=1, description="steps between two checkpoints, for --resume (default: an epoch)"
-    )
     pseudo_perplexity_tokens: int = Field(
         default=1000,
         ge=0,
@@ -229,53 +182,36 @@ class SavingConfig(Section):
     )
 
 
-class Config(Section):
+class PretrainConfig(RunConfig):
     """One pre-training run."""
 
+    command: ClassVar = "yanma pretrain"
     flags: ClassVar = {("objective", "name"): "objective", ("model", "path"): "model"}
 
-    out: str = Field(description="folder of the run")
-    seed: int = Field(
-        ge=0,
-        le=2**63 - 1,
-        default=0,
-        description="of fresh weights, order, corruption, dropout and what is held out",
-    )
     objective: ObjectiveConfig
-    data: DataConfig
-    model: ModelConfig
-    optim: OptimConfig = OptimConfig()
-    saving: SavingConfig = SavingConfig()
+    data: TextsConfig
+    model: PretrainedModelConfig
+    optim: PretrainOptimConfig = PretrainOptimConfig()
+    saving: PretrainSavingConfig = PretrainSavingConfig()
 
     @model_validator(mode="after")
-    def _settings_that_go_together(self) -> Config:
+    def _settings_that_go_together(self) -> PretrainConfig:
         shape, goal = self.model.from_scratch, self.objective.name
         if shape is not None and goal not in SHAPES[shape].goals:
             fit = [name for name, known in SHAPES.items() if goal in known.goals]
             raise ValueError(
                 f"from_scratch (--from-scratch) {shape} does not learn {goal}; {', '.join(fit)} do"
             )
-        if self.data.streaming and self.optim.steps is None:
-            raise ValueError(
-                "streaming (--streaming) needs steps (--steps): how long an epoch is is not known"
-            )
-        if self.data.streaming and isinstance(self.data.validation, float):
-            raise ValueError("streaming (--streaming) needs validation (--validation): files to measure on")
-        if goal != "mlm" and self.saving.pseudo_perplexity_tokens != _PSEUDO:
+        check_streaming(self.data.streaming, self.optim.steps, self.data.validation)
+        usual = PretrainSavingConfig().pseudo_perplexity_tokens
+        if goal != "mlm" and self.saving.pseudo_perplexity_tokens != usual:
             raise ValueError("pseudo_perplexity_tokens (--pseudo-perplexity-tokens) goes with mlm")
+        if self.batching == "padded" and goal not in _PADDED:
+            raise ValueError(f"batching (--batching) padded goes with {_and(_PADDED)}; {goal} is packed")
         return self
 
 
-_PSEUDO = SavingConfig().pseudo_perplexity_tokens
-_MAY_CHANGE = ("saving",)
-
-
-def settings() -> Iterator[Setting]:
-    """Every setting of a pre-training run."""
-    return settings_of(Config)
-
-
-def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> Config:
+def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> PretrainConfig:
     """The config in a TOML file, or an empty one, overridden by those `flags` (by name) that are not None.
 
     >>> flags = {"objective": "mlm", "train": "a.txt", "from_scratch": "bert-tiny", "out": "runs/x", "rate": 0.4}
@@ -284,56 +220,8 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
 
     Raises ConfigError, which names file and key, or the flag.
     """
-    return read(Config, path, flags)
+    return read(PretrainConfig, path, flags)
 
 
 def _and(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def begun(folder: Path) -> Path:
-    """The config file of the run in a folder. Raises ConfigError where there is none."""
-    path = folder / "config.toml"
-    if not path.is_file():
-        raise ConfigError(
-            f"--resume: {folder} holds no run (no config.toml in it); begin one without --resume"
-        )
-    if (command := made_by(folder)) not in (None, "yanma pretrain"):
-        raise ConfigError(
-            f"--resume: {folder} holds a run of {command}, not of yanma pretrain; name another --out"
-        )
-    return path
-
-
-def resumed(before: Config, now: Config) -> Config:
-    """The config of a run that goes on: `now`, with the `max_length` that the run resolved where it does not say one.
-
-    Raises ConfigError, which names the first setting that differs and would lead the run elsewhere.
-    """
-    if now.model.max_length is None:
-        model = now.model.model_copy(update={"max_length": before.model.max_length})
-        now = now.model_copy(update={"model": model})
-    check_fixed(fixed(before), now)
-    return now
-
-
-def fixed(config: Config) -> dict[str, str]:
-    """What leads a run, by flag, in words: all that a run that goes on must find as it was."""
-    found = {}
-    for setting in settings():
-        if setting.section not in _MAY_CHANGE and setting.flag != "out":
-            section = config if setting.section is None else getattr(config, setting.section)
-            value = getattr(section, setting.key)
-            found[f"--{setting.flag.replace('_', '-')}"] = (
-                " ".join(value) if isinstance(value, tuple) else repr(value)
-            )
-    return found
-
-
-def check_fixed(before: Mapping[str, str], now: Config) -> None:
-    """Raises ConfigError, which names the first setting that is not as it was; what was no setting then is none."""
-    for flag, value in fixed(now).items():
-        if before.get(flag, value) != value:
-            raise ConfigError(
-                f"{flag} is {value}, but the run was begun with {before[flag]}; a run is resumed with its own settings"
-            )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -17,30 +16,32 @@ from ..corruption import (
     ALL_MASK,
     Plan,
     RunningLoss,
-    SpanCorruption,
     Vocabulary,
     jieba_words,
     numbering,
     sentinels_of,
 )
+from ..corruption import SpanCorruption as HiddenSpans
 from ..corruption.by_name import REPLACEMENTS, UNITS, Numbering, rate_of
 from ..corruption.phrases import Phrases
 from ..corruption.pmi import load as load_phrases
 from ..data.blocks import Block, Blocks, cut_blocks, stream_blocks
 from ..data.corpus import Document, check_used, read_documents
 from ..data.hold_out import hold_out
-from ..data.order import Order, Shuffled, Streamed
+from ..data.order import Shuffled, StepSize, Streamed
 from ..errors import ConfigError, DataError
 from ..loading import pretrained
 from ..loading.special_tokens import add_special_tokens, left_out
 from ..loading.tokenizer import NUM_SENTINELS, learn_tokenizer
-from ..objectives import language as objectives
-from ..objectives.language import Objective
-from .models import Made, make
-from .pretrain_config import Config
-from .validation import Held, fixed_plans
-
-Note = Callable[[str], None]
+from ..objectives import Batching, Compute, Objective, Packed, Padded
+from ..objectives.electra import Rtd
+from ..objectives.language import CausalLm, Mlm, SpanCorruption
+from .config import with_max_length
+from .language import Held, LanguageJudge, fixed_plans
+from .pretrain_config import PretrainConfig
+from .setup import Note, Setup, some
+from .train_setup import pad_token
+from .trainee import Trainee, make
 
 _USUAL_LENGTH = 512
 _STYLES: dict[str, Literal["bert", "t5", "gpt"]] = {
@@ -54,31 +55,7 @@ _COMPARED = 64
 _VALIDATED_UNITS = ("token", "word", "span")
 
 
-@dataclass(frozen=True)
-class Ready:
-    """Ready to train."""
-
-    config: Config
-    """With `max_length` set."""
-    tokenizer: PreTrainedTokenizerBase
-    vocabulary: Vocabulary
-    made: Made
-    objective: Objective
-    order: Order
-    num_steps: int
-    held: Held
-    sizes: dict[str, dict[str, int]]
-    """Blocks and tokens of train (empty where it is streamed) and validation."""
-    fingerprint: str
-    """Of the blocks of train; where they are streamed, of the first ones."""
-
-    @property
-    def losses(self) -> RunningLoss | None:
-        """What is known of tokens' losses before the first step; None where the config does not ask."""
-        return RunningLoss.start(self.vocabulary.size) if self.config.objective.hard_tokens else None
-
-
-def set_up(config: Config, device: torch.device, note: Note, begun: Path | None = None) -> Ready:
+def set_up(config: PretrainConfig, device: torch.device, note: Note, begun: Path | None = None) -> Setup:
     """Read the texts, load or make the model; `begun` is the tokenizer's folder of a run that goes on.
 
     Raises ConfigError, DataError or Unsupported for whatever keeps the run from starting.
@@ -90,26 +67,54 @@ def set_up(config: Config, device: torch.device, note: Note, begun: Path | None 
     tokenizer = _tokenizer(config, note, begun)
     if config.model.add_special_tokens and begun is None:  # what the run saved has them
         add_special_tokens(tokenizer)
-    made = make(config, tokenizer, device, config.model.max_length or _USUAL_LENGTH)
-    for said in made.notes:
+    trainee = make(config, tokenizer, device, config.model.max_length or _USUAL_LENGTH)
+    for said in trainee.notes:
         note(said)
-    if made.fresh and made.fresh != ("all",):
-        note(f"{config.model.path}: weights that start at random: {', '.join(made.fresh)}")
-    if said_of_ends := left_out(tokenizer, made.saved):
+    if trainee.fresh and trainee.fresh != ("all",):
+        note(f"{config.model.path}: weights that start at random: {some(trainee.fresh)}")
+    if said_of_ends := left_out(tokenizer, trainee.saved):
         note(f"warning: {said_of_ends}")
-    config = _with_max_length(config, _longest(made.saved, tokenizer))
+    config = _with_max_length(config, _longest(trainee.saved, tokenizer))
     vocabulary = Vocabulary.of(tokenizer)
-    objective = _objective(config, made, vocabulary, tokenizer)
+    objective = _objective(config, trainee, vocabulary, tokenizer)
+    batching = _batching(config, trainee, tokenizer)
     cut = _Cutter(config, tokenizer, phrases)
     train, held = _data(config, cut, vocabulary, note)
     order = _order(config, cut, train)
-    num_steps = config.optim.steps or cast(Shuffled, order).count(cast(int, config.optim.epochs))
-    sizes = {"validation": _size(held.blocks)} | ({} if train is None else {"train": _size(train)})
-    fingerprint = _fingerprint(order)
-    return Ready(config, tokenizer, vocabulary, made, objective, order, num_steps, held, sizes, fingerprint)
+    saving, sizes = config.saving, {"validation": _size(held.blocks)}
+    compute = Compute(trainee.trained, batching)
+    return Setup(
+        config,
+        objective,
+        batching,
+        tokenizer,
+        trainee.trained,
+        trainee.saved,
+        order,
+        config.optim.steps or cast(Shuffled, order).count(cast(int, config.optim.epochs)),
+        LanguageJudge(
+            objective, compute, held, config.optim.bf16, vocabulary, saving.pseudo_perplexity_tokens
+        ),
+        {
+            "objective": config.objective.name,
+            "vocabulary": vocabulary.size,
+            "data": sizes | ({} if train is None else {"train": _size(train)}),
+        },
+        _fingerprint(order),
+        within=trainee.within,
+        losses=RunningLoss.start(vocabulary.size) if config.objective.hard_tokens else None,
+    )
 
 
-def _check_sources(config: Config) -> None:
+def _batching(config: PretrainConfig, trainee: Trainee, tokenizer: PreTrainedTokenizerBase) -> Batching:
+    budget = config.optim.max_batch_tokens
+    if config.batching == "packed":
+        return Packed(budget)
+    padding = pad_token(tokenizer, trainee.saved, asks_end=False)
+    return Padded(budget, cast(int, config.model.max_length), padding)
+
+
+def _check_sources(config: PretrainConfig) -> None:
     """Refuse files that are not there, and settings that none of them uses, before anything is computed."""
     named = config.data
     _documents(config, named.train)
@@ -123,7 +128,7 @@ def _check_sources(config: Config) -> None:
     check_used(sources, column=named.column, rule=named.documents)
 
 
-def _phrases(config: Config) -> Phrases | None:
+def _phrases(config: PretrainConfig) -> Phrases | None:
     if config.objective.phrases is None:
         return None
     path = Path(config.objective.phrases)
@@ -132,13 +137,8 @@ def _phrases(config: Config) -> Phrases | None:
     return load_phrases(path)
 
 
-def _tokenizer(config: Config, note: Note, begun: Path | None) -> PreTrainedTokenizerBase:
+def _tokenizer(config: PretrainConfig, note: Note, begun: Path | None) -> PreTrainedTokenizerBase:
     if begun is not None:
-        if not begun.is_dir():
-            raise DataError(
-                f"{begun}: gone, and --resume needs the run's tokenizer; copy its files (tokenizer.json, "
-                f"tokenizer_config.json) from the run's model folder to there"
-            )
         return pretrained.load_tokenizer(str(begun))
     given = config.model.path or config.model.tokenizer
     if given is not None:
@@ -170,7 +170,7 @@ def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int 
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _with_max_length(config: Config, limit: int | None) -> Config:
+def _with_max_length(config: PretrainConfig, limit: int | None) -> PretrainConfig:
     """`max_length` as the config says, else what the model allows, at most 512."""
     max_length = config.model.max_length or min(limit or _USUAL_LENGTH, _USUAL_LENGTH)
     if limit is not None and max_length > limit:
@@ -181,18 +181,18 @@ def _with_max_length(config: Config, limit: int | None) -> Config:
             raise ConfigError(
                 f"--{key.replace('_', '-')}: {budget} is less than one block of {max_length} tokens (--max-length)"
             )
-    return config.model_copy(update={"model": config.model.model_copy(update={"max_length": max_length})})
+    return with_max_length(config, max_length)
 
 
 def _objective(
-    config: Config, made: Made, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase
+    config: PretrainConfig, trainee: Trainee, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase
 ) -> Objective:
-    wish, model = config.objective, made.trained
+    wish = config.objective
     try:
         if wish.name == "causal-lm":
-            return objectives.CausalLm(model)
+            return CausalLm()
         if wish.name == "span-corruption":
-            return _span_corruption(config, model, vocabulary, tokenizer)
+            return _span_corruption(config, trainee, vocabulary, tokenizer)
         # ELECTRA's generator reads the mask for every hidden token (Clark et al. 2020, 3.1)
         replacement = ALL_MASK if wish.name == "rtd" else REPLACEMENTS[wish.replacement]
         plan = Plan(vocabulary, UNITS[wish.unit], rate_of(wish.rate), replacement, wish.resampling)
@@ -201,26 +201,25 @@ def _objective(
     except ValueError as error:
         raise ConfigError(f"--objective {wish.name}: {error}") from None
     if wish.name == "mlm":
-        return objectives.Mlm(model, plan, config.seed)
-    weights = (1.0, wish.discriminator_weight)
-    return objectives.Rtd(cast(objectives.Electra, model), plan, config.seed, weights)
+        return Mlm(plan, config.seed)
+    return Rtd(plan, config.seed, (1.0, wish.discriminator_weight))
 
 
 def _span_corruption(
-    config: Config, model: torch.nn.Module, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase
+    config: PretrainConfig, trainee: Trainee, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase
 ) -> Objective:
     wish, sentinels = config.objective, sentinels_of(tokenizer)
     _check_sentinels(config, len(sentinels))
-    if cast(PreTrainedModel, model).config.pad_token_id is None:
+    if trainee.saved.config.pad_token_id is None:
         raise ConfigError(
             "--objective span-corruption needs a padding token, in whose place what is not scored stands, and the "
             "tokenizer has none; give it one (tokenizer.pad_token = ...)"
         )
-    denoise = SpanCorruption(vocabulary, sentinels, float(wish.rate), wish.mean_span)
-    return objectives.SpanCorruption(model, denoise, wish.resampling, config.seed)
+    denoise = HiddenSpans(vocabulary, sentinels, float(wish.rate), wish.mean_span)
+    return SpanCorruption(denoise, wish.resampling, config.seed)
 
 
-def _check_sentinels(config: Config, number: int) -> None:
+def _check_sentinels(config: PretrainConfig, number: int) -> None:
     """Refuse blocks that may have more spans than the tokenizer has sentinels."""
     wish, max_length = config.objective, cast(int, config.model.max_length)
     spans = math.ceil(max_length * float(wish.rate) / wish.mean_span) + 1
@@ -234,7 +233,9 @@ def _check_sentinels(config: Config, number: int) -> None:
 class _Cutter:
     """Documents into blocks, as the config says."""
 
-    def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase, phrases: Phrases | None) -> None:
+    def __init__(
+        self, config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, phrases: Phrases | None
+    ) -> None:
         self._tokenizer, self._config, self._phrases = tokenizer, config, phrases
         self._segmenter = jieba_words if config.objective.segmenter else None
 
@@ -255,7 +256,9 @@ class _Cutter:
         return numbering(unit, segmenter=self._segmenter, phrases=self._phrases)
 
 
-def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> tuple[Blocks | None, Held]:
+def _data(
+    config: PretrainConfig, cut: _Cutter, vocabulary: Vocabulary, note: Note
+) -> tuple[Blocks | None, Held]:
     """Train, None where it is streamed, and validation."""
     named = config.data
     train: Iterable[Document] = _documents(config, named.train)
@@ -283,17 +286,17 @@ def _data(config: Config, cut: _Cutter, vocabulary: Vocabulary, note: Note) -> t
     return blocks, Held(held, units)
 
 
-def _order(config: Config, cut: _Cutter, train: Blocks | None) -> Shuffled | Streamed:
-    named, batch_tokens = config.data.train, config.optim.batch_tokens
+def _order(config: PretrainConfig, cut: _Cutter, train: Blocks | None) -> Shuffled | Streamed:
+    named, size = config.data.train, StepSize(batch_tokens=config.optim.batch_tokens)
     if train is not None:
-        return Shuffled(train, config.seed, batch_tokens)
-    streamed = Streamed(lambda: cut.stream(_documents(config, named)), config.seed, batch_tokens)
-    if next(iter(streamed.blocks()), None) is None:
+        return Shuffled(train, train.lengths, config.seed, size)
+    streamed = Streamed(lambda: cut.stream(_documents(config, named)), config.seed, size)
+    if next(iter(streamed.items()), None) is None:
         raise _no_text(named)
     return streamed
 
 
-def _documents(config: Config, sources: Sequence[str]) -> Iterator[Document]:
+def _documents(config: PretrainConfig, sources: Sequence[str]) -> Iterator[Document]:
     return read_documents(sources, column=config.data.column, rule=config.data.documents)
 
 
@@ -314,9 +317,11 @@ def _size(blocks: Blocks) -> dict[str, int]:
 def _fingerprint(order: Shuffled | Streamed) -> str:
     """Of all that is hidden by: tokens, their words, where blocks end; of a stream's first blocks alone."""
     if isinstance(order, Streamed):
-        parts = [part for block in islice(order.blocks(), _COMPARED) for part in (block.ids, block.words)]
+        first = islice(order.items(), _COMPARED)
+        parts = [part for block in first for part in (block.input_ids, block.words)]
     else:
-        parts = [order.blocks.flat, order.blocks.flat_words, torch.tensor(order.blocks.lengths)]
+        blocks = cast(Blocks, order.items)
+        parts = [blocks.flat, blocks.flat_words, torch.tensor(blocks.lengths)]
     found = blake2b(digest_size=16)
     for part in parts:
         if part is not None:

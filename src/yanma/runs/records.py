@@ -1,72 +1,14 @@
-"""A run's figures: as JSON for the folder, as curves for TensorBoard."""
+"""A run's curves, for TensorBoard, and the versions of what computes."""
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
-from ..data.examples import Example
-from ..report.progress import Speed
-from .evaluate import Evaluation
-from .ready import Data, Ready
-from .train_stepper import Moved
-
-
-@dataclass
-class Records:
-    """What metrics.json holds."""
-
-    about: dict[str, Any]
-    """What does not change while the run runs."""
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    best: Evaluation | None = None
-    """On validation; None before the first epoch is over."""
-    best_epoch: int = 0
-    test: Evaluation | None = None
-
-    @classmethod
-    def begin(cls, ready: Ready, data: Data, *, num_processes: int) -> Records:
-        """Nothing but what is known before the first step."""
-        parameters = list(ready.model.parameters())
-        return cls(
-            {
-                "task": ready.task.name,
-                "labels": list(ready.task.labels),
-                "data": {name: _size(examples) for name, examples in data.parts()},
-                "parameters": sum(p.numel() for p in parameters),
-                "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
-                "device": str(ready.model.device),
-                "processes": num_processes,
-                "versions": versions(),
-            }
-        )
-
-    def add_epoch(self, losses: Sequence[float], speed: Speed, validation: Evaluation) -> None:
-        """One more epoch is done; it is the best so far where its headline metric is higher than all before."""
-        self.epochs.append(
-            {
-                "epoch": len(self.epochs) + 1,
-                "train_loss": sum(losses) / len(losses),
-                "loss_per_step": list(losses),
-                "seconds": speed.seconds,
-                "tokens_per_s": speed.tokens_per_s,
-                "padding_avoided": speed.padding_avoided,
-                "padding_computed": speed.padding_computed,
-                "validation": validation.as_dict(),
-            }
-        )
-        if self.best is None or validation.report.headline > self.best.report.headline:
-            self.best, self.best_epoch = validation, len(self.epochs)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
-        test = self.test and self.test.as_dict()
-        return {**self.about, "epochs": self.epochs, "best_epoch": self.best_epoch, "test": test}
+from .stepper import Moved
 
 
 class Curves:
@@ -105,12 +47,6 @@ class Curves:
         }
         self.add(number, points, flush=False)
 
-    def epoch(self, number: int, validation: Evaluation) -> None:
-        """Points of one validation."""
-        report = validation.report
-        points = {"validation/loss": validation.loss, f"validation/{report.headline_name}": report.headline}
-        self.add(number, points)
-
     def add(self, number: int, points: dict[str, float], *, flush: bool = True) -> None:
         """Points by name after so many steps."""
         if self._file is not None:
@@ -122,11 +58,6 @@ class Curves:
             self._records.write(event.SerializeToString())
             if flush:
                 self._file.flush()
-
-
-def _size(examples: Sequence[Example]) -> dict[str, int]:
-    lengths = [len(example.input_ids) for example in examples]
-    return {"examples": len(lengths), "tokens": sum(lengths), "longest": max(lengths, default=0)}
 
 
 def versions() -> dict[str, str]:

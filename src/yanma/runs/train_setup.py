@@ -1,117 +1,174 @@
-"""From a config, or a run's folder, to what can be computed: rows are read, a model is loaded or made."""
+"""From a config of `yanma train` to what can be computed: rows are read, a model is loaded or made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, cast
 
 import torch
+from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.columns import Columns
-from ..data.examples import Example
+from ..data import Columns, Example, Row, stream_task_rows, task_rows
 from ..data.hold_out import hold_out
-from ..data.rows import Row
-from ..data.sentences import task_rows
+from ..data.order import Shuffled, StepSize, Streamed
 from ..errors import ConfigError
-from ..loading import pretrained, scratch
+from ..loading import pretrained
 from ..loading.freeze import freeze
+from ..loading.shapes import SHAPES
 from ..loading.special_tokens import add_special_tokens, left_out
 from ..loading.tokenizer import learn_tokenizer
 from ..masks import parse
-from ..objectives import TASKS, Task
+from ..objectives import TASKS, Batching, Packed, Padded, Task
 from ..objectives.labels import seen_once
 from ..objectives.tags import is_bioes
-from .card import CUT_BY_PIPELINE
+from ..seeded import seeded
+from .card import CUT_BY_PIPELINE, card
+from .config import with_max_length
+from .evaluate import Evaluation, evaluate
 from .folder import RunFolder
-from .masking import Dynamic, Masking, Static
-from .ready import Data, Ready
-from .train_config import Config
-
-Note = Callable[[str], None]
-"""Takes a line that the user should read."""
+from .predictor import Predictor
+from .setup import Note, Setup, some
+from .train_config import TrainConfig
 
 _MOST_WARNINGS = 5
+_COMPARED = 64
+"""Examples of a stream that a run which goes on must find again."""
+_AT_ONCE = 1024
+"""Rows of a stream that are encoded together."""
 
 
-def set_up(config: Config, device: torch.device, note: Note) -> tuple[Ready, Data]:
-    """Read the data, load or make the model.
+@dataclass(frozen=True)
+class Stream:
+    """The rows of a source, read anew each time they are gone over."""
+
+    source: str
+    columns: Columns
+
+    def __iter__(self) -> Iterator[Row]:
+        return stream_task_rows(self.source, self.columns)
+
+
+Rows = Sequence[Row] | Stream
+
+
+@dataclass(frozen=True)
+class TaskJudge:
+    """Measures by the task's report."""
+
+    predictor: Predictor
+    validation: Sequence[Example]
+    test: Sequence[Example]
+    """Empty where the config names none."""
+
+    def validate(self, accelerator: Accelerator) -> Evaluation:
+        """See Judge."""
+        return evaluate(self.predictor, self.validation, accelerator)
+
+    def finish(self, model: Path, accelerator: Accelerator, note: Note) -> dict[str, Any]:
+        """The best model's report on the test rows."""
+        if not self.test:
+            return {"test": None}
+        folder = RunFolder(model.parent, TrainConfig)
+        best = open_run(folder, accelerator.device)
+        return {"test": evaluate(best, self.test, accelerator).as_dict()}
+
+
+def set_up(
+    config: TrainConfig,
+    device: torch.device,
+    note: Note,
+    begun: Path | None = None,
+) -> Setup:
+    """Read the data, load or make the model; `begun` is the tokenizer's folder of a run that goes on.
 
     Raises ConfigError, DataError or Unsupported for whatever keeps the run from starting.
     """
+    if config.masking is not None:
+        note(
+            f"masking (--masking) is now called batching: --batching {config.batching}; "
+            f"the old name goes with the next version"
+        )
+    kind = TASKS[config.task.name]
     if config.model.path is not None:
         if pretrained.is_elsewhere(config.model.path):
             note(f"{config.model.path}: no such folder here; the hub is asked for it")
         pretrained.check_place(config.model.path)
-    rows = task_rows(config.data.train, _columns(config))
-    task = TASKS[config.task.name].from_rows(rows, _columns(config))
+    columns = columns_of(config, kind)
+    rows: Rows = (
+        Stream(config.data.train, columns) if config.data.streaming else task_rows(config.data.train, columns)
+    )
+    task = kind.from_rows(rows, columns)
     if task.name == "token-classification" and is_bioes(task.labels):
         note(f"the tags are BIOES, which yanma predict reads; {CUT_BY_PIPELINE}")
-    tokenizer = _tokenizer(config, task, rows)
-    if config.model.add_special_tokens:
+    tokenizer = _tokenizer(config, task, rows, begun)
+    if config.model.add_special_tokens and begun is None:  # what the run saved has them
         add_special_tokens(tokenizer)
-    torch.manual_seed(config.seed)  # fresh weights
-    loaded = _load(config, task, tokenizer)
-    task = TASKS[task.name](loaded.labels, task.columns)  # in the order of the model's outputs
+    with seeded(config.seed):  # of fresh weights
+        loaded = _load(config, task, tokenizer)
+    task = kind(loaded.labels or task.labels, task.columns)  # in the order of the model's outputs
     for said in loaded.notes:
         note(said)
     name = config.model.path or config.model.from_scratch
-    note(f"{name}: weights that start at random, and are learned: {_some(loaded.fresh)}")
+    note(f"{name}: weights that start at random, and are learned: {some(loaded.fresh)}")
     pretrained.check_vocabulary(loaded.model, tokenizer)
     if said_of_ends := left_out(tokenizer, loaded.model):
         note(f"warning: {said_of_ends}")
-    config = _with_max_length(config, pretrained.longest_text(loaded.model, tokenizer))
-    frozen = freeze(loaded.model, config.model.freeze)
-    if frozen:
+    config = with_max_length(config, _max_length(config, pretrained.longest_text(loaded.model, tokenizer)))
+    if frozen := freeze(loaded.model, config.model.freeze):
         note(f"frozen: {', '.join(frozen)}")
-    ready = _ready(config, task, tokenizer, _on(device, loaded.model))
-    dtype = torch.bfloat16 if config.optim.bf16 else ready.model.dtype
-    note(f"masking: {ready.masking.describe(dtype, device)}")
-    return ready, _data(ready, rows, note)
+    predictor = _predictor(config, task, tokenizer, loaded.model.to(device))  # type: ignore[arg-type]
+    dtype = torch.bfloat16 if config.optim.bf16 else predictor.model.dtype
+    note(f"batching: {predictor.batching.describe(dtype, device)}")
+    return _with_data(config, predictor, rows, note)
 
 
-def open_run(folder: RunFolder, device: torch.device) -> Ready:
+def open_run(folder: RunFolder[TrainConfig], device: torch.device) -> Predictor:
     """The best model of a run. Raises ConfigError where the folder is no run, or has no model yet."""
     config, name = folder.finished_config(), str(folder.model)
-    labels = pretrained.labels(name)
-    task = TASKS[config.task.name](labels, _columns(config))
-    loaded = pretrained.load_finished(name, task.name)
+    kind = TASKS[config.task.name]
+    task = kind(pretrained.labels(name) if kind.has_classes else (), columns_of(config, kind))
+    loaded = pretrained.load_finished(name, task.head)
     if loaded.fresh:
-        raise ConfigError(f"{name}: weights are missing: {_some(loaded.fresh)}")
-    return _ready(config, task, pretrained.load_tokenizer(name), _on(device, loaded.model))
+        raise ConfigError(f"{name}: weights are missing: {some(loaded.fresh)}")
+    return _predictor(config, task, pretrained.load_tokenizer(name), loaded.model.to(device))  # type: ignore[arg-type]
 
 
-def read_examples(ready: Ready, source: str, note: Note) -> tuple[Example, ...]:
+def read_examples(predictor: Predictor, source: str, note: Note) -> tuple[Example, ...]:
     """The rows of a source with their truth, as examples; `note` is told what was done to them."""
-    return _encoded(ready, task_rows(source, ready.task.columns), source, note)
+    return _encoded(predictor, task_rows(source, predictor.task.columns), source, note)
 
 
-def _columns(config: Config) -> Columns:
+def columns_of(config: TrainConfig, kind: type[Task]) -> Columns:
+    """The columns that the task reads. Raises ConfigError for names that it has not."""
     try:
-        return TASKS[config.task.name].columns_named(config.task.columns)
+        return kind.columns_named(config.task.columns)
     except ConfigError as error:
         raise ConfigError(f"[task] columns (--columns): {error}") from None
 
 
-def _tokenizer(config: Config, task: Task, rows: Sequence[Row]) -> PreTrainedTokenizerBase:
-    given = config.model.path or config.model.tokenizer
+def _tokenizer(config: TrainConfig, task: Task, rows: Rows, begun: Path | None) -> PreTrainedTokenizerBase:
+    given = str(begun) if begun is not None else config.model.path or config.model.tokenizer
     if given is not None:
         return pretrained.load_tokenizer(given)
-    words = (row.words(column) for row in rows for column in task.columns.inputs)
-    texts = [" ".join(some) for some in words]
-    return learn_tokenizer(lambda: iter(texts))
+    inputs = task.columns.inputs
+    return learn_tokenizer(lambda: (" ".join(row.words(column)) for row in rows for column in inputs))
 
 
-def _load(config: Config, task: Task, tokenizer: PreTrainedTokenizerBase) -> pretrained.Loaded:
+def _load(config: TrainConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> pretrained.Loaded:
     wish = config.model
     if wish.path is not None:
-        return pretrained.load_model(wish.path, task.name, task.labels, dropout=wish.dropout)
-    fresh = scratch.config(cast(str, wish.from_scratch), len(tokenizer), cast(int, tokenizer.pad_token_id))
-    return pretrained.fresh_model(fresh, task.name, task.labels, dropout=wish.dropout)
+        return pretrained.load_model(wish.path, task.head, task.labels, dropout=wish.dropout)
+    fresh = SHAPES[cast(str, wish.from_scratch)].config(tokenizer, wish.max_length or 0)
+    return pretrained.fresh_model(fresh, task.head, task.labels, dropout=wish.dropout)
 
 
-def _with_max_length(config: Config, limit: int | None) -> Config:
-    """`max_length` as the config says, else what the model allows (`limit`; None where it does not say)."""
+def _max_length(config: TrainConfig, limit: int | None) -> int:
+    """As the config says, else what the model allows (`limit`; None where it does not say)."""
     max_length, budget = config.model.max_length or limit, config.optim.max_batch_tokens
     if max_length is None:
         raise ConfigError("[model] max_length (--max-length): this model sets no limit; say one")
@@ -124,66 +181,107 @@ def _with_max_length(config: Config, limit: int | None) -> Config:
             f"[optim] max_batch_tokens (--max-batch-tokens): {budget} is less than one text of {max_length} tokens "
             f"([model] max_length, --max-length)"
         )
-    return config.model_copy(update={"model": config.model.model_copy(update={"max_length": max_length})})
+    return max_length
 
 
-def _ready(config: Config, task: Task, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Ready:
+def _predictor(
+    config: TrainConfig, task: Task, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+) -> Predictor:
     if model.config.pad_token_id is None:
         # By which plain transformers finds where a row ends.
         model.config.pad_token_id = tokenizer.pad_token_id
-    masking: Masking
-    if config.masking == "dynamic":
-        mask = None if config.model.mask is None else parse(config.model.mask)
-        masking = Dynamic(config.optim.max_batch_tokens, mask)
+    budget, max_length = config.optim.max_batch_tokens, cast(int, config.model.max_length)
+    batching: Batching
+    if config.batching == "packed":
+        batching = Packed(budget, None if config.model.mask is None else parse(config.model.mask))
     else:
-        masking = Static(
-            config.optim.max_batch_tokens,
-            cast(int, config.model.max_length),
-            _pad_token(tokenizer, model, task),
-            per_token=task.name == "token-classification",
+        batching = Padded(
+            budget, max_length, pad_token(tokenizer, model, asks_end=task.head == "SequenceClassification")
         )
-    return Ready(config, task, tokenizer, masking.prepare(model), masking)
+    return Predictor(task, tokenizer, batching.prepare(model), batching, max_length, config.optim.bf16)
 
 
-def _pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, task: Task) -> int:
-    """The id that rows are padded with. Raises ConfigError where there is none, or the model takes it for a word."""
+def pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, asks_end: bool) -> int:
+    """The id that rows are padded with; with `asks_end`, by the model's own the head finds where a text ends.
+
+    Raises ConfigError where there is none, or the model takes it for a word.
+    """
     own, padding = model.config.pad_token_id, cast(int | None, tokenizer.pad_token_id)
     if padding is None:
         raise ConfigError(
-            "masking (--masking): static needs a padding token, and this tokenizer has none; dynamic needs none, or "
+            "batching (--batching): padded needs a padding token, and this tokenizer has none; packed needs none, or "
             "give it one, in a copy of the model: tokenizer.pad_token = tokenizer.eos_token is usual"
         )
     # Decoders that score a text look for the last token of its row that is no padding.
-    if own != padding and task.name == "sequence-classification" and hasattr(model, "score"):
+    if own != padding and asks_end and hasattr(model, "score"):
         raise ConfigError(
-            f"masking (--masking): static: the tokenizer pads with id {padding}, and the model's config has "
-            f"pad_token_id {own}, by which it finds where a text ends; make them one, or take dynamic"
+            f"batching (--batching): padded: the tokenizer pads with id {padding}, and the model's config has "
+            f"pad_token_id {own}, by which it finds where a text ends; make them one, or take packed"
         )
     return padding
 
 
-def _data(ready: Ready, rows: Sequence[Row], note: Note) -> Data:
-    named = ready.config.data
-    train = _encoded(ready, rows, named.train, note)
-    if isinstance(named.validation, str):
-        validation = read_examples(ready, named.validation, note)
+def _with_data(config: TrainConfig, predictor: Predictor, rows: Rows, note: Note) -> Setup:
+    """Examples, and in which order they are learned from."""
+    named, optim, task = config.data, config.optim, predictor.task
+    size = StepSize(optim.batch_size, optim.batch_tokens)
+    sizes: dict[str, Any] = {}
+    order: Shuffled | Streamed
+    if isinstance(rows, Stream):
+        validation = read_examples(predictor, cast(str, named.validation), note)
+        order = Streamed(lambda: _examples(predictor, rows), config.seed, size)
+        first = list(islice(order.items(), _COMPARED))
     else:
-        kept, held = hold_out(train, named.validation, seed=ready.config.seed)
-        train, validation = tuple(kept), tuple(held)
-        note(
-            f"{named.train}: {len(validation)} of its {len(rows)} rows, drawn by the seed, are kept for validation"
-        )
-    for said in _hardly_learned(ready.task, train, validation):
-        note(said)
-    test = () if named.test is None else read_examples(ready, named.test, note)
-    return Data(train, validation, test)
+        train: Sequence[Example] = _encoded(predictor, rows, named.train, note)
+        if isinstance(named.validation, str):
+            validation = read_examples(predictor, named.validation, note)
+        else:
+            train, held = hold_out(train, named.validation, seed=config.seed)
+            validation = tuple(held)
+            note(
+                f"{named.train}: {len(validation)} of its {len(rows)} rows, drawn by the seed, are kept for validation"
+            )
+        for said in _hardly_learned(task, train, validation):
+            note(said)
+        sizes["train"] = _size(train)
+        order = Shuffled(train, [example.num_tokens for example in train], config.seed, size)
+        first = list(train)
+    test = () if named.test is None else read_examples(predictor, named.test, note)
+    sizes |= {"validation": _size(validation), "test": _size(test)}
+    num_steps = optim.steps or cast(Shuffled, order).count(cast(int, optim.epochs))
+    return Setup(
+        config,
+        task,
+        predictor.batching,
+        predictor.tokenizer,
+        predictor.model,
+        predictor.model,
+        order,
+        num_steps,
+        TaskJudge(predictor, validation, test),
+        {"task": task.name, "labels": list(task.labels), "data": sizes},
+        _fingerprint(first),
+        card=card(task),
+    )
 
 
-def _encoded(ready: Ready, rows: Sequence[Row], name: str, note: Note) -> tuple[Example, ...]:
-    encoded = ready.task.encode(rows, ready.tokenizer, max_length=cast(int, ready.config.model.max_length))
+def _encoded(predictor: Predictor, rows: Sequence[Row], name: str, note: Note) -> tuple[Example, ...]:
+    predictor.task.check(rows)
+    encoded = predictor.task.encode(rows, predictor.tokenizer, max_length=predictor.max_length)
     for said in encoded.notes:
         note(f"{name}: {said}")
     return encoded.examples
+
+
+def _examples(predictor: Predictor, rows: Stream) -> Iterator[Example]:
+    """Of a stream, some rows at a time."""
+    first, stream = 0, iter(rows)
+    while some_rows := list(islice(stream, _AT_ONCE)):
+        found = predictor.task.encode(
+            some_rows, predictor.tokenizer, max_length=predictor.max_length, first=first
+        )
+        yield from found.examples
+        first += len(some_rows)
 
 
 def _hardly_learned(task: Task, train: Sequence[Example], validation: Sequence[Example]) -> Iterator[str]:
@@ -200,10 +298,15 @@ def _hardly_learned(task: Task, train: Sequence[Example], validation: Sequence[E
         yield f"{len(few)} classes have one example to learn from, or none"
 
 
-def _on(device: torch.device, model: PreTrainedModel) -> PreTrainedModel:
-    return model.to(device)  # type: ignore[arg-type, no-any-return]  # transformers types its own `to` wrongly
+def _size(examples: Sequence[Example]) -> dict[str, int]:
+    lengths = [example.num_tokens for example in examples]
+    return {"examples": len(lengths), "tokens": sum(lengths), "longest": max(lengths, default=0)}
 
 
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:4]) or "none"
-    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
+def _fingerprint(examples: Sequence[Example]) -> str:
+    """Of all that is learned from: keys, tokens and targets."""
+    found = blake2b(digest_size=16)
+    for example in examples:
+        ids = chain.from_iterable(own.input_ids for own in example.sequences)
+        found.update(f"{example.key}:{list(ids)}:{example.targets};".encode())
+    return found.hexdigest()

@@ -16,24 +16,20 @@ from ..loading import pretrained
 from ..loading.head import forget_task
 from ..loading.shapes import SHAPES
 from ..models import unpad
-from ..objectives.language import Electra
+from ..objectives.electra import Electra
 from ..objectives.perplexity import check_writes_on
-from .pretrain_config import Config
+from ..seeded import seeded
+from .pretrain_config import PretrainConfig
 
 GENERATOR = "generator"
 """Folder of ELECTRA's generator in that of its model."""
 
-_AUTO: dict[str, Any] = {
-    "mlm": transformers.AutoModelForMaskedLM,
-    "rtd": transformers.AutoModelForPreTraining,
-    "span-corruption": transformers.AutoModelForSeq2SeqLM,
-    "causal-lm": transformers.AutoModelForCausalLM,
-}
+_HEADS = {"mlm": "MaskedLM", "rtd": "PreTraining", "span-corruption": "Seq2SeqLM", "causal-lm": "CausalLM"}
 
 
 @dataclass(frozen=True)
-class Made:
-    """Unpadded, on its device."""
+class Trainee:
+    """A model and what belongs to it, on its device; unpadded unless it is computed padded."""
 
     trained: nn.Module
     """All that is trained."""
@@ -47,19 +43,28 @@ class Made:
     """What the user should read."""
 
 
-def make(config: Config, tokenizer: PreTrainedTokenizerBase, device: torch.device, max_length: int) -> Made:
+def make(
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, device: torch.device, max_length: int
+) -> Trainee:
     """Load or make the model; fresh weights are drawn by the run's seed.
 
     Raises ConfigError or Unsupported for what cannot be trained so.
     """
-    torch.manual_seed(config.seed)
+    with seeded(config.seed):
+        return _made(config, tokenizer, device, max_length)
+
+
+def _made(
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, device: torch.device, max_length: int
+) -> Trainee:
     goal, dropout = config.objective.name, config.model.dropout
+    auto = pretrained.auto_of(_HEADS[goal])
     if config.model.from_scratch is not None:
         fresh = SHAPES[config.model.from_scratch].config(tokenizer, max_length)
-        loaded = pretrained.fresh_with(_AUTO[goal], fresh, dropout=dropout)
+        loaded = pretrained.fresh_with(auto, fresh, dropout=dropout)
     else:
         assert config.model.path is not None  # the config has checked it
-        loaded = pretrained.load_with(_AUTO[goal], config.model.path, dropout=dropout)
+        loaded = pretrained.load_with(auto, config.model.path, dropout=dropout)
     model: Any = loaded.model
     forget_task(model.config)
     if model.config.pad_token_id is None:
@@ -67,14 +72,15 @@ def make(config: Config, tokenizer: PreTrainedTokenizerBase, device: torch.devic
     pretrained.check_vocabulary(model, tokenizer)
     if goal == "rtd":
         return _electra(config, loaded, device)
-    unpad(model)
+    if config.batching == "packed":
+        unpad(model)
     if goal == "causal-lm":
         check_writes_on(model)
     model.to(device)
-    return Made(model, model, {}, loaded.fresh, loaded.notes)
+    return Trainee(model, model, {}, loaded.fresh, loaded.notes)
 
 
-def _electra(config: Config, loaded: pretrained.Loaded, device: torch.device) -> Made:
+def _electra(config: PretrainConfig, loaded: pretrained.Loaded, device: torch.device) -> Trainee:
     model, fresh = loaded.model, loaded.fresh
     beside = _generator(config, model)
     generator: Any = beside.model
@@ -82,10 +88,10 @@ def _electra(config: Config, loaded: pretrained.Loaded, device: torch.device) ->
     unpad(generator.electra)
     both = Electra(generator, model).to(device)
     own = tuple(f"{GENERATOR}: {name}" for name in beside.fresh) if fresh != ("all",) else ()
-    return Made(both, model, {GENERATOR: generator}, (*fresh, *own), loaded.notes)
+    return Trainee(both, model, {GENERATOR: generator}, (*fresh, *own), loaded.notes)
 
 
-def _generator(config: Config, model: PreTrainedModel) -> pretrained.Loaded:
+def _generator(config: PretrainConfig, model: PreTrainedModel) -> pretrained.Loaded:
     """ELECTRA's generator: the one beside the model that is given, or a fresh narrow one."""
     dropout, wish = config.model.dropout, config.objective
     if not isinstance(model, transformers.ElectraForPreTraining):
