@@ -108,26 +108,16 @@ def test_a_module_that_runs_again_has_another_number_and_none_is_a_constants():
 
 
 def calls_of(name: str, within: Path = PACKAGE) -> Iterator[tuple[str, str, Site | None]]:
-    """(file, argument, the Site that it is or is numbered as) of the second argument of each such call."""
+    """(file, second argument, the Site that it is) of each such call."""
     registered = {f"Site.{site.name}": site for site in Site}
     for path in sorted(within.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        constants = dict(_constants(tree))
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or ast.unparse(node.func).split(".")[-1] != name:
                 continue
             written = ast.unparse(node.args[1])
             where = path.relative_to(PACKAGE).as_posix()
-            yield where, written, registered.get(written, constants.get(written))
-
-
-def _constants(tree: ast.Module) -> Iterator[tuple[str, Site]]:
-    """A module's constants that have the number of a site of documents or seeds."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            for site in Site:
-                if site.value[0] in ("document", "seed") and node.value.value == int(site) > 0:
-                    yield ast.unparse(node.targets[0]), site
+            yield where, written, registered.get(written)
 
 
 def test_keys_are_derived_by_registered_sites_or_by_what_is_counted():
@@ -150,7 +140,6 @@ def test_every_registered_site_is_used():
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         used |= {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        used |= {f"Site.{site.name}" for _, site in _constants(tree)}
     unused = [site.name for site in Site if f"Site.{site.name}" not in used]
     assert not unused, f"nobody draws by {unused}"
 

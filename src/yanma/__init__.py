@@ -2,16 +2,18 @@
 
 import typing
 
-from .attention import attention
-from .audit import audit
 from .batch import PackedBatch
 from .errors import ConfigError, DataError, Unsupported, YanmaError
 from .models import PackedCollator, Scored, explain, restore, scored_loss, unpad
 
-if typing.TYPE_CHECKING:
+if typing.TYPE_CHECKING:  # of the first two, that they can be called is what a type checker should know
+    from .attention import attention
+    from .audit import audit
     from .engine import Engine
     from .runs.pretrain import pretrain
     from .runs.train import train
+else:  # packages, which can be called: callable_package.py says why
+    from . import attention, audit
 
 __all__ = [
     "ConfigError",

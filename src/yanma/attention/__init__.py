@@ -3,6 +3,9 @@
 Beside it masks that depend on content: `adaptive_attention`, and `AdaptiveSpan`, which learns its windows.
 """
 
+import sys
+
+from ..callable_package import CallablePackage
 from .adaptive import Selection, adaptive_attention, threshold, topk_keys
 from .api import BACKENDS, Backend, Choice, attention, explain
 from .problem import Cost, Problem
@@ -22,3 +25,5 @@ __all__ = [
     "threshold",
     "topk_keys",
 ]
+
+sys.modules[__name__].__class__ = CallablePackage
