@@ -9,6 +9,7 @@ import docs
 import gallery
 import yanma.masks
 from yanma.masks import Mask
+from yanma.objectives import TASKS
 
 PAGES = [page for page in docs.pages() if docs.examples(page)]
 
@@ -16,13 +17,18 @@ PAGES = [page for page in docs.pages() if docs.examples(page)]
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_example_runs_and_prints_what_its_page_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    known = dict(TASKS)
     namespace = {"__name__": "__main__"}
-    for example in docs.examples(page):
-        printed = docs.run(example, namespace)
-        if example.printed is not None:
-            assert printed == example.printed, (
-                f"{page.name}:{example.line} prints\n{printed}\nand the page says\n{example.printed}"
-            )
+    try:
+        for example in docs.examples(page):
+            printed = docs.run(example, namespace)
+            if example.printed is not None:
+                assert printed == example.printed, (
+                    f"{page.name}:{example.line} prints\n{printed}\nand the page says\n{example.printed}"
+                )
+    finally:
+        for added in set(TASKS) - set(known):  # by an example
+            del TASKS[added]
 
 
 def test_the_readme_has_an_example_that_runs():

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,30 @@ def forbidden_imports(path: Path, source: str) -> list[str]:
             may = ", ".join(sorted(ALLOWED[part])) or "nothing of ours"
             sentences.append(f"{where}:{line} imports {target}, but {part} may import only: {may}")
     return sentences
+
+
+def test_the_page_of_the_architecture_knows_every_room_and_every_path_of_it_is_there():
+    page = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
+    table = page.split("## Rooms")[1].split("Words:")[0]
+    missing = [room for room in rooms & set(ALLOWED) - {"__main__"} if f"`{room}" not in table]
+    assert not missing, f"docs/architecture.md says nothing of {sorted(missing)}"
+    named = re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:\.py|/))`", page)
+    assert len(named) > 40, f"only {len(named)} paths found: this test has lost its subject"
+    gone = [path for path in named if not (PACKAGE / path).exists()]
+    assert not gone, f"docs/architecture.md names {gone}, which are not there"
+
+
+def test_the_table_of_the_architecture_names_arrows_that_are_allowed():
+    page = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|.*\| ([^|]*) \|$", page.split("## Rooms")[1], re.MULTILINE)
+    told = {room: arrows.split() for names, arrows in rows for room in re.findall(r"`([a-z_]+)", names)}
+    assert len(told) > 15, "this test has lost its subject"
+    for room, arrows in told.items():
+        if arrows not in (["everything"], ["nothing", "of", "ours"]):
+            assert set(arrows) <= ALLOWED[room], f"{room} may not import {set(arrows) - ALLOWED[room]}"
+    for room in (room for room, arrows in told.items() if arrows == ["nothing", "of", "ours"]):
+        assert not ALLOWED[room], f"{room} may import {ALLOWED[room]}, and the page says nothing"
 
 
 def _imports_of_ours(tree: ast.Module, package: str) -> list[tuple[int, str]]:

@@ -55,9 +55,9 @@ class Evaluation:
         """Part of a line."""
         return f"loss {self.loss:.4f}, {self.report.headline_name} {self.report.headline:.4f}"
 
-    def table(self, title: str) -> Table:
-        """The classes with the lowest F1, and the averages."""
-        return table(self.report, title, worst=_MOST_CLASSES)
+    def table(self, title: str) -> Table | None:
+        """The classes with the lowest F1, and the averages; None where there are no classes."""
+        return table(self.report, title, worst=_MOST_CLASSES) if self.report.classes else None
 
 
 def evaluate(predictor: Predictor, examples: Sequence[Example], accelerator: Accelerator) -> Evaluation:

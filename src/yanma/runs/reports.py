@@ -23,7 +23,7 @@ def table(report: Report, title: str, *, worst: int | None = None) -> Table:
     _add(shown, classes)
     shown.add_section()
     _add(shown, ((f"{name} average", score) for name, score in report.averages.items()))
-    if report.headline_name != "accuracy":
+    if report.accuracy is not None and report.headline_name != "accuracy":
         shown.add_row("accuracy", "", "", f"{report.accuracy:.4f}", "")
     return shown
 
