@@ -136,8 +136,9 @@ class Task(ABC):
     def prepare(
         self, items: Sequence[Example], *, epoch: int, progress: float, losses: RunningLoss | None = None
     ) -> Prepared:
-        """See Objective: examples are what they are in every epoch."""
-        return Prepared(tuple(items), (sum(map(self.num_scored, items)),))
+        """See Objective: examples are what they are in every epoch; in the order of the data, however they were drawn."""
+        examples = tuple(sorted(items, key=lambda example: example.key))
+        return Prepared(examples, (sum(map(self.num_scored, examples)),))
 
     def terms(self, compute: Compute, pack: Pack) -> Terms:
         """See Objective."""

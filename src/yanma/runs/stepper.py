@@ -18,7 +18,7 @@ from ..corruption import RunningLoss
 from ..data.examples import Example
 from ..data.order import Step, share
 from ..errors import ConfigError
-from ..objectives import Batching, Compute, Objective, Prepared, Terms, TwoPhase
+from ..objectives import Batching, Compute, Objective, Prepared, Task, Terms, TwoPhase
 
 # N examples of a step, D width of what a two-phase objective makes of each
 
@@ -101,7 +101,9 @@ class Stepper:
         prepared = self._prepared(step, place)
         counts = self._summed(torch.tensor(prepared.counts, dtype=torch.float64)).tolist()
         weights = [w / max(1, count) for w, count in zip(self._objective.weights, counts, strict=True)]
-        compute = Compute(self._model, self._batching, dropout_seed(self._seed, place.epoch), place.epoch)
+        # Fine-tuning has always counted epochs from 1 here: the draws of a seed stay what they were.
+        dropout = dropout_seed(self._seed, place.epoch + isinstance(self._objective, Task))
+        compute = Compute(self._model, self._batching, dropout, place.epoch)
         if isinstance(self._objective, TwoPhase):
             total = self._two_phases(self._objective, compute, prepared, weights[0])
         else:
