@@ -136,7 +136,7 @@ class Task(ABC):
     def prepare(
         self, items: Sequence[Example], *, epoch: int, progress: float, losses: RunningLoss | None = None
     ) -> Prepared:
-        """See Objective: examples are what they are in every epoch; in the order of the data, however they were drawn."""
+        """See Objective: examples as they are in every epoch, in the order of the data, however they were drawn."""
         examples = tuple(sorted(items, key=lambda example: example.key))
         return Prepared(examples, (sum(map(self.num_scored, examples)),))
 
