@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForTokenClassification
 
-from tasks.samples import flat_labels, gold_logits, rows_of, tagged
+from data.samples import flat_labels, gold_logits, rows_of, tagged
 from yanma import PackedBatch
 from yanma.data.collate import packed, padded
 from yanma.data.examples import IGNORE, Tokens

@@ -33,7 +33,7 @@ from yanma.runs.trainee import make
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 CPU = torch.device("cpu")
-SOURCE = str(Path(__file__).resolve().parents[2] / "src")
+SOURCE = str(Path(__file__).resolve().parents[3] / "src")
 RUN = """
 import json, sys
 from yanma.runs.pretrain_config import load

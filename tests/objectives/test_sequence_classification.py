@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import CanineTokenizer
 
-from tasks.samples import gold_logits, rows_of
+from data.samples import gold_logits, rows_of
 from yanma.data.columns import Columns
 from yanma.data.examples import IGNORE, Example, Tokens
 from yanma.errors import ConfigError, DataError

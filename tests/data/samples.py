@@ -1,14 +1,31 @@
-"""Rows in every format, and logits that know the truth."""
+"""Rows in every format, a WordPiece tokenizer small enough to read, and logits that know the truth."""
 
 import csv
 import gzip
 import json
 from pathlib import Path
 
+import pytest
 import torch
+from transformers import BertTokenizer
 
 from yanma.data.examples import IGNORE
 from yanma.data.rows import Row
+
+PIECES = (
+    "[PAD] [UNK] [CLS] [SEP] [MASK] a b c ##b ##c un ##believ ##able card lost in new york 我 们 北 京 , ."
+)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> BertTokenizer:
+    return BertTokenizer(vocab={piece: index for index, piece in enumerate(PIECES.split())})
+
+
+@pytest.fixture
+def pieces(tokenizer):
+    """The tokens of an example, readable."""
+    return lambda example: tokenizer.convert_ids_to_tokens(example.tokens.input_ids)
 
 
 def rows_of(*fields: dict) -> list[Row]:

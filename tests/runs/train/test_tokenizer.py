@@ -98,7 +98,7 @@ def test_a_learned_tokenizer_is_the_same_in_every_process():
         "    made = learn_tokenizer(lambda: iter(texts), kind, 400, style='t5')\n"
         "    print(len(made), hashlib.sha256(made.backend_tokenizer.to_str().encode()).hexdigest())\n"
     )
-    source = str(Path(__file__).resolve().parents[2] / "src")
+    source = str(Path(__file__).resolve().parents[3] / "src")
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{code}"]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     first, second = (process.communicate(timeout=120)[0] for process in started)

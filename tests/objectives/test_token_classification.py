@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers, processors
 from transformers import CanineTokenizer, RobertaTokenizer
 
-from tasks.samples import gold_logits, rows_of, tagged
+from data.samples import gold_logits, rows_of, tagged
 from yanma.data.columns import Columns
 from yanma.data.examples import IGNORE, NO_TOKEN
 from yanma.data.rows import Row

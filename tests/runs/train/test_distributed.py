@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.ranks import gradient_norms, launch
+from runs.ranks import gradient_norms, launch
 from yanma.runs.train import train
 from yanma.runs.train_config import load
 

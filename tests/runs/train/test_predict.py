@@ -21,7 +21,7 @@ from yanma.runs.train import train
 from yanma.runs.train_config import TrainConfig
 from yanma.runs.train_setup import open_run
 
-SOURCE = str(Path(__file__).resolve().parents[2] / "src")
+SOURCE = str(Path(__file__).resolve().parents[3] / "src")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tasks.samples import rows_of, write
+from data.samples import rows_of, write
 from yanma.data.columns import Columns
 from yanma.data.sentences import task_rows
 from yanma.errors import ConfigError, DataError

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from training.ranks import gradient_norms, launch
+from runs.ranks import gradient_norms, launch
 from yanma.runs.pretrain import pretrain
 from yanma.runs.pretrain_config import load
 

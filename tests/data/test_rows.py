@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tasks.samples import rows_of, write
+from data.samples import rows_of, write
 from yanma.data.rows import Row, json_row, read_rows
 from yanma.errors import DataError
 
