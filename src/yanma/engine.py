@@ -22,7 +22,7 @@ from .objectives.objective import Compute, Pack, evaluating
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# T tokens of a pack, N requests of it, C outputs
+# T tokens of a pack, L of a request, N requests of it, C outputs
 
 Request = str | Sequence[int] | Example
 """A text, token ids with the special ones among them, or an example."""
@@ -70,8 +70,9 @@ class Engine(Generic[Result]):
         """`model` is one that `unpad` was applied to, or a stock one where `batching` is `Padded`.
 
         `decode` makes one result a request of the logits of a pack: (T, C) of a head that scores tokens, in the order
-        of the requests, or (N, C); without it a result is its own rows of the logits. Texts need the `tokenizer`; one
-        of more than `max_length` tokens fails. `bf16` computes in bfloat16.
+        of the requests, or (N, C); of a model without a head, its last hidden states (T, C). Without it a result is its
+        own rows of them. Texts need the `tokenizer`; one of more than `max_length` tokens fails. `bf16` computes in
+        bfloat16.
         """
         self.model, self.tokenizer = model, tokenizer
         self._decode = decode or _own_rows(model)
@@ -154,8 +155,8 @@ class Engine(Generic[Result]):
 
 
 def _own_rows(model: nn.Module) -> Callable[[Tensor, Pack], Sequence[Any]]:
-    """Of logits each request's own: (L, C) of a head that scores tokens, (C,) of one that scores texts."""
-    per_token = "logits" in recognise(unwrapped(model))[1].token_outputs
+    """Of logits each request's own: (C,) of a head that scores texts, else (L, C)."""
+    per_token = "logits" not in recognise(unwrapped(model))[1].document_outputs
 
     def own(logits: Tensor, pack: Pack) -> Sequence[Any]:
         return logits.split([example.num_tokens for example in pack]) if per_token else list(logits)

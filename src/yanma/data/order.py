@@ -117,12 +117,14 @@ class Streamed:
 
 
 def share(step: Step, *, rank: int, num_ranks: int) -> list[Any]:
-    """The items of a step that one rank computes: every `num_ranks`-th from the longest down.
+    """The items of a step that one rank computes, in the step's order: every `num_ranks`-th from the longest down.
 
     >>> from yanma.data.examples import Example, Tokens
     >>> step = [Example(key, (Tokens(range(length)),), None) for key, length in enumerate((5, 9, 7))]
     >>> [[item.key for item in share(step, rank=rank, num_ranks=2)] for rank in range(2)]
-    [[1, 0], [2]]
+    [[0, 1], [2]]
     """
-    longest_first = sorted(step, key=lambda item: -item.num_tokens)  # equals stay as they are
-    return longest_first[rank::num_ranks]
+    longest_first = sorted(
+        range(len(step)), key=lambda place: -step[place].num_tokens
+    )  # equals stay as they are
+    return [step[place] for place in sorted(longest_first[rank::num_ranks])]

@@ -3,14 +3,15 @@
 packed   examples end to end, each token reads its own document; nothing is computed for padding
 padded   stock transformers: every example in a row of `width` slots, with a mask of which slots hold a token
 
-Both give the same logits in the same order, so nobody above knows which one computes.
+Both give the same logits in the same order, so nobody above knows which one computes. Of a model without a head, its
+last hidden states stand for logits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel
 
 from ..data.collate import packed, padded
 from ..data.examples import IGNORE, Example
+from ..errors import Unsupported
 from ..masks import Mask
 from ..models import scored_loss, unpad
 from ..models.kernels import fastest
@@ -27,7 +29,7 @@ from ..models.scored import unwrapped
 from ..models.scoring import Scored
 from ..packing import plan
 
-# T tokens of some examples, N examples, C classes, S slots of a row, V vocabulary
+# T tokens of some examples, N examples, C classes or a headless model's width, S slots of a row, V vocabulary
 
 Group = tuple[int, ...]
 """Indices of examples that are computed together."""
@@ -53,7 +55,10 @@ class Batching(Protocol):
         """Places that are computed for examples of these lengths, be they tokens or padding."""
 
     def logits(self, model: nn.Module, examples: Sequence[Example], *, seed: int) -> Tensor:
-        """(T, C) of a head that scores tokens, or (N, C), float32; `seed` is dropout's."""
+        """(T, C) of a head that scores tokens, or (N, C), float32; of a model without a head its last hidden states.
+
+        `seed` is dropout's.
+        """
 
     def scored(self, model: nn.Module, examples: Sequence[Example], labels: Tensor, *, seed: int) -> Scored:
         """What a model of language makes of the tokens whose label (T,) is not IGNORE."""
@@ -89,8 +94,7 @@ class Packed:
 
     def logits(self, model: nn.Module, examples: Sequence[Example], *, seed: int) -> Tensor:
         """See Batching."""
-        logits: Tensor = model(packed(examples).to(_device(model)), seed=seed).logits
-        return logits.float()
+        return _told(model(packed(examples).to(_device(model)), seed=seed)).float()
 
     def scored(self, model: nn.Module, examples: Sequence[Example], labels: Tensor, *, seed: int) -> Scored:
         """See Batching; logits are computed of scored tokens alone."""
@@ -135,7 +139,7 @@ class Padded:
                 model.training
             ):  # the stock model's dropout draws from the global generator: anew for each batch
                 torch.manual_seed(seed ^ examples[0].key)
-            logits: Tensor = model(**rectangle).logits
+            logits = _told(model(**rectangle))
         per_token = logits.dim() == 3
         return (logits[rectangle["attention_mask"].bool()] if per_token else logits).float()
 
@@ -148,6 +152,17 @@ class Padded:
         places = (targets != IGNORE).nonzero().flatten()
         losses = F.cross_entropy(logits[places], targets[places], reduction="none")
         return Scored(losses.sum(), losses.detach(), logits.detach()[places].argmax(-1), places)
+
+
+def _told(output: Any) -> Tensor:
+    """Logits, or the last hidden states where there is no head. Raises Unsupported where a head gives neither."""
+    first, *_ = output
+    if first not in ("logits", "last_hidden_state"):
+        raise Unsupported(
+            f"this model gives {', '.join(output)}; what computes here is a head with logits, or none"
+        )
+    told: Tensor = output[first]
+    return told
 
 
 def _next(labels: Tensor, lengths: Sequence[int]) -> Tensor:
