@@ -1,15 +1,15 @@
 """The command line. Data goes to stdout, words to stderr; each command is a thin wrapper over an importable function.
 
-train.py        train, evaluate, predict
-pretrain.py     pretrain
-bench.py        bench, bench masks, bench pretraining
-mask.py         mask
-laboratory.py   compare-masking
-corrupt.py      corrupt, pmi
-audit.py        audit
-demo.py         demo
-flags.py        settings of a run as flags of a command
-output.py       what all of them say, and how
+train.py            train, evaluate, predict
+pretrain.py         pretrain
+bench.py            bench, bench masks, bench pretraining
+mask.py             mask
+compare_masking.py  compare-masking
+corrupt.py          corrupt, pmi
+audit.py            audit
+demo.py             demo
+flags.py            settings of a run as flags of a command
+output.py           what all of them say, and how
 
 Exit codes: 0 done; 1 input that cannot be used, a full disk and the like, or an audit that failed; 2 a wrong setting
 or usage; 130 Ctrl-C.
@@ -26,9 +26,9 @@ import typer
 from ..errors import DataError, YanmaError
 from .audit import audit
 from .bench import bench, bench_masks, bench_pretraining
+from .compare_masking import compare_masking
 from .corrupt import corrupt, pmi
 from .demo import demo
-from .laboratory import compare_masking
 from .mask import mask
 from .output import fail, told
 from .pretrain import pretrain

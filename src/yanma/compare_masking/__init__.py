@@ -1,4 +1,4 @@
-"""A laboratory: ways to mask, compared under one budget, pair by pair. What `yanma compare-masking` does.
+"""Ways to mask, compared under one budget, pair by pair. What `yanma compare-masking` does.
 
 config = load(flags={"train": ("a.txt",), "out": "runs/masking"})    config.py: settings, checked
 report = compare_masking(config)                                     compare.py: runs, report, page

@@ -1,6 +1,6 @@
 """The whole comparison: from a config to outcomes, a report and a page.
 
-OUT/laboratory.toml   the config with every default spelled out
+OUT/comparison.toml   the config with every default spelled out
 OUT/shared/           what all runs begin with: prepare.py
 OUT/outcomes/         a file a finished run: schedule.py
 OUT/runs/             what each run said
@@ -23,7 +23,7 @@ from ..loading.pretrained import at_home
 from ..runs.records import versions
 from ..settings import to_toml
 from . import plot
-from .config import LaboratoryConfig, load, settings
+from .config import ComparisonConfig, load, settings
 from .outcome import paired
 from .page import page
 from .prepare import Sizes, counted, prepare
@@ -32,10 +32,13 @@ from .report import Report
 from .run import Runner, check_probe
 from .schedule import complete, finished, processes, wanted
 
+_CONFIG = "comparison.toml"  # not config.toml: by that, a folder is taken for a run's
+_CONFIG_BEFORE = "laboratory.toml"
+"""What it was called until November 2026; a comparison that was begun then goes on."""
 _MAY_CHANGE = ("out", "arms", "seeds", "jobs")
 
 
-def compare_masking(config: LaboratoryConfig, *, teller: Teller | None = None) -> Report:
+def compare_masking(config: ComparisonConfig, *, teller: Teller | None = None) -> Report:
     """Compute what is missing in `config.out`, and write the report and the page.
 
     Raises ConfigError, DataError or Unsupported before anything is computed where it cannot be; DataError in the end
@@ -50,8 +53,9 @@ def compare_masking(config: LaboratoryConfig, *, teller: Teller | None = None) -
         check_probe(config.probe)
     with _nothing_left_where_refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write(folder / "laboratory.toml", to_toml(config))
+        write(folder / _CONFIG, to_toml(config))
         shared, sizes = prepare(config, folder, teller.note)
+        (folder / _CONFIG_BEFORE).unlink(missing_ok=True)
     with processes(config.jobs) as executor:
         outcomes = complete(runs, Runner(config, folder, shared), folder, executor, teller)
     report = Report(
@@ -62,7 +66,7 @@ def compare_masking(config: LaboratoryConfig, *, teller: Teller | None = None) -
     return report
 
 
-def command(config: LaboratoryConfig) -> str:
+def command(config: ComparisonConfig) -> str:
     """The command line that asks for this; of paths only the last two parts, as they mean nothing elsewhere.
 
     >>> command(load(flags={"train": ("/home/ann/wiki/valid.txt",), "out": "runs/x", "epochs": "20"}))
@@ -95,12 +99,12 @@ def _short(path: str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def _check_folder(config: LaboratoryConfig, folder: Path) -> None:
+def _check_folder(config: ComparisonConfig, folder: Path) -> None:
     """Refuse a folder that is of something else. Raises ConfigError, which names what differs."""
-    place = folder / "laboratory.toml"
-    if place.is_file():
+    places = [folder / name for name in (_CONFIG, _CONFIG_BEFORE) if (folder / name).is_file()]
+    if places:
         if _is_begun(folder):
-            _check_unchanged(load(place), config, folder)
+            _check_unchanged(load(places[0]), config, folder)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not empty and holds no comparison; name another --out")
 
@@ -121,14 +125,14 @@ def _nothing_left_where_refused(folder: Path) -> Iterator[None]:
         yield
     except (YanmaError, OSError):
         shutil.rmtree(folder / "shared", ignore_errors=True)
-        (folder / "laboratory.toml").unlink(missing_ok=True)
+        (folder / _CONFIG).unlink(missing_ok=True)
         with suppress(OSError):  # not made yet, or no longer empty
             for path in made:
                 path.rmdir()
         raise
 
 
-def _check_unchanged(before: LaboratoryConfig, now: LaboratoryConfig, folder: Path) -> None:
+def _check_unchanged(before: ComparisonConfig, now: ComparisonConfig, folder: Path) -> None:
     for setting in settings():
         if setting.section is None and setting.key in _MAY_CHANGE:
             continue
@@ -153,7 +157,7 @@ def _said(value: object) -> str:
     return str(value)
 
 
-def _about(config: LaboratoryConfig, sizes: Sizes) -> tuple[tuple[str, str], ...]:
+def _about(config: ComparisonConfig, sizes: Sizes) -> tuple[tuple[str, str], ...]:
     """What was compared with what, in a line each."""
     budget, probe, max_length = config.budget, config.probe, config.model.max_length
     corpus = (

@@ -81,7 +81,7 @@ class ProbeConfig(Section):
         return self
 
 
-class LaboratoryConfig(Section):
+class ComparisonConfig(Section):
     """One comparison."""
 
     flags: ClassVar[Mapping[tuple[str, str], str]] = {
@@ -116,10 +116,10 @@ def settings() -> Iterator[Setting]:
     >>> [setting.flag for setting in settings()][:5]
     ['out', 'arms', 'seeds', 'jobs', 'train']
     """
-    return settings_of(LaboratoryConfig)
+    return settings_of(ComparisonConfig)
 
 
-def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> LaboratoryConfig:
+def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> ComparisonConfig:
     """The config in a TOML file, or an empty one, overridden by those `flags` (by name) that are not None.
 
     >>> load(flags={"train": ("a.txt",), "out": "runs/x", "arms": "word,dynamic"}).arms
@@ -127,4 +127,4 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
 
     Raises ConfigError, which names file and key, or the flag.
     """
-    return read(LaboratoryConfig, path, flags)
+    return read(ComparisonConfig, path, flags)

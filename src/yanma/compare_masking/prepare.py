@@ -31,7 +31,7 @@ from ..loading.shapes import SHAPES
 from ..loading.tokenizer import learn_tokenizer
 from ..seeded import seeded
 from .arms import ARMS
-from .config import LaboratoryConfig
+from .config import ComparisonConfig
 
 Note = Callable[[str], None]
 
@@ -99,7 +99,7 @@ def counted(number: int, one: str, more: str) -> str:
     return f"{number:,} {one if number == 1 else more}"
 
 
-def prepare(config: LaboratoryConfig, folder: Path, note: Note) -> tuple[Shared, Sizes]:
+def prepare(config: ComparisonConfig, folder: Path, note: Note) -> tuple[Shared, Sizes]:
     """Make what is not there.
 
     Raises DataError for texts that cannot be used, ConfigError for arms that would be the same as dynamic.
@@ -132,7 +132,7 @@ def _whole(place: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _texts_and_tokenizer(config: LaboratoryConfig, shared: Shared) -> None:
+def _texts_and_tokenizer(config: ComparisonConfig, shared: Shared) -> None:
     corpus = config.corpus
     source = ", ".join(corpus.train)
     validation = [corpus.validation] if isinstance(corpus.validation, str) else []
@@ -178,14 +178,14 @@ def _texts(path: Path) -> Iterator[str]:
     return (document.text for document in read_documents([str(path)]))
 
 
-def _initial(config: LaboratoryConfig, tokenizer: PreTrainedTokenizerBase, seed: int, folder: Path) -> None:
+def _initial(config: ComparisonConfig, tokenizer: PreTrainedTokenizerBase, seed: int, folder: Path) -> None:
     shape = SHAPES[config.model.from_scratch].config(tokenizer, config.model.max_length)
     with quiet(), seeded(seed):
         fresh_with(AutoModelForMaskedLM, shape).model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
-def _sizes(config: LaboratoryConfig, shared: Shared, tokenizer: PreTrainedTokenizerBase) -> Sizes:
+def _sizes(config: ComparisonConfig, shared: Shared, tokenizer: PreTrainedTokenizerBase) -> Sizes:
     train, validation = (
         _blocks(read_documents([str(path)]), tokenizer, config) for path in (shared.train, shared.validation)
     )
@@ -208,12 +208,12 @@ def _sizes(config: LaboratoryConfig, shared: Shared, tokenizer: PreTrainedTokeni
 
 
 def _blocks(
-    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, config: LaboratoryConfig
+    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, config: ComparisonConfig
 ) -> Blocks:
     return cut_blocks(documents, tokenizer, max_length=config.model.max_length, rule="join")
 
 
-def _check_copies(config: LaboratoryConfig, sizes: Sizes) -> None:
+def _check_copies(config: ComparisonConfig, sizes: Sizes) -> None:
     """Raise ConfigError for an arm whose masks would not come twice: it would be dynamic under another name."""
     for name in config.arms:
         copies = ARMS[name].copies

@@ -1,4 +1,4 @@
-"""What the laboratory found, with what it takes to find it again."""
+"""What a comparison found, with what it takes to find it again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .statistics import Line, lines
 
 @dataclass(frozen=True)
 class Report:
-    """All outcomes of one laboratory."""
+    """All outcomes of one comparison."""
 
     command: str
     date: str

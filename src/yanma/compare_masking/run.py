@@ -19,7 +19,7 @@ from ..runs import train_config as training_config
 from ..runs.pretrain import Pretrained, pretrain
 from ..runs.train import train
 from .arms import ARMS, Arm
-from .config import LaboratoryConfig, ProbeConfig
+from .config import ComparisonConfig, ProbeConfig
 from .outcome import Outcome
 from .prepare import Shared
 
@@ -30,7 +30,7 @@ _NEVER = 10**9  # steps: a run is judged once, at its end
 class Runner:
     """Computes runs; it can be sent to another process."""
 
-    config: LaboratoryConfig
+    config: ComparisonConfig
     folder: Path
     shared: Shared
 
@@ -67,7 +67,7 @@ class Runner:
 
     def _pretrained(self, arm: Arm, seed: int, out: Path) -> Pretrained:
         budget = self.config.budget
-        wish = {
+        given = {
             "out": str(out),
             "seed": seed,
             "objective": {
@@ -91,11 +91,11 @@ class Runner:
             },
             "saving": {"evaluate_every": _NEVER, "save_every": _NEVER, "pseudo_perplexity_tokens": 0},
         }
-        return pretrain(pretraining_config.PretrainConfig.model_validate(wish), overwrite=True)
+        return pretrain(pretraining_config.PretrainConfig.model_validate(given), overwrite=True)
 
     def _probed(self, seed: int, model: Path, out: Path) -> dict[str, float]:
         probe = self.config.probe
-        wish = {
+        given = {
             "out": str(out),
             "seed": seed,
             "task": {"name": probe.task, "columns": probe.columns},
@@ -103,7 +103,7 @@ class Runner:
             "model": {"path": str(model)},
             "optim": {"epochs": probe.epochs, "learning_rate": probe.learning_rate},
         }
-        trained = train(training_config.TrainConfig.model_validate(wish), overwrite=True)
+        trained = train(training_config.TrainConfig.model_validate(given), overwrite=True)
         assert trained.test is not None  # the config names test rows
         report = trained.test.report
         return {"probe accuracy": cast(float, report.accuracy), "probe macro F1": report.averages["macro"].f1}

@@ -60,17 +60,17 @@ def test_from_text_to_page_in_processes_of_their_own(data, tmp_path):
         "probe_test": str(data / "rows.jsonl"),
         "probe_epochs": 1,
     }
-    report = compare_masking(config(data, tmp_path / "lab", jobs=2, **probe), teller=SILENT)
+    report = compare_masking(config(data, tmp_path / "out", jobs=2, **probe), teller=SILENT)
     assert report.pairs.arms == ("static-1", "dynamic") and report.pairs.seeds == (0, 1)
     assert {outcome.steps for outcome in report.pairs.outcomes.values()} == {3}
     assert [metric.name for metric in report.pairs.metrics][-1] == "probe macro F1"
-    page = (tmp_path / "lab" / "page.html").read_text("utf-8")
+    page = (tmp_path / "out" / "page.html").read_text("utf-8")
     assert "static-1" in page and "<svg" in page
-    names = {path.name for path in (tmp_path / "lab" / "runs" / "dynamic-1").iterdir()}
+    names = {path.name for path in (tmp_path / "out" / "runs" / "dynamic-1").iterdir()}
     assert names == {"log.txt"}, f"no weights are left: {names}"
 
-    shared = Shared(tmp_path / "lab" / "shared")
-    alone = Runner(config(data, tmp_path / "lab"), tmp_path / "alone", shared)("dynamic", 1)
+    shared = Shared(tmp_path / "out" / "shared")
+    alone = Runner(config(data, tmp_path / "out"), tmp_path / "alone", shared)("dynamic", 1)
     there = report.pairs.outcomes["dynamic", 1]
     assert alone.figures["validation loss"] == pytest.approx(there.figures["validation loss"], rel=1e-6)
     assert alone.shared == there.shared
@@ -123,6 +123,18 @@ def test_a_second_call_computes_what_is_missing_and_refuses_other_settings(
     assert again.pairs.outcomes["dynamic", 1] == first.pairs.outcomes["dynamic", 1]
     with pytest.raises(ConfigError, match=r"--steps is 4, but what is in .* was made with 3; name"):
         compare_masking(config(data, tmp_path, steps=4), teller=SILENT)
+
+
+def test_a_comparison_goes_on_whose_settings_have_their_name_of_before(
+    data, tmp_path, in_this_process, monkeypatch
+):
+    compare_masking(config(data, tmp_path), teller=SILENT)
+    (tmp_path / "comparison.toml").rename(tmp_path / "laboratory.toml")
+    with pytest.raises(ConfigError, match=r"--steps is 4, but what is in .* was made with 3; name"):
+        compare_masking(config(data, tmp_path, steps=4), teller=SILENT)
+    monkeypatch.setattr(Runner, "__call__", lambda *_: pytest.fail("nothing is computed again"))
+    compare_masking(config(data, tmp_path), teller=SILENT)
+    assert [path.name for path in tmp_path.glob("*.toml")] == ["comparison.toml"]
 
 
 def test_a_run_that_fails_is_named_with_its_log(data, tmp_path, in_this_process, monkeypatch):
@@ -187,21 +199,21 @@ def test_what_cannot_be_read_is_found_before_a_run_and_binds_nothing(
     (tmp_path / "empty.txt").touch()
     (tmp_path / "one.txt").write_text("one text")
     rows = str(data / "rows.jsonl")
-    wish = {"probe_train": rows, "probe_test": rows} | {
+    given = {"probe_train": rows, "probe_test": rows} | {
         name: tuple(part.format(tmp_path) for part in value)
         if isinstance(value, tuple)
         else value.format(tmp_path)
         for name, value in flags.items()
     }
-    out = tmp_path / "runs" / "lab"
+    out = tmp_path / "runs" / "out"
     with pytest.raises((ConfigError, DataError), match=told):
-        compare_masking(config(data, out, **wish), teller=SILENT)
+        compare_masking(config(data, out, **given), teller=SILENT)
     assert not out.parent.exists()
 
 
 def test_settings_bind_only_where_something_was_made_by_them(data, tmp_path, in_this_process):
-    wish = config(data, tmp_path, steps=7)
-    (tmp_path / "laboratory.toml").write_text(to_toml(wish))
+    other = config(data, tmp_path, steps=7)
+    (tmp_path / "comparison.toml").write_text(to_toml(other))
     compare_masking(config(data, tmp_path), teller=SILENT)
     with pytest.raises(
         ConfigError, match=r"--train is none\.txt, but what is in .* was made with .*text\.txt;"
@@ -214,3 +226,7 @@ def test_a_folder_of_something_else_is_left_alone(data, tmp_path, in_this_proces
     with pytest.raises(ConfigError, match="holds no comparison"):
         compare_masking(config(data, tmp_path), teller=SILENT)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+    (tmp_path / "letter.txt").rename(tmp_path / "config.toml")  # as a run's folder has one
+    with pytest.raises(ConfigError, match="holds no comparison"):
+        compare_masking(config(data, tmp_path), teller=SILENT)
+    assert (tmp_path / "config.toml").read_text() == "mine"

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def _config() -> type[Section]:
-    from ..compare_masking.config import LaboratoryConfig
+    from ..compare_masking.config import ComparisonConfig
 
-    return LaboratoryConfig
+    return ComparisonConfig
 
 
 @one_flag_a_setting(_config)

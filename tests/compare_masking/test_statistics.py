@@ -48,7 +48,7 @@ def test_values_that_are_all_the_same_have_an_interval_without_width():
 
 
 def test_how_often_the_intervals_hold_the_truth_is_what_the_docstring_says():
-    """600 laboratories of 5 seeds without a difference; binomial bounds of 4 standard deviations."""
+    """600 comparisons of 5 seeds without a difference; binomial bounds of 4 standard deviations."""
     drawn = random.Random(0)
     found = [estimate([drawn.gauss(0, 1) for _ in range(5)]) for _ in range(600)]
     student = sum(0 in one.student for one in found) / len(found)
