@@ -56,9 +56,9 @@ def listed(text: str) -> list[tuple[str, str]]:
 
 def every_family() -> tuple[Any, ...]:
     """The table of families: those that read, then those that hear."""
-    from yanma.models.families import FAMILIES, LISTENERS
+    from yanma.models.families import FAMILIES, SPEECH
 
-    return (*FAMILIES, *LISTENERS)
+    return (*FAMILIES, *SPEECH)
 
 
 def table() -> list[tuple[str, str]]:
@@ -159,7 +159,7 @@ def _attention(family: Any) -> str:
         "capped scores" if getattr(config, "attn_logit_softcapping", None) else "",
         "" if family.by_interface else "distances in scores; takes no mask of yours",
         "one layer repeated" if family.repeats_layers else "",
-        "frames of recordings" if family.hears else "",
+        "frames of recordings" if family.is_speech else "",
     ]
     return ", ".join(word for word in words if word)
 
@@ -214,9 +214,9 @@ def _heads() -> Iterator[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write docs/families.md, or check what it lists.")
-    wish = parser.add_mutually_exclusive_group(required=True)
-    wish.add_argument("--write", action="store_true", help="measure, and write the page")
-    wish.add_argument(
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--write", action="store_true", help="measure, and write the page")
+    action.add_argument(
         "--check", action="store_true", help="exit with 1 if it does not list what the table has"
     )
     parser.add_argument(

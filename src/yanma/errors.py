@@ -3,7 +3,7 @@
 YanmaError
 ├── ConfigError    a setting that is unknown, missing or impossible       (the command line exits with 2)
 ├── DataError      input that cannot be used; the message names file:line (the command line exits with 1)
-└── Unsupported    a wish that cannot be honoured exactly, and who can    (the command line exits with 2)
+└── Unsupported    what cannot be honoured exactly, and who can           (the command line exits with 2)
 
 Wrong arguments of a Python call are plain `ValueError`s: each class here is one too.
 """

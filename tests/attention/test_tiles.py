@@ -14,7 +14,7 @@ from attention.packs import by_hand, error, fused, output_and_gradients, tensors
 from masks.expressions import cases
 from yanma import attention
 from yanma.attention import explain, flex, plans, tiles
-from yanma.attention.kept import Kept
+from yanma.attention.lru_cache import LRUCache
 from yanma.attention.plans import Plan, Plans
 from yanma.keyed import document_keys, keep, keep_at
 from yanma.masks import (
@@ -200,7 +200,7 @@ def test_flex_on_a_cpu_agrees_with_the_oracle(mask):
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_a_block_mask_is_made_once_for_layers_and_batches_alike(monkeypatch):
     """Also where the first call was in inference, whose tensors training could not use."""
-    monkeypatch.setattr(flex, "BLOCKS", Kept(max_bytes=2**18))
+    monkeypatch.setattr(flex, "BLOCKS", LRUCache(max_bytes=2**18))
     monkeypatch.setattr(flex, "_kernel", lambda device: flex_attention)
     made = []
     monkeypatch.setattr(flex, "block_mask", lambda *args: made.append(args) or block_mask(*args))
@@ -209,7 +209,7 @@ def test_a_block_mask_is_made_once_for_layers_and_batches_alike(monkeypatch):
         first = attention(q, k, v, documents([200, 100]) & window(9, 3), backend="flex")
     again = attention(q, k, v, documents([200, 100]) & window(9, 3), backend="flex")
     assert torch.equal(first, again) and len(made) == 1
-    (kept,) = flex.BLOCKS._kept.values()
+    (kept,) = flex.BLOCKS._values.values()
     tables = [x for x in kept.mask.as_tuple() if isinstance(x, torch.Tensor)]
     assert tables and not any(x.is_inference() for x in tables)
     assert kept.num_bytes > sum(x.nbytes for x in tables) + 2 * 4 * 300 * 4, (

@@ -17,7 +17,7 @@ from models.builders import build as build_small
 from yanma.audit import Audit, Finding, Subject, Verdict, audit, every_way, random_documents
 from yanma.errors import DataError, Unsupported
 from yanma.masks import window
-from yanma.models.families import LISTENERS
+from yanma.models.families import SPEECH
 
 HEADS = (
     "Model",
@@ -200,8 +200,8 @@ def test_what_is_for_models_is_refused_for_callables():
 
 
 def test_models_that_cannot_be_asked_are_refused_by_name():
-    listener = build_small(LISTENERS[0], "Wav2Vec2ForCTC")
-    for model in (listener, yanma.unpad(listener)):
+    speech = build_small(SPEECH[0], "Wav2Vec2ForCTC")
+    for model in (speech, yanma.unpad(speech)):
         with pytest.raises(
             Unsupported, match="Wav2Vec2ForCTC is given input_values, and an audit gives token"
         ):

@@ -10,7 +10,7 @@ import torch
 from yanma import cli, unpad
 from yanma.bench import ParityError, pretraining
 from yanma.bench.contestants_pretraining import YANMA
-from yanma.bench.pretraining import MARKERS, MASK, QUICK_SHAPES, SPECIAL, WIDTH
+from yanma.bench.pretraining import MARKERS, MASK, MAX_LENGTH, QUICK_SHAPES, SPECIAL
 from yanma.corruption import IGNORE
 
 
@@ -52,7 +52,7 @@ def test_static_padding_has_its_width_and_the_others_their_longest_text(everyone
         (torch.tensor(text), torch.full((len(text),), IGNORE).index_fill(0, torch.tensor(1), 7))
         for text in texts
     ]
-    for contestant, width in zip(everyone[:3], (WIDTH, None, None), strict=True):
+    for contestant, width in zip(everyone[:3], (MAX_LENGTH, None, None), strict=True):
         for batch, labels in (contestant.corrupted(texts, range(8)), contestant.laid(examples)):
             assert labels.shape == batch["attention_mask"].shape == (8, width or max(map(len, texts)))
             assert batch["attention_mask"].sum() == sum(map(len, texts))

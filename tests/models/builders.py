@@ -20,7 +20,7 @@ _BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classi
 _GROUPED = _BERT | {"num_key_value_heads": 2}
 _LLAMA_DROPOUTS = ("attention_dropout", "classifier_dropout")
 _SOME_WINDOWS = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
-_TRANSLATOR = {
+_SEQ2SEQ = {
     "d_model": 32,
     "encoder_layers": 2,
     "decoder_layers": 2,
@@ -32,7 +32,7 @@ _TRANSLATOR = {
     "decoder_layerdrop": 0.0,
     "decoder_start_token_id": 3,
 }
-_TRANSLATOR_DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout")
+_SEQ2SEQ_DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout")
 _T5 = {
     "d_model": 32,
     "d_kv": 8,
@@ -43,7 +43,7 @@ _T5 = {
     "relative_attention_max_distance": 20,
     "decoder_start_token_id": 3,
 }
-_LISTENER = _BERT | {
+_SPEECH = _BERT | {
     "conv_dim": (16, 16),
     "conv_kernel": (5, 3),
     "conv_stride": (3, 2),
@@ -54,7 +54,7 @@ _LISTENER = _BERT | {
     "mask_time_prob": 0.0,
 }
 """A frame of 11 samples each 6."""
-_LISTENER_DROPOUTS = (
+_SPEECH_DROPOUTS = (
     "hidden_dropout",
     "attention_dropout",
     "activation_dropout",
@@ -169,22 +169,22 @@ SMALL = {
     "clip_text_model": Small(
         transformers.CLIPTextConfig, _BERT | {"projection_dim": 16}, ("attention_dropout",)
     ),
-    "bart": Small(transformers.BartConfig, _TRANSLATOR, _TRANSLATOR_DROPOUTS, pad_token_id=1),
-    "mbart": Small(transformers.MBartConfig, _TRANSLATOR, _TRANSLATOR_DROPOUTS, pad_token_id=1),
+    "bart": Small(transformers.BartConfig, _SEQ2SEQ, _SEQ2SEQ_DROPOUTS, pad_token_id=1),
+    "mbart": Small(transformers.MBartConfig, _SEQ2SEQ, _SEQ2SEQ_DROPOUTS, pad_token_id=1),
     "marian": Small(
         transformers.MarianConfig,
-        _TRANSLATOR | {"activation_function": "swish", "scale_embedding": True},
-        _TRANSLATOR_DROPOUTS[:3],
+        _SEQ2SEQ | {"activation_function": "swish", "scale_embedding": True},
+        _SEQ2SEQ_DROPOUTS[:3],
         pad_token_id=1,
     ),
     "pegasus": Small(
-        transformers.PegasusConfig, _TRANSLATOR | {"activation_function": "relu"}, _TRANSLATOR_DROPOUTS[:3]
+        transformers.PegasusConfig, _SEQ2SEQ | {"activation_function": "relu"}, _SEQ2SEQ_DROPOUTS[:3]
     ),
-    "m2m_100": Small(transformers.M2M100Config, _TRANSLATOR, _TRANSLATOR_DROPOUTS[:3], pad_token_id=1),
+    "m2m_100": Small(transformers.M2M100Config, _SEQ2SEQ, _SEQ2SEQ_DROPOUTS[:3], pad_token_id=1),
     "t5": Small(transformers.T5Config, _T5, ("dropout_rate", "classifier_dropout")),
     "mt5": Small(transformers.MT5Config, _T5, ("dropout_rate", "classifier_dropout")),
-    "wav2vec2": Small(transformers.Wav2Vec2Config, _LISTENER, _LISTENER_DROPOUTS),
-    "hubert": Small(transformers.HubertConfig, _LISTENER, _LISTENER_DROPOUTS),
+    "wav2vec2": Small(transformers.Wav2Vec2Config, _SPEECH, _SPEECH_DROPOUTS),
+    "hubert": Small(transformers.HubertConfig, _SPEECH, _SPEECH_DROPOUTS),
 }
 VOCABULARY, SLOTS = 100, 20
 LENGTHS = (17, 3, 9, 9, 1, 12)
@@ -192,7 +192,7 @@ FAMILIES = [family for family in TABLE if not family.cross_attention]
 """Those that have no encoder beside a decoder."""
 TAKE_IDS_ALONE = ("clip_text_model",)
 """Whose stock models take no embeddings in the place of ids."""
-TRANSLATORS = [family for family in TABLE if family.cross_attention]
+SEQ2SEQ = [family for family in TABLE if family.cross_attention]
 
 
 def every_head(decodes: bool = False) -> Iterator[tuple[Family, str]]:

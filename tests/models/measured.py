@@ -131,7 +131,7 @@ def measure(
     subject: Subject | Recordings
     if head.decodes:
         subject = Subject(head, pairs=pairs(family, name))
-    elif family.hears:
+    elif family.is_speech:
         subject = Recordings(head, recordings())
     else:
         subject = Subject(head, rectangle(family, name).documents)
@@ -210,7 +210,7 @@ def differing_pairs(model: nn.Module, family: Family, name: str, least: int) -> 
     draw, differing, count = random.Random(5), 0, 0
     lengths = (1, 2, 3, *range(4, 61, 3), *LENGTHS)
     subject: Subject | Recordings
-    if family.hears:
+    if family.is_speech:
         subject = Recordings(family.heads[name], recordings([6 * n + draw.randint(5, 10) for n in lengths]))
     elif family.heads[name].decodes:
         subject = Subject(family.heads[name], pairs=pairs(family, name, lengths, lengths[::-1]))

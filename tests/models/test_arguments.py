@@ -122,7 +122,7 @@ def test_hidden_states_are_chosen_as_from_the_stock_model(name: str, chosen):
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
-def test_hidden_states_wished_for_in_the_config_are_whole(family: Family):
+def test_hidden_states_asked_for_in_the_config_are_whole(family: Family):
     """A document-level head needs first tokens only, but who asks for hidden states gets all of them."""
     name = head_named(family, "ForSequenceClassification")
     stock, ours, inputs, data = pair(name, family, output_hidden_states=True)
@@ -439,7 +439,7 @@ def test_arguments_that_do_not_fit_are_refused_by_name(name, arguments, keywords
         yanma.unpad(build(family, name))(*arguments, **keywords)
 
 
-def test_a_config_that_wishes_for_attention_weights_is_refused():
+def test_a_config_that_asks_for_attention_weights_is_refused():
     model = yanma.unpad(build(BERT, TOKENS, attn_implementation="eager", output_attentions=True))
     with pytest.raises(yanma.Unsupported, match=r"does not do output_attentions \(attention weights"):
         model(FOUR)

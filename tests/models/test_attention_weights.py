@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import yanma
-from models.builders import FAMILIES, TRANSLATORS, build, head_named
+from models.builders import FAMILIES, SEQ2SEQ, build, head_named
 from models.pairs import generator
 from yanma.models.families import Family
 
@@ -39,7 +39,7 @@ def test_a_decoder_with_a_cache_gives_the_weights_of_eager_attention(family: Fam
     assert len(got) == 6 and all((a - b).abs().max() < 1e-6 for a, b in zip(got, expected, strict=True))
 
 
-@pytest.mark.parametrize("family", TRANSLATORS, ids=lambda family: family.model_type)
+@pytest.mark.parametrize("family", SEQ2SEQ, ids=lambda family: family.model_type)
 def test_an_encoder_refuses_them_by_name(family: Family):
     model = yanma.unpad(build(family, generator(family)))
     with pytest.raises(yanma.Unsupported, match="does not do output_attentions"):

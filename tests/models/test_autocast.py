@@ -14,22 +14,22 @@ from models.builders import FAMILIES, TABLE, build, doubled, gradient, head_name
 from models.measured import autocast_to, differing_pairs, measure, sharpened
 from models.pairs import generator, pairs
 from models.sounds import padded, recordings
-from yanma.models.families import LISTENERS, Family
+from yanma.models.families import SPEECH, Family
 from yanma.models.scored import scored_loss
 
 BF16 = torch.bfloat16
-EVERY_FAMILY = pytest.mark.parametrize("family", [*TABLE, *LISTENERS], ids=lambda family: family.model_type)
+EVERY_FAMILY = pytest.mark.parametrize("family", [*TABLE, *SPEECH], ids=lambda family: family.model_type)
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 BY_TOKEN_AND_DOCUMENT = [
     (family, name)
-    for family in [*TABLE, *LISTENERS]
+    for family in [*TABLE, *SPEECH]
     for name in dict.fromkeys((next(iter(family.heads)), head_named(family, "ForSequenceClassification")))
 ]
 
 
 def padded_case(family: Family) -> tuple[str, dict[str, torch.Tensor]]:
     """A head of which no padding is compared, and padded arguments for it."""
-    if family.hears:
+    if family.is_speech:
         return next(iter(family.heads)), padded(recordings([100, 100, 100]))
     if family.model_type == "clip_text_model":
         return "CLIPTextModel", rectangle(family, "CLIPTextModel", lengths=(20, 20, 20)).kwargs

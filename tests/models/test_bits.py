@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import yanma
-from models.builders import FAMILIES, TRANSLATORS, build, head_named
+from models.builders import FAMILIES, SEQ2SEQ, build, head_named
 from models.pairs import generator, ours_by_pair, pairs
 from models.test_company import assert_same_bits_in_packs_of, random_documents, using_threads
 from models.test_exactness import DTYPES, sharpened
@@ -59,16 +59,14 @@ def test_every_family_keeps_its_bits_here(family: Family, dtype: torch.dtype):
 
 @pytest.mark.usefixtures("quick")
 def test_an_encoder_with_distances_is_tried_beyond_its_batch():
-    t5 = next(family for family in TRANSLATORS if family.model_type == "t5")
+    t5 = next(family for family in SEQ2SEQ if family.model_type == "t5")
     model = yanma.unpad(sharpened(build(t5, "T5EncoderModel")), exact="bits")
     known = set(bits._FOUND)
     assert_same_bits_in_packs_of(9, model, t5.heads["T5EncoderModel"], random_documents(30))
     assert set(bits._FOUND) == known, "longer texts need no further trial"
 
 
-PAIR_HEADS = [
-    (f, n) for f in TRANSLATORS for n in f.heads if n == generator(f) or n.startswith(("Bart", "T5"))
-]
+PAIR_HEADS = [(f, n) for f in SEQ2SEQ for n in f.heads if n == generator(f) or n.startswith(("Bart", "T5"))]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +94,7 @@ def test_cross_attention_that_depends_on_its_group_is_refused(monkeypatch):
         return attention(q, k, *args, **kwargs) * (1 + 2e-7 * (len(q) != len(k)))
 
     monkeypatch.setattr("yanma.models.interface.attention", grouped)
-    bart = next(family for family in TRANSLATORS if family.model_type == "bart")
+    bart = next(family for family in SEQ2SEQ if family.model_type == "bart")
     with pytest.raises(
         yanma.Unsupported, match=r"cross-attention with 4 heads of 8 .* a document of 1 tokens"
     ):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import yanma
-from models.builders import FAMILIES, TRANSLATORS, build, every_head, rectangle
+from models.builders import FAMILIES, SEQ2SEQ, build, every_head, rectangle
 from models.measured import sharpened
 from models.pairs import pairs
 from yanma import PackedBatch
@@ -26,7 +26,7 @@ MAY_KEEP = [
     if family.caches or family.heads[name].decodes or family.heads[name].loss == "next_token"
 ]
 DECODERS = [family for family in FAMILIES if family.caches]
-BY_TYPE = {family.model_type: family for family in (*FAMILIES, *TRANSLATORS)}
+BY_TYPE = {family.model_type: family for family in (*FAMILIES, *SEQ2SEQ)}
 
 
 def each(cases: list[tuple[Family, str]]):
@@ -189,7 +189,7 @@ def test_every_head_that_writes_on_goes_on_from_its_cache(family: Family, name: 
 
 
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "BartForConditionalGeneration", "BertLMHeadModel"])
-def test_a_step_takes_no_wish_that_the_stock_forward_would_pass_over(name: str):
+def test_a_step_takes_no_argument_that_the_stock_forward_would_pass_over(name: str):
     family = next(family for family, own in ALL if own == name)
     model, ids = yanma.unpad(build(family, name, is_decoder=True)).train(), torch.arange(10, 16)[None]
     call = {"input_ids": ids, "use_cache": True}

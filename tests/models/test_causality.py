@@ -7,9 +7,9 @@ import torch
 
 import yanma
 from models.builders import TABLE, build, every_head, head_named, rectangle
-from yanma.models.families import LISTENERS
+from yanma.models.families import SPEECH
 
-BY_TYPE = {family.model_type: family for family in (*TABLE, *LISTENERS)}
+BY_TYPE = {family.model_type: family for family in (*TABLE, *SPEECH)}
 DECODERS = [
     (family, name)
     for family, name in every_head()

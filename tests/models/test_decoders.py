@@ -144,9 +144,9 @@ def test_generation_is_the_stock_models_for_padded_prompts(family: Family, searc
     prompts = random_documents((7, 1, 4))
     ids = nn.utils.rnn.pad_sequence(prompts, True, stock.config.pad_token_id, padding_side="left")
     valid = nn.utils.rnn.pad_sequence([torch.ones_like(x) for x in prompts], True, 0, padding_side="left")
-    wishes = {"max_new_tokens": 9, "do_sample": False, "output_scores": True, "return_dict_in_generate": True}
+    more = {"max_new_tokens": 9, "do_sample": False, "output_scores": True, "return_dict_in_generate": True}
     found, expected = (
-        model.generate(input_ids=ids, attention_mask=valid, **wishes, **SEARCHES[search])
+        model.generate(input_ids=ids, attention_mask=valid, **more, **SEARCHES[search])
         for model in (ours, stock)
     )
     assert found.sequences.shape[1] > 8 and torch.equal(found.sequences, expected.sequences)

@@ -19,12 +19,12 @@ from models.measured import sharpened
 from models.pairs import pairs
 from yanma import PackedBatch
 from yanma.models import arguments, bounds, by_keyword, cache
-from yanma.models.families import FAMILIES, LISTENERS, Family
+from yanma.models.families import FAMILIES, SPEECH, Family
 from yanma.models.pairs import _UNKNOWN
 
 # N documents, S slots of a padded row, T tokens
 
-ALL = [(family, name) for family in (*FAMILIES, *LISTENERS) for name in family.heads]
+ALL = [(family, name) for family in (*FAMILIES, *SPEECH) for name in family.heads]
 READERS = list(every_head())
 EACH = pytest.mark.parametrize(("family", "name"), ALL, ids=[name for _, name in ALL])
 WITH_LOSS = [
@@ -35,8 +35,8 @@ WITH_LOSS = [
 SCORED = pytest.mark.parametrize(("family", "name"), WITH_LOSS, ids=[name for _, name in WITH_LOSS])
 ONE_EACH = pytest.mark.parametrize(
     ("family", "name"),
-    [(family, list(family.heads)[-1]) for family in (*FAMILIES, *LISTENERS)],
-    ids=[family.model_type for family in (*FAMILIES, *LISTENERS)],
+    [(family, list(family.heads)[-1]) for family in (*FAMILIES, *SPEECH)],
+    ids=[family.model_type for family in (*FAMILIES, *SPEECH)],
 )
 NEXT_TOKEN = pytest.mark.parametrize(
     ("family", "name"),
@@ -155,7 +155,7 @@ def test_labels_end_to_end_give_the_stock_loss_or_are_refused_by_name(family: Fa
 
 def test_shifted_labels_end_to_end_and_frames_of_recordings_give_the_stock_loss():
     llama, wav2vec = (
-        next(f for f in (*FAMILIES, *LISTENERS) if f.model_type == t) for t in ("llama", "wav2vec2")
+        next(f for f in (*FAMILIES, *SPEECH) if f.model_type == t) for t in ("llama", "wav2vec2")
     )
     stock, data = build(llama, "LlamaForCausalLM"), rectangle(llama, "LlamaForCausalLM").kwargs
     flat = data | {"shift_labels": data["labels"].flatten()}
@@ -210,7 +210,7 @@ def test_the_number_of_scored_items_divides_the_loss_where_it_divides_the_stock_
 
 def call(family: Family, name: str) -> dict[str, Tensor]:
     """Arguments of a padded forward without labels."""
-    if family.hears:
+    if family.is_speech:
         return {"input_values": torch.randn(2, 200)}
     if family.heads[name].decodes:
         padded = pairs(family, name).padded()
@@ -228,15 +228,15 @@ def test_what_may_belong_to_tokens_and_is_not_known_is_refused_by_name(family: F
         model(**inputs, bbox=torch.zeros(*shape, 4))
     with pytest.raises(yanma.Unsupported, match=r"was given adapters, a list"):
         model(**inputs, adapters=["one"] * shape[0])
-    if family.heads[name].decodes or family.hears:
+    if family.heads[name].decodes or family.is_speech:
         return
     batch = PackedBatch.from_sequences([[7, 8, 9], [5, 6]])
     for arguments_, keywords in (((batch,), {}), ((), by_keyword.one_row(batch))):
         with pytest.raises(yanma.Unsupported, match="was given bbox, a Tensor"):
             model(*arguments_, **keywords, bbox=torch.zeros(5, 4))
-        for wish in ("sliding_window", "softcap"):
-            with pytest.raises(yanma.Unsupported, match=f"does not do {wish}"):
-                model(*arguments_, **keywords, **{wish: 3})
+        for argument in ("sliding_window", "softcap"):
+            with pytest.raises(yanma.Unsupported, match=f"does not do {argument}"):
+                model(*arguments_, **keywords, **{argument: 3})
 
 
 @EACH

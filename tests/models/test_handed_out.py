@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import yanma
-from models.builders import FAMILIES, TRANSLATORS, build, every_head, gradient, rectangle
+from models.builders import FAMILIES, SEQ2SEQ, build, every_head, gradient, rectangle
 from models.pairs import generator, pairs
 from models.sounds import padded, recordings
 from yanma.models import outputs
-from yanma.models.families import LISTENERS, Family, Head
+from yanma.models.families import SPEECH, Family, Head
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 STATES = ("hidden_states", "decoder_hidden_states", "encoder_hidden_states")
@@ -106,7 +106,7 @@ def test_gradients_of_a_pack_are_those_of_the_rectangle(name: str):
     assert all(map(torch.equal, *gradients))
 
 
-@pytest.mark.parametrize("family", TRANSLATORS, ids=lambda family: family.model_type)
+@pytest.mark.parametrize("family", SEQ2SEQ, ids=lambda family: family.model_type)
 def test_encoders_with_decoders_have_them_too(family: Family):
     name = generator(family)
     stock, data = build(family, name), pairs(family, name).padded()
@@ -122,7 +122,7 @@ def test_encoders_with_decoders_have_them_too(family: Family):
     assert_near(found[1], found[0])
 
 
-@pytest.mark.parametrize("family", LISTENERS, ids=lambda family: family.model_type)
+@pytest.mark.parametrize("family", SPEECH, ids=lambda family: family.model_type)
 def test_models_that_hear_have_them_too(family: Family):
     name = next(name for name in family.heads if name.endswith("ForCTC"))
     stock, sounds = build(family, name, feat_extract_norm="layer"), recordings((100, 61, 61, 200))
@@ -208,7 +208,7 @@ def test_hidden_states_go_when_nobody_holds_them():
     assert all(state() is None for state in states), "a ring of graph and states holds them"
 
 
-def test_hooks_come_with_the_wish_and_go_with_restore():
+def test_hooks_come_with_what_is_asked_and_go_with_restore():
     family, name = BY_TYPE["bert"], "BertForTokenClassification"
     model, data = yanma.unpad(build(family, name)), rectangle(family, name)
     model(**data.kwargs)

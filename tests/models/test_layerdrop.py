@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import yanma
-from models.builders import FAMILIES, TRANSLATORS, build, every_head, rectangle
+from models.builders import FAMILIES, SEQ2SEQ, build, every_head, rectangle
 from models.pairs import generator, pairs
 from models.sounds import padded, recordings
-from yanma.models.families import LISTENERS, Family
+from yanma.models.families import SPEECH, Family
 
-BY_TYPE = {family.model_type: family for family in (*FAMILIES, *TRANSLATORS, *LISTENERS)}
+BY_TYPE = {family.model_type: family for family in (*FAMILIES, *SEQ2SEQ, *SPEECH)}
 NAMES = {"opt": "OPTForCausalLM", "wav2vec2": "Wav2Vec2ForCTC", "hubert": "HubertForCTC"}
 DROP = [name for name in BY_TYPE if name in (*NAMES, "bart", "mbart", "marian", "pegasus", "m2m_100")]
 
@@ -29,7 +29,7 @@ def made(model_type: str, p: float, **more: Any) -> torch.nn.Module:
 def call(model_type: str, model: torch.nn.Module, chosen: list[int], **more: Any) -> list[torch.Tensor]:
     """Logits of some documents, one tensor each; those that hear are given all."""
     family = BY_TYPE[model_type]
-    if family.hears:
+    if family.is_speech:
         sounds = [recordings((100, 61, 61, 200))[i] for i in chosen]
         frames = model._get_feat_extract_output_lengths(torch.tensor([len(sound) for sound in sounds]))
         logits = model(**padded(sounds), **more).logits
@@ -85,7 +85,7 @@ def test_every_layer_left_out_is_the_stock_model_without_layers(model_type: str)
     stock = made(model_type, 1.0).train()
     model = yanma.unpad(copy.deepcopy(stock))
     family = BY_TYPE[model_type]
-    if family.hears:
+    if family.is_speech:
         data: dict[str, Any] = {"input_values": recordings((100,))[0][None]}
     elif family.cross_attention:
         data = {k: v for k, v in pairs(family, generator(family)).alone(0).items()}

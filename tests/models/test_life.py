@@ -13,7 +13,7 @@ import torch
 import transformers
 
 import yanma
-from models.builders import FAMILIES, TRANSLATORS, build, every_head, rectangle
+from models.builders import FAMILIES, SEQ2SEQ, build, every_head, rectangle
 from models.pairs import generator
 from yanma.models import is_unpadded
 from yanma.models.classes import mix, unmix
@@ -167,7 +167,7 @@ def test_attention_switched_after_unpad_is_refused():
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
-@pytest.mark.parametrize("family", TRANSLATORS, ids=lambda family: family.model_type)
+@pytest.mark.parametrize("family", SEQ2SEQ, ids=lambda family: family.model_type)
 def test_attention_of_a_stack_switched_after_unpad_is_refused(family: Family, part: str):
     model, ids = yanma.unpad(build(family, generator(family))), torch.arange(10, 16)[None]
     getattr(model, f"get_{part}")().set_attn_implementation("eager")

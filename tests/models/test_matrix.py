@@ -9,12 +9,12 @@ import yanma
 from models.builders import FAMILIES, TABLE, build, every_head
 from models.measured import differing_pairs, measure, sharpened
 from yanma.models import linear
-from yanma.models.families import LISTENERS, Family
+from yanma.models.families import SPEECH, Family
 
 EVERY = [
     *every_head(),
     *every_head(decodes=True),
-    *((family, name) for family in LISTENERS for name in family.heads),
+    *((family, name) for family in SPEECH for name in family.heads),
 ]
 HEADS = pytest.mark.parametrize(("family", "name"), EVERY, ids=[name for _, name in EVERY])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
@@ -34,7 +34,7 @@ def test_outputs_gradients_and_isolation_against_one_document_at_a_time(
 
 
 @DTYPES
-@pytest.mark.parametrize("family", [*TABLE, *LISTENERS], ids=lambda family: family.model_type)
+@pytest.mark.parametrize("family", [*TABLE, *SPEECH], ids=lambda family: family.model_type)
 def test_no_pair_of_a_document_and_a_batch_differs_in_any_bit(family: Family, dtype: torch.dtype):
     name = next(iter(family.heads))
     model = yanma.unpad(sharpened(build(family, name)).to(dtype))

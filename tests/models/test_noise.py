@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
 import yanma
-from models.builders import FAMILIES, TRANSLATORS, build, gradient, rectangle
+from models.builders import FAMILIES, SEQ2SEQ, build, gradient, rectangle
 from models.pairs import generator, pairs
 from yanma.models.by_keyword import one_row
 
@@ -68,7 +68,7 @@ def test_equal_texts_have_noise_of_one_size(count: int):
     assert 0.3 < largest <= 0.3125 * 1.0001
 
 
-@pytest.mark.parametrize("family", TRANSLATORS[:1] + TRANSLATORS[-1:], ids=lambda family: family.model_type)
+@pytest.mark.parametrize("family", SEQ2SEQ[:1] + SEQ2SEQ[-1:], ids=lambda family: family.model_type)
 def test_noise_of_an_encoder_is_of_the_sources_lengths(family):
     name = generator(family)
     model, data = yanma.unpad(build(family, name).train()), pairs(family, name)

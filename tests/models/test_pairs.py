@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 import yanma
-from models.builders import TRANSLATORS, build, doubled, every_head, gradient
+from models.builders import SEQ2SEQ, build, doubled, every_head, gradient
 from models.pairs import EOS, SOURCES, generator, many, mask_of, ours_by_pair, pairs, stock_by_pair
 from models.test_company import dropouts
 from models.test_exactness import DTYPES, sharpened
@@ -22,11 +22,11 @@ from yanma.masks import window
 from yanma.models import is_unpadded
 from yanma.models.families import Family
 
-BY_TYPE = {family.model_type: family for family in TRANSLATORS}
+BY_TYPE = {family.model_type: family for family in SEQ2SEQ}
 HEADS = pytest.mark.parametrize(
     ("family", "name"), list(every_head(decodes=True)), ids=[name for _, name in every_head(decodes=True)]
 )
-EACH = pytest.mark.parametrize("family", TRANSLATORS, ids=lambda family: family.model_type)
+EACH = pytest.mark.parametrize("family", SEQ2SEQ, ids=lambda family: family.model_type)
 
 
 @HEADS
@@ -58,8 +58,8 @@ def test_padded_outputs_states_and_loss_are_the_stock_models_and_zero_where_noth
 ):
     data, stock = pairs(family, name), doubled(sharpened(build(family, name)))
     ours, kwargs = yanma.unpad(copy.deepcopy(stock)), data.padded() | data.labels()
-    wishes = {"output_hidden_states": True, "use_cache": False}
-    expected, found = stock(**kwargs, **wishes), ours(**kwargs, **wishes)
+    more = {"output_hidden_states": True, "use_cache": False}
+    expected, found = stock(**kwargs, **more), ours(**kwargs, **more)
     assert [key for key in expected if key != "past_key_values"] == list(found)
     read = mask_of(data.sources).bool()
     written = mask_of(data.targets).bool() if data.is_written else read
@@ -305,9 +305,9 @@ def test_generation_is_the_stock_models_and_encodes_tokens_alone(family: Family,
     ours, rows = yanma.unpad(copy.deepcopy(stock)), []
     first = next(module for module in ours.get_encoder().modules() if isinstance(module, nn.Linear))
     first.register_forward_hook(lambda module, args, out: rows.append(args[0].shape[:-1].numel()))
-    wishes = {"max_new_tokens": 9, "do_sample": False, "output_scores": True, "return_dict_in_generate": True}
+    more = {"max_new_tokens": 9, "do_sample": False, "output_scores": True, "return_dict_in_generate": True}
     inputs = {key: data.padded()[key] for key in ("input_ids", "attention_mask")}
-    found, expected = (model.generate(**inputs, **wishes, **SEARCHES[search]) for model in (ours, stock))
+    found, expected = (model.generate(**inputs, **more, **SEARCHES[search]) for model in (ours, stock))
     assert found.sequences.shape[1] > 8 and torch.equal(found.sequences, expected.sequences)
     for mine, theirs in zip(found.scores, expected.scores, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
@@ -459,7 +459,7 @@ def test_models_that_cannot_be_honoured_are_refused_by_name():
 
 
 def test_the_table_has_every_head_that_transformers_has():
-    for family in TRANSLATORS:
+    for family in SEQ2SEQ:
         prefix = next(iter(family.heads)).removesuffix("Model")
         starts = tuple(prefix + part for part in ("For", "Model", "MT", "Encoder"))
         theirs = {name for name in dir(transformers) if name.startswith(starts)}

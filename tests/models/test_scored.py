@@ -210,7 +210,7 @@ def test_a_table_without_a_padding_id_learns_from_every_token():
 
 
 @pytest.mark.parametrize("name", ["BartForConditionalGeneration", "MarianMTModel"])
-def test_what_translators_add_to_their_logits_is_added(name):
+def test_what_encoder_decoders_add_to_their_logits_is_added(name):
     case, stock = Case.of(BY_NAME[name], name), doubled(build(BY_NAME[name], name))
     stock.final_logits_bias.copy_(torch.linspace(-3, 3, VOCABULARY))
     model = unpad(copy.deepcopy(stock))
@@ -342,7 +342,7 @@ def test_wrong_labels_are_refused():
     scoring_error(ValueError, "labels are torch.float32", "BertForMaskedLM", labels=wrong.float())
 
 
-def test_wrong_wishes_are_refused():
+def test_wrong_arguments_are_refused():
     scoring_error(
         ValueError, "max_logits_mib is 3; it must be at least 4", "BertForMaskedLM", max_logits_mib=3
     )

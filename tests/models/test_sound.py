@@ -16,10 +16,10 @@ from models.measured import sharpened
 from models.sounds import FRAMES, SAMPLES, alone, by_recording, padded, recordings
 from yanma.masks import window
 from yanma.models import spec_augment
-from yanma.models.families import LISTENERS, Family
+from yanma.models.families import SPEECH, Family
 from yanma.models.layout import Layout, own_mask
 
-WAV2VEC2, HUBERT = LISTENERS
+WAV2VEC2, HUBERT = SPEECH
 CTC, BASE = "Wav2Vec2ForCTC", "Wav2Vec2Model"
 STABLE = {
     "feat_extract_norm": "layer",
@@ -28,7 +28,7 @@ STABLE = {
     "num_conv_pos_embeddings": 5,
 }
 """As in the large models; the width of positions is odd here."""
-EVERY = [(family, name) for family in LISTENERS for name in family.heads]
+EVERY = [(family, name) for family in SPEECH for name in family.heads]
 HEADS = pytest.mark.parametrize(("family", "name"), EVERY, ids=[name for _, name in EVERY])
 SOUNDS = recordings()
 
@@ -103,7 +103,7 @@ def test_without_a_mask_all_slots_are_recorded():
     assert isinstance(ours(values, return_dict=False), tuple)
 
 
-@pytest.mark.parametrize("family", LISTENERS, ids=lambda family: family.model_type)
+@pytest.mark.parametrize("family", SPEECH, ids=lambda family: family.model_type)
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_the_ctc_loss_is_that_of_each_recording_alone(family: Family, reduction: str):
     name = next(name for name in family.heads if name.endswith("ForCTC"))
@@ -183,7 +183,7 @@ def test_a_window_is_added_to_what_frames_of_a_recording_read():
 MASKED = {"mask_time_prob": 0.5, "mask_time_length": 3}
 
 
-@pytest.mark.parametrize("family", LISTENERS, ids=lambda family: family.model_type)
+@pytest.mark.parametrize("family", SPEECH, ids=lambda family: family.model_type)
 def test_masks_in_time_and_dropout_are_each_recordings_own(family: Family):
     dropouts = dict.fromkeys(SMALL[family.model_type].dropouts, 0.2)
     name = next(name for name in family.heads if name.endswith("ForCTC"))
@@ -339,7 +339,7 @@ def test_calls_that_are_refused():
     model, inputs = yanma.unpad(build(WAV2VEC2, CTC)), padded(SOUNDS)
     values, mask = inputs["input_values"], inputs["attention_mask"]
     with pytest.raises(
-        yanma.Unsupported, match="Wav2Vec2ForCTC hears recordings, of which a PackedBatch has none"
+        yanma.Unsupported, match="Wav2Vec2ForCTC reads recordings, of which a PackedBatch has none"
     ):
         model(yanma.PackedBatch.from_sequences([[5, 6]]))
     with pytest.raises(yanma.Unsupported, match="row 0 of attention_mask has hidden samples before others"):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 import yanma
-from models.builders import SMALL, TRANSLATORS, build, every_head
+from models.builders import SEQ2SEQ, SMALL, build, every_head
 from models.measured import sharpened
 from models.pairs import EOS, Pairs, mask_of, pairs
 from yanma import PackedBatch
@@ -104,7 +104,7 @@ def test_hidden_slots_that_hold_eos_judge_nothing(family: Family, name: str):
         stock(input_ids=ids, attention_mask=mask)
 
 
-@pytest.mark.parametrize("family", TRANSLATORS[:1], ids=lambda family: family.model_type)
+@pytest.mark.parametrize("family", SEQ2SEQ[:1], ids=lambda family: family.model_type)
 def test_a_slot_that_the_target_hides_or_lacks_is_refused_by_name(family: Family):
     _, ours = models(family, "BartForSequenceClassification")
     ids, mask = torch.tensor([[5, 6, 7, 2], [5, 2, 1, 1]]), torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import yanma
-from models.builders import FAMILIES, SMALL, TRANSLATORS, build, gradient, head_named, rectangle
+from models.builders import FAMILIES, SEQ2SEQ, SMALL, build, gradient, head_named, rectangle
 from models.pairs import generator, pairs
 from yanma.models.families import Family
 
@@ -47,7 +47,7 @@ def test_checkpointed_layers_give_the_same_bits_with_dropout(family: Family, ree
 
 
 @KINDS
-@pytest.mark.parametrize("family", TRANSLATORS, ids=lambda family: family.model_type)
+@pytest.mark.parametrize("family", SEQ2SEQ, ids=lambda family: family.model_type)
 def test_so_do_those_of_an_encoder_with_a_decoder_packed_and_padded(family: Family, reentrant: bool):
     name = generator(family)
     model = yanma.unpad(build(family, name, **dict.fromkeys(SMALL[family.model_type].dropouts, 0.2))).train()

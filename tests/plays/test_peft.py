@@ -134,10 +134,10 @@ def test_adapters_live_as_in_the_stock_model(order, tmp_path):
         task_type="SEQ_CLS", target_modules=["query", "dense"], r=4, init_lora_weights=False
     )
     models = []
-    for wish in (None, order):
+    for which in (None, order):
         model = copy.deepcopy(base)
-        model = peft.get_peft_model(yanma.unpad(model) if wish == "peft of unpadded" else model, config)
-        model = yanma.unpad(model) if wish == "unpadded peft" else model
+        model = peft.get_peft_model(yanma.unpad(model) if which == "peft of unpadded" else model, config)
+        model = yanma.unpad(model) if which == "unpadded peft" else model
         model.add_adapter("second", config)
         draw = torch.Generator().manual_seed(3)
         for key, parameter in sorted(model.named_parameters()):

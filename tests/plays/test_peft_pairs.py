@@ -5,12 +5,12 @@ import pytest
 import torch
 
 import yanma
-from models.builders import TRANSLATORS, build
+from models.builders import SEQ2SEQ, build
 
 SOURCES, TARGETS = (5, 3, 4, 4), (4, 5, 3, 4)
 """Together as many tokens are read as are written: shapes alone do not tell them apart."""
 ORDERS = pytest.mark.parametrize("order", ["peft of unpadded", "unpadded peft"])
-EVERY_TRANSLATOR = pytest.mark.parametrize("family", TRANSLATORS, ids=lambda family: family.model_type)
+EVERY_SEQ2SEQ = pytest.mark.parametrize("family", SEQ2SEQ, ids=lambda family: family.model_type)
 
 
 def writer(family):
@@ -50,7 +50,7 @@ def gradients(model, chosen, is_padded=False):
 
 
 @ORDERS
-@EVERY_TRANSLATOR
+@EVERY_SEQ2SEQ
 def test_what_is_dropped_of_a_source_does_not_depend_on_company(family, order):
     model = adapted(family, order)
     together, parts = gradients(model, range(4)), [gradients(model, [i]) for i in range(4)]
@@ -63,7 +63,7 @@ def test_what_is_dropped_of_a_source_does_not_depend_on_company(family, order):
 
 @pytest.mark.parametrize("model_type", ["bart", "t5"])
 def test_padded_pairs_drop_what_packed_ones_do(model_type):
-    family = next(family for family in TRANSLATORS if family.model_type == model_type)
+    family = next(family for family in SEQ2SEQ if family.model_type == model_type)
     model = adapted(family, "peft of unpadded")
     packed, padded = gradients(model, range(4)), gradients(model, range(4), is_padded=True)
     for name, gradient in packed.items():
@@ -73,7 +73,7 @@ def test_padded_pairs_drop_what_packed_ones_do(model_type):
 @ORDERS
 @pytest.mark.parametrize("model_type", ["bart", "t5"])
 def test_a_layer_that_is_computed_again_drops_of_the_source_what_it_dropped(model_type, order):
-    family = next(family for family in TRANSLATORS if family.model_type == model_type)
+    family = next(family for family in SEQ2SEQ if family.model_type == model_type)
     model = adapted(family, order)
     expected = gradients(model, range(4))
     model.enable_input_require_grads()
@@ -84,7 +84,7 @@ def test_a_layer_that_is_computed_again_drops_of_the_source_what_it_dropped(mode
 
 @ORDERS
 def test_restored_projections_are_peft_s_own(order):
-    family = TRANSLATORS[0]
+    family = SEQ2SEQ[0]
     model = adapted(family, order)
     gradients(model, [0])
     assert not any(hasattr(type(module), "_yanma_stock") for module in yanma.restore(model).modules())

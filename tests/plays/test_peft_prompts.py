@@ -8,12 +8,12 @@ import torch
 import transformers
 
 import yanma
-from models.builders import FAMILIES, TRANSLATORS, build, head_named, rectangle
+from models.builders import FAMILIES, SEQ2SEQ, build, head_named, rectangle
 
 # transformers 5.24 calls keys and values `cache`; peft 0.21 hands them on by the name that they had before.
 pytestmark = pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")
 
-BY_TYPE = {family.model_type: family for family in (*FAMILIES, *TRANSLATORS)}
+BY_TYPE = {family.model_type: family for family in (*FAMILIES, *SEQ2SEQ)}
 VIRTUAL = 3
 METHODS = {
     "prompt": lambda task: peft.PromptTuningConfig(task_type=task, num_virtual_tokens=VIRTUAL),
@@ -58,11 +58,11 @@ ORDERS = pytest.mark.parametrize("order", ["peft of unpadded", "unpadded peft"])
 
 
 def tuned(model_type, name, task, method, order="stock"):
-    model, wish = build(BY_TYPE[model_type], name), yanma.unpad if order != "stock" else lambda model: model
+    model, made = build(BY_TYPE[model_type], name), yanma.unpad if order != "stock" else lambda model: model
     torch.manual_seed(7)
     if order == "peft of unpadded":
-        return peft.get_peft_model(wish(model), METHODS[method](task)).eval()
-    return wish(peft.get_peft_model(model, METHODS[method](task))).eval()
+        return peft.get_peft_model(made(model), METHODS[method](task)).eval()
+    return made(peft.get_peft_model(model, METHODS[method](task))).eval()
 
 
 def skip_what_peft_cannot(task, method):

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import yanma
-from models.builders import FAMILIES, TRANSLATORS, build, rectangle
+from models.builders import FAMILIES, SEQ2SEQ, build, rectangle
 
-BY_TYPE = {family.model_type: family for family in (*FAMILIES, *TRANSLATORS)}
+BY_TYPE = {family.model_type: family for family in (*FAMILIES, *SEQ2SEQ)}
 ORDERS = pytest.mark.parametrize("order", ["peft of unpadded", "unpadded peft"])
 MIXED = [
     ("bert", "BertForTokenClassification", "TOKEN_CLS", ["query", "value", "word_embeddings"]),

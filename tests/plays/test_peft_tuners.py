@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import yanma
-from models.builders import FAMILIES, TRANSLATORS, build
+from models.builders import FAMILIES, SEQ2SEQ, build
 from yanma.models.adapters import REFUSED
 
-BY_TYPE = {family.model_type: family for family in (*FAMILIES, *TRANSLATORS)}
+BY_TYPE = {family.model_type: family for family in (*FAMILIES, *SEQ2SEQ)}
 MODELS = {
     "bert": ("BertForTokenClassification", "TOKEN_CLS", ["query", "value"]),
     "llama": ("LlamaForCausalLM", "CAUSAL_LM", ["q_proj", "v_proj"]),

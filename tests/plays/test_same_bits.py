@@ -96,12 +96,12 @@ class Roads:
         routes = [self.inner(), Pooling(32)], [self.inner(), Pooling(32, "max")]
         return self.unpadded(Router.for_query_document(*routes)).encode_query
 
-    def cross(self, labels, **wishes):
+    def cross(self, labels, **kwargs):
         place = str(self.folder / ("classifier" if labels == 1 else "base"))
         kwargs = {"dtype": self.dtype}
         model = CrossEncoder(place, num_labels=labels, device="cpu", model_kwargs=kwargs)
         yanma.unpad(model)
-        return lambda texts: model.predict([(text, text[::-1]) for text in texts], **wishes)
+        return lambda texts: model.predict([(text, text[::-1]) for text in texts], **kwargs)
 
     def cross_default(self):
         return self.cross(1)
@@ -131,12 +131,12 @@ class Roads:
             self.inner(), shrink, MultiVectorMask(), unit, kind=MultiVectorEncoder
         ).encode_query
 
-    def pipeline_classes(self, labels=3, **wishes):
+    def pipeline_classes(self, labels=3, **kwargs):
         model = self.head(BertForSequenceClassification, num_labels=labels)
         run = pipeline("text-classification", model=model, tokenizer=self.tokenizer, device="cpu")
 
         def answer(texts):
-            rows = run(texts, batch_size=16, top_k=None, **wishes)
+            rows = run(texts, batch_size=16, top_k=None, **kwargs)
             return [[found["score"] for found in sorted(row, key=lambda own: own["label"])] for row in rows]
 
         return answer

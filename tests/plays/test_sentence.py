@@ -48,7 +48,7 @@ def test_vectors_are_the_stock_models(folder, pooling):
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "kwargs",
     [
         {"normalize_embeddings": True},
         {"batch_size": 1},
@@ -65,14 +65,14 @@ def test_vectors_are_the_stock_models(folder, pooling):
     ],
     ids=str,
 )
-def test_every_argument_of_encode_is_honoured(folder, wishes):
+def test_every_argument_of_encode_is_honoured(folder, kwargs):
     stock, ours = encoder(folder), encoder(folder)
     for model in (stock, ours):
         model.prompts = {"ask": "what is"}
         model.set_pooling_include_prompt(False)
-    found, expected = yanma.unpad(ours).encode(TEXTS, **wishes), stock.encode(TEXTS, **wishes)
+    found, expected = yanma.unpad(ours).encode(TEXTS, **kwargs), stock.encode(TEXTS, **kwargs)
     assert type(found) is type(expected) and len(found) == len(expected) == len(TEXTS)
-    if wishes.get("output_value", "") is None:
+    if kwargs.get("output_value", "") is None:
         assert [*found[0]] == [*expected[0]]
         found, expected = ([row["sentence_embedding"] for row in rows] for rows in (found, expected))
     for one, other in zip(found, expected, strict=True):
@@ -86,16 +86,16 @@ def test_every_argument_of_encode_is_honoured(folder, wishes):
 def test_a_text_alone_and_no_text(folder):
     stock, ours = encoder(folder), yanma.unpad(encoder(folder))
     same(ours.encode(TEXTS[2]), stock.encode(TEXTS[2]))
-    for wishes in ({}, {"convert_to_tensor": True}, {"convert_to_numpy": False}, {"output_value": None}):
-        found, expected = (model.encode([], **wishes) for model in (ours, stock))
+    for kwargs in ({}, {"convert_to_tensor": True}, {"convert_to_numpy": False}, {"output_value": None}):
+        found, expected = (model.encode([], **kwargs) for model in (ours, stock))
         assert type(found) is type(expected) and len(found) == len(expected) == 0
 
 
 def test_no_pair(folder):
     stock, ours = (CrossEncoder(str(folder / "classifier"), device="cpu") for _ in range(2))
     yanma.unpad(ours)
-    for wishes in ({}, {"convert_to_tensor": True}, {"convert_to_numpy": False}, {"apply_softmax": True}):
-        found, expected = (model.predict([], **wishes) for model in (ours, stock))
+    for kwargs in ({}, {"convert_to_tensor": True}, {"convert_to_numpy": False}, {"apply_softmax": True}):
+        found, expected = (model.predict([], **kwargs) for model in (ours, stock))
         assert type(found) is type(expected) and len(found) == len(expected) == 0
     assert ours.rank("the cat", []) == []
 
@@ -125,13 +125,13 @@ def test_packs_hold_no_more_tokens_than_batch_size_texts_could(folder):
 
 
 @pytest.mark.parametrize(
-    "wishes", [{}, {"convert_to_tensor": True, "batch_size": 2}, {"activation_fn": torch.tanh}]
+    "kwargs", [{}, {"convert_to_tensor": True, "batch_size": 2}, {"activation_fn": torch.tanh}]
 )
-def test_scores_of_pairs_are_the_stock_models(folder, wishes):
+def test_scores_of_pairs_are_the_stock_models(folder, kwargs):
     stock, ours = (CrossEncoder(str(folder / "classifier"), device="cpu") for _ in range(2))
     yanma.unpad(ours)
     assert ours[0].can_flatten_inputs
-    same(ours.predict(PAIRS, **wishes), stock.predict(PAIRS, **wishes))
+    same(ours.predict(PAIRS, **kwargs), stock.predict(PAIRS, **kwargs))
     assert ours.rank(TEXTS[1], TEXTS[:9])[0]["corpus_id"] == stock.rank(TEXTS[1], TEXTS[:9])[0]["corpus_id"]
 
 
@@ -228,8 +228,8 @@ def test_sparse_vectors_are_the_stock_models(folder, strategy):
 
     stock, ours = made(), yanma.unpad(made())
     assert is_unpadded(ours) and ours[0].can_flatten_inputs
-    for wishes in ({}, {"max_active_dims": 5}, {"batch_size": 3, "convert_to_sparse_tensor": False}):
-        found, expected = (model.encode(TEXTS, **wishes).to_dense() for model in (ours, stock))
+    for kwargs in ({}, {"max_active_dims": 5}, {"batch_size": 3, "convert_to_sparse_tensor": False}):
+        found, expected = (model.encode(TEXTS, **kwargs).to_dense() for model in (ours, stock))
         assert found.shape == expected.shape and expected.count_nonzero() > 0
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -282,8 +282,8 @@ def test_threads_that_pad_do_not_disturb_threads_that_do_not(folder):
     chosen = [draw.sample(range(len(TEXTS)), 9) for _ in range(60)]
 
     def is_right(number):
-        places, wish = chosen[number], ("sentence_embedding", "token_embeddings")[number % 2]
-        found = ours.encode([TEXTS[place] for place in places], output_value=wish, show_progress_bar=False)
+        places, asked = chosen[number], ("sentence_embedding", "token_embeddings")[number % 2]
+        found = ours.encode([TEXTS[place] for place in places], output_value=asked, show_progress_bar=False)
         wanted = [(expected, tokens)[number % 2][place] for place in places]
         return all(a.shape == b.shape and abs(a - b).max() < 1e-6 for a, b in zip(found, wanted, strict=True))
 
@@ -325,16 +325,16 @@ def test_rows_padded_on_the_left_are_each_texts_alone(folder, pooling):
 
 
 @pytest.mark.parametrize("group", ["common", "text"])
-def test_wishes_about_tensors_are_honoured_or_fail_as_in_the_stock_model(folder, group):
+def test_arguments_about_tensors_are_honoured_or_fail_as_in_the_stock_model(folder, group):
     stock, ours = encoder(folder), yanma.unpad(encoder(folder))
-    wish = {"processing_kwargs": {group: {"return_tensors": "np"}}}
+    asked = {"processing_kwargs": {group: {"return_tensors": "np"}}}
     for found, expected in zip(
-        *(m.preprocess(TEXTS[:3], **wish).values() for m in (ours, stock)), strict=True
+        *(m.preprocess(TEXTS[:3], **asked).values() for m in (ours, stock)), strict=True
     ):
         assert type(found) is type(expected)
     for model in (stock, ours) if group == "common" else ():
         with pytest.raises((TypeError, AttributeError)):
-            model.encode(TEXTS[:3], **wish)
+            model.encode(TEXTS[:3], **asked)
     wide = {"processing_kwargs": {"text": {"padding": "max_length"}}}
     assert ours.preprocess(TEXTS[:3], **wide)["input_ids"].shape == (3, 100)
     same(ours.encode(TEXTS[:3], **wide), stock.encode(TEXTS[:3], **wide))
@@ -352,8 +352,8 @@ def test_one_may_still_ask_for_padding(folder):
 def test_training_gives_the_stock_gradients(folder, tmp_path):
     rows = Dataset.from_dict({"anchor": TEXTS[:8], "positive": TEXTS[8:16]})
     found = []
-    for wish in (lambda model: model, yanma.unpad):
-        model = wish(encoder(folder))
+    for made in (lambda model: model, yanma.unpad):
+        model = made(encoder(folder))
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0

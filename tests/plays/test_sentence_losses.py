@@ -45,8 +45,8 @@ def guide(folder):
     return model
 
 
-def ranking(model, **wishes):
-    return losses.MultipleNegativesRankingLoss(model, **wishes)
+def ranking(model, **kwargs):
+    return losses.MultipleNegativesRankingLoss(model, **kwargs)
 
 
 def two(make, labels=None):

@@ -136,13 +136,13 @@ def test_every_module_of_theirs_has_been_looked_at():
     assert {name for package in packages for name in package.__all__} == {*BUILT, *NOT_BUILT}
 
 
-def answers(model, **wishes):
+def answers(model, **kwargs):
     if isinstance(model, CrossEncoder):
-        yield from model.predict(PAIRS, **wishes)
+        yield from model.predict(PAIRS, **kwargs)
         return
     roads = ("encode_query", "encode_document") if hasattr(model, "encode_query") else ("encode",)
     for road in roads:
-        for found in getattr(model, road)(GIVEN, **wishes):
+        for found in getattr(model, road)(GIVEN, **kwargs):
             found = found.to_dense() if isinstance(found, torch.Tensor) and found.is_sparse else found
             yield np.asarray(found)
 

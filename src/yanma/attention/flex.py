@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..masks import Mask, block_mask, block_structure
 from .dropout import Dropout
-from .kept import Kept, key_bytes
+from .lru_cache import LRUCache, key_bytes
 from .problem import Cost, Problem
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Blocks:
     num_bytes: int
 
 
-BLOCKS = Kept[Key, Blocks](max_bytes=2**28)
+BLOCKS = LRUCache[Key, Blocks](max_bytes=2**28)
 """256 MiB on all devices together: a model's layers, and batches of the same lengths, share what was made once."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..masks import Mask
 from ..masks.mask import TooWide
 from .dropout import document_lengths
-from .kept import Kept, key_bytes
+from .lru_cache import LRUCache, key_bytes
 from .problem import Problem
 from .tiles import Tiles, joined, tile
 
@@ -30,7 +30,7 @@ class Plan:
     """Memory of the plan, and of tensors that its mask holds."""
 
 
-class Plans(Kept[Key, Plan]):
+class Plans(LRUCache[Key, Plan]):
     """The plans used last."""
 
 

@@ -13,7 +13,7 @@ from ..masks.algebra import has_documents
 
 @dataclass(frozen=True)
 class Problem:
-    """Shapes and wishes of one attention call."""
+    """Shapes and arguments of one attention call."""
 
     mask: Mask
     num_q: int

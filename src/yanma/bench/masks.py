@@ -22,7 +22,7 @@ from .machine import Machine, here
 from .measure import Timing, in_turns, timed
 from .parity import ParityError
 
-HEADS, WIDTH = 12, 32
+HEADS, HEAD_DIM = 12, 32
 TOKENS, QUICK_TOKENS = 8192, 1024
 _FLOOR = 1e-6
 
@@ -83,7 +83,7 @@ class MasksReport:
     def lines(self) -> Iterator[str]:
         """Markdown."""
         yield (
-            f"{self.num_tokens:,} tokens, {HEADS} heads of {WIDTH}, fp32, {self.rounds} rounds in turns, medians; "
+            f"{self.num_tokens:,} tokens, {HEADS} heads of {HEAD_DIM}, fp32, {self.rounds} rounds in turns, medians; "
             f"{self.machine.device}, {self.machine.threads} threads, {self.machine.date}."
         )
         yield ""
@@ -145,7 +145,7 @@ def _row(mask: Mask, tokens: int, backward: bool, rounds: int) -> Row:
 def _tensors(tokens: int) -> list[Tensor]:
     """q, k, v and the gradient of the output."""
     draw = torch.Generator().manual_seed(tokens)
-    return [torch.randn(tokens, HEADS, WIDTH, generator=draw) for _ in range(4)]
+    return [torch.randn(tokens, HEADS, HEAD_DIM, generator=draw) for _ in range(4)]
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from .machine import Machine, here
 from .measure import Timing, Turn, in_turns, timed
 from .parity import FLOOR, ParityError, without_dropout
 from .progress import Teller
-from .workloads import LONGEST as WIDTH
+from .workloads import LONGEST as MAX_LENGTH
 from .workloads import SEED, lengths
 
 TEXTS, SAMPLE = 32, 8
@@ -41,8 +41,8 @@ class Shape:
     head: str
     """Its class, with the `Config` of the same prefix."""
     vocab_size: int
-    layers: int = 6
-    width: int = 384
+    num_layers: int = 6
+    hidden_size: int = 384
 
     def model(self) -> nn.Module:
         """Random weights, the same each time; the config's own dropout."""
@@ -50,11 +50,11 @@ class Shape:
 
         config = getattr(transformers, self.head.removesuffix("ForMaskedLM") + "Config")(
             vocab_size=self.vocab_size,
-            hidden_size=self.width,
-            num_hidden_layers=self.layers,
-            num_attention_heads=max(1, self.width // 32),
-            intermediate_size=4 * self.width,
-            max_position_embeddings=WIDTH + PAD + 2,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.num_layers,
+            num_attention_heads=max(1, self.hidden_size // 32),
+            intermediate_size=4 * self.hidden_size,
+            max_position_embeddings=MAX_LENGTH + PAD + 2,
             pad_token_id=PAD,
         )
         with seeded(SEED):
@@ -74,14 +74,14 @@ class Shape:
     def texts(self, count: int) -> list[list[int]]:
         """Random tokens between a first and a last special one; lengths as of the other benchmarks' drawn texts."""
         draw = torch.Generator().manual_seed(SEED)
-        sizes = lengths(count, WIDTH)
+        sizes = lengths(count, MAX_LENGTH)
         words = (torch.randint(len(SPECIAL), self.vocab_size, (size - 2,), generator=draw) for size in sizes)
         return [[CLS, *each.tolist(), SEP] for each in words]
 
     def contestants(self, stock: nn.Module, unpadded: nn.Module, size: int) -> list[Pretraining]:
         """Everyone, on models of this shape."""
         vocabulary = Vocabulary(self.vocab_size, special_ids=tuple(range(len(SPECIAL))), mask_id=MASK)
-        return contestants(stock, unpadded, self.tokenizer(), Plan(vocabulary), WIDTH, size)
+        return contestants(stock, unpadded, self.tokenizer(), Plan(vocabulary), MAX_LENGTH, size)
 
 
 SHAPES = (
@@ -89,8 +89,8 @@ SHAPES = (
     Shape("XLM-R with 250,002 words", "XLMRobertaForMaskedLM", 250_002),
 )
 QUICK_SHAPES = (
-    Shape("BERT with 500 words", "BertForMaskedLM", 500, layers=2, width=32),
-    Shape("XLM-R with 5,000 words", "XLMRobertaForMaskedLM", 5000, layers=2, width=32),
+    Shape("BERT with 500 words", "BertForMaskedLM", 500, num_layers=2, hidden_size=32),
+    Shape("XLM-R with 5,000 words", "XLMRobertaForMaskedLM", 5000, num_layers=2, hidden_size=32),
 )
 COLUMNS = (
     "",
@@ -152,7 +152,7 @@ class Section:
     def lines(self) -> Iterator[str]:
         """Markdown."""
         shape = self.shape
-        size = f"{shape.layers} layers of {shape.width}, {self.num_parameters / 1e6:.0f} million parameters"
+        size = f"{shape.num_layers} layers of {shape.hidden_size}, {self.num_parameters / 1e6:.0f} million parameters"
         yield from ("", f"### {shape.name}, {size}", "")
         yield f"| {' | '.join(COLUMNS)} |"
         yield f"|---|{'---:|' * (len(COLUMNS) - 1)}"
@@ -195,7 +195,7 @@ def bench_pretraining(
     bound_kernel_caches()
     shapes = QUICK_SHAPES if quick else SHAPES
     sections = tuple(_section(shape, rounds, teller) for shape in shapes)
-    sizes = lengths(TEXTS, WIDTH)
+    sizes = lengths(TEXTS, MAX_LENGTH)
     mean = f"mean {sum(sizes) / TEXTS:.1f}, longest {max(sizes)}"
     texts = f"{TEXTS} texts of random tokens, {sum(sizes):,} in all, {mean}, 15 % of them scored"
     return PretrainingReport(here(), texts, rounds, sections)

@@ -60,7 +60,7 @@ def corrupt(
 
     if as_json and not stats:
         raise ConfigError("--json prints what --stats counts; say both")
-    wish = command.Wish(
+    settings = command.Settings(
         unit,
         None if rate is None else command.parsed("--rate", rate_of, rate),
         replacement,
@@ -72,10 +72,10 @@ def corrupt(
     )
     texts, loaded = command.texts_of(text, lambda file: _texts([file])), load_tokenizer(tokenizer)
     if stats:
-        found = command.stats(texts, loaded, wish)
+        found = command.stats(texts, loaded, settings)
         put(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
         return
-    for line in command.lines(texts, loaded, wish, color=is_coloured()):
+    for line in command.lines(texts, loaded, settings, color=is_coloured()):
         put(line)
     if unit not in command.DENOISERS:
         say(command.LEGEND)

@@ -166,7 +166,7 @@ def _about(config: ComparisonConfig, sizes: Sizes) -> tuple[tuple[str, str], ...
     )
     model = (
         f"{config.model.from_scratch} from scratch, {sizes.parameters / 1e6:.1f} M parameters, a vocabulary of "
-        f"{sizes.vocabulary:,} pieces"
+        f"{sizes.vocabulary:,} tokens"
     )
     each = (
         f"{counted(sizes.steps, 'step', 'steps')} of {budget.batch_tokens:,} tokens, "

@@ -33,7 +33,7 @@ class ModelConfig(Section):
         default="bert-tiny", description="its size"
     )
     vocab_size: int = Field(
-        default=8192, ge=100, description="pieces of the WordPiece vocabulary learned from train"
+        default=8192, ge=100, description="tokens of the WordPiece vocabulary learned from train"
     )
     max_length: int = Field(
         default=128, ge=8, description="tokens of a block; texts stand end to end in blocks"

@@ -36,7 +36,7 @@ _COLOURS = {"mask": "31", "random": "33", "kept": "32"}
 
 
 @dataclass(frozen=True)
-class Wish:
+class Settings:
     """The settings of `yanma corrupt`."""
 
     unit: str = "token"
@@ -162,12 +162,12 @@ def segmenter_of(name: str | None) -> Segmenter | None:
     raise ConfigError(f"--segmenter is {name!r}; there is 'jieba'")
 
 
-def encoded(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, wish: Wish) -> list[Text]:
+def encoded(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[Text]:
     """Tokens of each text, numbered from 0, and which word each is of where the unit asks for it."""
     number_words = None
-    if wish.unit in UNITS:
-        phrases = None if wish.phrases is None else load(wish.phrases)
-        number_words = numbering(wish.unit, segmenter=segmenter_of(wish.segmenter), phrases=phrases)
+    if settings.unit in UNITS:
+        phrases = None if settings.phrases is None else load(settings.phrases)
+        number_words = numbering(settings.unit, segmenter=segmenter_of(settings.segmenter), phrases=phrases)
     encoding = tokenizer(list(texts), return_offsets_mapping=True, verbose=False)
     found = []
     rows = zip(texts, encoding["input_ids"], encoding["offset_mapping"], strict=True)
@@ -179,19 +179,19 @@ def encoded(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, wish: Wish
     return found
 
 
-def plan_of(vocabulary: Vocabulary, wish: Wish) -> Plan:
+def plan_of(vocabulary: Vocabulary, settings: Settings) -> Plan:
     """The plan that the settings say.
 
     Raises ConfigError for an impossible rate or a tokenizer without a mask.
     """
     if vocabulary.mask_id is None:
         raise ConfigError(
-            f"--unit {wish.unit}: the tokenizer has no mask token; take one that has, such as BERT's or RoBERTa's"
+            f"--unit {settings.unit}: the tokenizer has no mask token; take one that has, such as BERT's or RoBERTa's"
         )
     try:
-        rate = Plan.rate if wish.rate is None else wish.rate
-        replacement = REPLACEMENTS[wish.replacement or "bert"]
-        return Plan(vocabulary, UNITS[wish.unit], rate, replacement, wish.resampling)
+        rate = Plan.rate if settings.rate is None else settings.rate
+        replacement = REPLACEMENTS[settings.replacement or "bert"]
+        return Plan(vocabulary, UNITS[settings.unit], rate, replacement, settings.resampling)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
@@ -218,33 +218,33 @@ class Counted:
 
 
 def lines(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, wish: Wish, *, color: bool
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, settings: Settings, *, color: bool
 ) -> Iterator[str]:
     """What `yanma corrupt` prints: text by text, its version in each epoch."""
-    vocabulary, tokens = Vocabulary.of(tokenizer), encoded(texts, tokenizer, wish)
-    if wish.unit not in DENOISERS:
-        for epoch, _, pair in _corruptions(tokens, vocabulary, wish).by_text():
+    vocabulary, tokens = Vocabulary.of(tokenizer), encoded(texts, tokenizer, settings)
+    if settings.unit not in DENOISERS:
+        for epoch, _, pair in _corruptions(tokens, vocabulary, settings).by_text():
             yield f"epoch {epoch}  {shown(pair, tokenizer, color=color)}"
         return
-    denoise = denoiser_of(vocabulary, tokenizer, wish)
-    for epoch, text, made in _denoisings(tokens, denoise, wish).by_text():
+    denoise = denoiser_of(vocabulary, tokenizer, settings)
+    for epoch, text, made in _denoisings(tokens, denoise, settings).by_text():
         inputs, target = (
             " ".join(tokenizer.convert_ids_to_tokens(ids.tolist())) for ids in (made.input_ids, made.labels)
         )
         if isinstance(denoise, Mixture):
-            (which,) = denoise.which(wish.seed, copy_of(wish.resampling, epoch), [text.number])
+            (which,) = denoise.which(settings.seed, copy_of(settings.resampling, epoch), [text.number])
             inputs = f"{_named(denoise.denoisers[which])}\n     input  {inputs}"
         yield f"epoch {epoch}  {inputs}\n    target  {target}"
 
 
-def stats(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, wish: Wish) -> Counted:
+def stats(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, settings: Settings) -> Counted:
     """What `yanma corrupt --stats` prints."""
-    vocabulary, tokens = Vocabulary.of(tokenizer), encoded(texts, tokenizer, wish)
-    if wish.unit in DENOISERS:
-        denoisings = _denoisings(tokens, denoiser_of(vocabulary, tokenizer, wish), wish)
+    vocabulary, tokens = Vocabulary.of(tokenizer), encoded(texts, tokenizer, settings)
+    if settings.unit in DENOISERS:
+        denoisings = _denoisings(tokens, denoiser_of(vocabulary, tokenizer, settings), settings)
         texts_and_made = ((torch.tensor(text.ids), made) for _, text, made in denoisings)
         return Counted(denoising_statistics(texts_and_made, vocabulary), denoisings.tokens_per_s)
-    corruptions = _corruptions(tokens, vocabulary, wish)
+    corruptions = _corruptions(tokens, vocabulary, settings)
     return Counted(statistics((pair for _, _, pair in corruptions), vocabulary), corruptions.tokens_per_s)
 
 
@@ -279,8 +279,10 @@ def _packs(texts: Sequence[Text]) -> Iterator[_Pack]:
 class _Drawing(Generic[Made]):
     """Draws versions of texts, and takes the time that this alone needs."""
 
-    def __init__(self, texts: Sequence[Text], wish: Wish, draw: Callable[[_Pack, int], list[Made]]) -> None:
-        self._packs, self._epochs, self._draw = tuple(_packs(texts)), wish.epochs, draw
+    def __init__(
+        self, texts: Sequence[Text], settings: Settings, draw: Callable[[_Pack, int], list[Made]]
+    ) -> None:
+        self._packs, self._epochs, self._draw = tuple(_packs(texts)), settings.epochs, draw
         self._tokens, self._seconds = 0, 0.0
 
     def __iter__(self) -> Iterator[tuple[int, Text, Made]]:
@@ -306,34 +308,34 @@ class _Drawing(Generic[Made]):
         return self._tokens / max(self._seconds, 1e-9)
 
 
-def _corruptions(texts: Sequence[Text], vocabulary: Vocabulary, wish: Wish) -> _Drawing[Corrupted]:
-    plan = plan_of(vocabulary, wish)
+def _corruptions(texts: Sequence[Text], vocabulary: Vocabulary, settings: Settings) -> _Drawing[Corrupted]:
+    plan = plan_of(vocabulary, settings)
 
     def draw(pack: _Pack, epoch: int) -> list[Corrupted]:
         made = plan.flat(
             pack.ids,
             pack.lengths,
-            seed=wish.seed,
+            seed=settings.seed,
             epoch=epoch,
             examples=pack.numbers,
             words=pack.words,
-            progress=wish.progress(epoch),
+            progress=settings.progress(epoch),
         )
         return list(map(Corrupted, made.input_ids.split(pack.lengths), made.labels.split(pack.lengths)))
 
-    return _Drawing(texts, wish, draw)
+    return _Drawing(texts, settings, draw)
 
 
-def _denoisings(texts: Sequence[Text], denoise: Denoiser, wish: Wish) -> _Drawing[Denoised]:
+def _denoisings(texts: Sequence[Text], denoise: Denoiser, settings: Settings) -> _Drawing[Denoised]:
     def draw(pack: _Pack, epoch: int) -> list[Denoised]:
-        copy = copy_of(wish.resampling, epoch)
-        made = denoise(pack.ids, pack.lengths, seed=wish.seed, epoch=copy, examples=pack.numbers)
+        copy = copy_of(settings.resampling, epoch)
+        made = denoise(pack.ids, pack.lengths, seed=settings.seed, epoch=copy, examples=pack.numbers)
         return [
             Denoised(inputs, (len(inputs),), labels, (len(labels),), hidden)
             for (inputs, labels), hidden in zip(made.pairs(), made.hidden.split(pack.lengths), strict=True)
         ]
 
-    return _Drawing(texts, wish, draw)
+    return _Drawing(texts, settings, draw)
 
 
 def shown(corrupted: Corrupted, tokenizer: PreTrainedTokenizerBase, *, color: bool) -> str:
@@ -352,24 +354,24 @@ def shown(corrupted: Corrupted, tokenizer: PreTrainedTokenizerBase, *, color: bo
     return " ".join(parts)
 
 
-def denoiser_of(vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, wish: Wish) -> Denoiser:
+def denoiser_of(vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, settings: Settings) -> Denoiser:
     """The denoiser that the settings say.
 
     Raises ConfigError for an impossible rate or a tokenizer without sentinels or a mask.
     """
-    if wish.unit == "bart" and vocabulary.mask_id is None:
+    if settings.unit == "bart" and vocabulary.mask_id is None:
         raise ConfigError("--unit bart: the tokenizer has no mask token; take one that has, such as BART's")
-    if wish.unit != "bart" and "<extra_id_0>" not in tokenizer.get_vocab():
+    if settings.unit != "bart" and "<extra_id_0>" not in tokenizer.get_vocab():
         raise ConfigError(
-            f"--unit {wish.unit}: the tokenizer has no <extra_id_0>, <extra_id_1>, ... to stand for what is hidden; "
-            f"take one that has, such as T5's"
+            f"--unit {settings.unit}: the tokenizer has no <extra_id_0>, <extra_id_1>, ... to stand for what is "
+            f"hidden; take one that has, such as T5's"
         )
     try:
-        if wish.unit == "bart":
-            return Infilling(vocabulary, wish.share_or(0.3))
+        if settings.unit == "bart":
+            return Infilling(vocabulary, settings.share_or(0.3))
         sentinels = sentinels_of(tokenizer)
-        if wish.unit == "t5":
-            return SpanCorruption(vocabulary, sentinels, wish.share_or(0.15))
+        if settings.unit == "t5":
+            return SpanCorruption(vocabulary, sentinels, settings.share_or(0.15))
         modes = [tuple(tokenizer(mode, add_special_tokens=False)["input_ids"]) for mode in _MODES]
         if len(set(modes)) < len(modes):
             raise ConfigError(

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 _MLM, _RTD, _SPANS, _CAUSAL = ("mlm",), ("rtd",), ("span-corruption",), ("causal-lm",)
-_HEAD_WIDTH = 64
+_HEAD_DIM = 64
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Shape:
     """Heads are 64 wide, the feed-forward four times the width (Llama's: 8/3 of it, with a gate)."""
 
     family: str
-    layers: int
+    num_layers: int
     """Of an encoder with a decoder: of each."""
-    width: int
+    hidden_size: int
     goals: tuple[str, ...]
 
     def config(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> PreTrainedConfig:
@@ -56,14 +56,14 @@ def _encoder(shape: Shape, sizes: dict[str, Any], ends: dict[str, Any], position
     from transformers import BertConfig, ElectraConfig
 
     kind: Any = {"bert": BertConfig, "electra": ElectraConfig}[shape.family]
-    own = {"embedding_size": shape.width} if shape.family == "electra" else {}
+    own = {"embedding_size": shape.hidden_size} if shape.family == "electra" else {}
     made: PreTrainedConfig = kind(
         **sizes,
         **own,
-        num_hidden_layers=shape.layers,
-        hidden_size=shape.width,
-        num_attention_heads=shape.width // _HEAD_WIDTH,
-        intermediate_size=4 * shape.width,
+        num_hidden_layers=shape.num_layers,
+        hidden_size=shape.hidden_size,
+        num_attention_heads=shape.hidden_size // _HEAD_DIM,
+        intermediate_size=4 * shape.hidden_size,
         max_position_embeddings=positions,
     )
     return made
@@ -77,12 +77,12 @@ def _t5(shape: Shape, sizes: dict[str, Any], ends: dict[str, Any], positions: in
         **sizes,
         **starts,
         eos_token_id=ends["eos_token_id"],
-        num_layers=shape.layers,
-        num_decoder_layers=shape.layers,
-        d_model=shape.width,
-        d_kv=_HEAD_WIDTH,
-        num_heads=shape.width // _HEAD_WIDTH,
-        d_ff=4 * shape.width,
+        num_layers=shape.num_layers,
+        num_decoder_layers=shape.num_layers,
+        d_model=shape.hidden_size,
+        d_kv=_HEAD_DIM,
+        num_heads=shape.hidden_size // _HEAD_DIM,
+        d_ff=4 * shape.hidden_size,
     )
 
 
@@ -92,9 +92,9 @@ def _gpt2(shape: Shape, sizes: dict[str, Any], ends: dict[str, Any], positions: 
     return GPT2Config(
         **sizes,
         **ends,
-        n_layer=shape.layers,
-        n_embd=shape.width,
-        n_head=shape.width // _HEAD_WIDTH,
+        n_layer=shape.num_layers,
+        n_embd=shape.hidden_size,
+        n_head=shape.hidden_size // _HEAD_DIM,
         n_positions=positions,
     )
 
@@ -105,11 +105,11 @@ def _llama(shape: Shape, sizes: dict[str, Any], ends: dict[str, Any], positions:
     return LlamaConfig(
         **sizes,
         **ends,
-        num_hidden_layers=shape.layers,
-        hidden_size=shape.width,
-        num_attention_heads=shape.width // _HEAD_WIDTH,
-        num_key_value_heads=shape.width // _HEAD_WIDTH,
-        intermediate_size=-(-shape.width * 8 // 3 // 32) * 32,
+        num_hidden_layers=shape.num_layers,
+        hidden_size=shape.hidden_size,
+        num_attention_heads=shape.hidden_size // _HEAD_DIM,
+        num_key_value_heads=shape.hidden_size // _HEAD_DIM,
+        intermediate_size=-(-shape.hidden_size * 8 // 3 // 32) * 32,
         max_position_embeddings=positions,
         tie_word_embeddings=True,
     )

@@ -27,7 +27,7 @@ def unpad(model: Model, mask: LayerMasks = None, *, exact: Literal["bits"] | Non
     encoder belongs to the tokens that it read. Where padded `labels` come without `decoder_attention_mask`, slots
     behind a row's last label other than -100 are padding too.
 
-    A model that hears is given recordings, padded on the right, and no PackedBatch; its tokens are frames.
+    A speech model is given recordings, padded on the right, and no PackedBatch; its tokens are frames.
 
     In training, dropout is keyed by (seed, document, place, layer): pass `seed=` for runs that can be repeated, else
     one is drawn from torch's generator.

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import Unsupported
-from .families import FAMILIES, LISTENERS, Family, Head
+from .families import FAMILIES, SPEECH, Family, Head
 
 MORE_TOKENS = ("position_ids", "token_type_ids")
 """Arguments of any family that have one entry a slot, beside ids or embeddings."""
@@ -28,14 +28,14 @@ REFUSED = {
     "position_bias": "a bias of scores",
     "ignore_index": "another label than -100 for what is not scored",
 }
-"""Wishes that an unpadded forward does not fulfil, and what each is."""
+"""Arguments that an unpadded forward does not honour, and what each asks for."""
 HANDED_ON = ("output_hidden_states", "num_items_in_batch")
 """What the stock forward takes whatever the rows are."""
 UNREAD = ("special_tokens_mask", "offset_mapping", "overflow_to_sample_mapping", "length")
 """What tokenizers give beside a model's input. No stock forward reads it, so it is left out."""
 LABELS = frozenset(
     name
-    for family in (*FAMILIES, *LISTENERS)
+    for family in (*FAMILIES, *SPEECH)
     for head in family.heads.values()
     for name in (*head.token_labels, *head.document_labels)
 )
@@ -48,13 +48,13 @@ def by_token(family: Family, head: Head) -> tuple[str, ...]:
 
 
 def refuse(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
-    """Raise Unsupported for wishes that cannot be fulfilled."""
-    wishes = {name: value for name, value in kwargs.items() if value is not None and value is not False}
+    """Raise Unsupported for arguments that cannot be honoured."""
+    asked = {name: value for name, value in kwargs.items() if value is not None and value is not False}
     config: Any = model.config
     if getattr(config, "output_attentions", False):
-        wishes.setdefault("output_attentions", True)
+        asked.setdefault("output_attentions", True)
     for name, what in REFUSED.items():
-        if name in wishes and not _asks_for_nothing(name, wishes[name]):
+        if name in asked and not _asks_for_nothing(name, asked[name]):
             raise Unsupported(f"an unpadded model does not do {name} ({what}); yanma.restore(model) does")
 
 

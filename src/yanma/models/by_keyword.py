@@ -71,7 +71,7 @@ def cut(model: Any, family: Family, head: Head, kwargs: dict[str, Any]) -> Cut |
     told = {name: kwargs.pop(name) for name in (BOUNDS, *DERIVED) if name in kwargs}
     if not told and "position_ids" not in kwargs:
         return None
-    if head.decodes or family.hears:
+    if head.decodes or family.is_speech:
         if told:
             raise Unsupported(f"{next(iter(told))} is for models that only read; give this one PackedBatches")
         return None

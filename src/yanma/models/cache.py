@@ -50,8 +50,8 @@ def is_step(model: Any, family: Family, head: Head, batch: Any, kwargs: Mapping[
     keeps = kwargs.get("logits_to_keep", 0)
     if bool(model.can_generate()) and not (isinstance(keeps, int) and keeps == 0):
         return True
-    wishes = (kwargs.get(name) for name in ("use_cache", "encoder_outputs"))
-    return _may_keep(model, family, head) and any(wish not in (None, False) for wish in wishes)
+    asked = (kwargs.get(name) for name in ("use_cache", "encoder_outputs"))
+    return _may_keep(model, family, head) and any(value not in (None, False) for value in asked)
 
 
 def for_stock(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -83,13 +83,13 @@ def _check_handed_on(model: Any, batch: Any, kwargs: Mapping[str, Any]) -> None:
 
 def would_be_kept(model: Any, family: Family, head: Head, kwargs: Mapping[str, Any]) -> bool:
     """Whether the stock model keeps keys and values in this call, though nobody asked."""
-    wish = kwargs.get("use_cache", getattr(model.config, "use_cache", False))
+    asked = kwargs.get("use_cache", getattr(model.config, "use_cache", False))
     labels = (*head.token_labels, *head.document_labels)
     if head.labelled_without_cache and all(name in kwargs for name in labels):
         return False
     if model.training and getattr(model.get_decoder(), "gradient_checkpointing", False):
         return False
-    return bool(wish) and _may_keep(model, family, head)
+    return bool(asked) and _may_keep(model, family, head)
 
 
 def with_place(output: Any, head: Head) -> Any:

@@ -34,7 +34,7 @@ def is_causal(config: Any, family: Family, kwargs: Mapping[str, Any] | None = No
 
 
 def refuse_is_causal(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
-    """Raise Unsupported where a model that has an encoder beside a decoder, or hears, is told who reads ahead."""
+    """Raise Unsupported where a speech model, or one with an encoder and a decoder, is told who reads ahead."""
     says = kwargs.get(NAME, getattr(model.config, NAME, None))
     if says is not None:  # in an encoder-decoder it would be handed to both
         raise Unsupported(

@@ -113,7 +113,7 @@ class Family:
     """What that attention calls the modules that are given the encoder's tokens."""
     starts_with_last: bool = False
     """Whether a decoder's input starts with the last token to be written, a language, and not with a token for all."""
-    hears: bool = False
+    is_speech: bool = False
     """Whether it is given recordings, of which convolutions make frames: the tokens of the pack."""
 
 
@@ -236,7 +236,7 @@ _PAIRS = {
 }
 
 
-def _translator(model_type: str, prefix: str, heads: Mapping[str, Head], **more: Any) -> Family:
+def _seq2seq(model_type: str, prefix: str, heads: Mapping[str, Head], **more: Any) -> Family:
     """BART under another name: an encoder with a decoder that embed positions."""
     layers = ("Encoder", "EncoderLayer", "Decoder", "DecoderLayer")
     defaults: dict[str, Any] = {
@@ -281,7 +281,7 @@ _CLIP = {
 }
 
 
-def _listener(model_type: str, prefix: str, more: dict[str, Head], base: Head) -> Family:
+def _speech(model_type: str, prefix: str, more: dict[str, Head], base: Head) -> Family:
     """wav2vec 2.0 under another name."""
     heads = {
         "Model": base,
@@ -302,7 +302,7 @@ def _listener(model_type: str, prefix: str, more: dict[str, Head], base: Head) -
             prefix + "EncoderStableLayerNorm": modules.DropsLayers,
         },
         token_arguments=("mask_time_indices",),
-        hears=True,
+        is_speech=True,
     )
 
 
@@ -481,32 +481,32 @@ FAMILIES: Sequence[Family] = (
         always_told_causal=True,
         mixins={"CLIPTextEmbeddings": modules.PlacedTokens},
     ),
-    _translator(
+    _seq2seq(
         "bart",
         "Bart",
         _copying(_PAIRS) | {"ForCausalLM": _WORDS},
         mixins={"BartLearnedPositionalEmbedding": modules.PlacedPositions},
     ),
-    _translator(
+    _seq2seq(
         "mbart",
         "MBart",
         _copying(_PAIRS) | {"ForCausalLM": _WORDS},
         mixins={"MBartLearnedPositionalEmbedding": modules.PlacedPositions},
         starts_with_last=True,
     ),
-    _translator(
+    _seq2seq(
         "marian",
         "Marian",
         {"Model": _PAIRS["Model"], "MTModel": _PAIRS["ForConditionalGeneration"], "ForCausalLM": _WORDS},
         mixins={"MarianSinusoidalPositionalEmbedding": modules.PlacedPositions},
     ),
-    _translator(
+    _seq2seq(
         "pegasus",
         "Pegasus",
         {name: _PAIRS[name] for name in ("Model", "ForConditionalGeneration")} | {"ForCausalLM": _WORDS},
         mixins={"PegasusSinusoidalPositionalEmbedding": modules.PlacedPositions},
     ),
-    _translator(
+    _seq2seq(
         "m2m_100",
         "M2M100",
         {"Model": _PAIRS["Model"], "ForConditionalGeneration": replace(_WORDS, decodes=True)},
@@ -517,15 +517,15 @@ FAMILIES: Sequence[Family] = (
     _t5("t5", "T5"),
     _t5("mt5", "MT5"),
 )
-"""All that reads tokens: with LISTENERS, the whole of what `unpad` supports."""
+"""All that reads tokens: with SPEECH, the whole of what `unpad` supports."""
 
-LISTENERS: Sequence[Family] = (
-    _listener(
+SPEECH: Sequence[Family] = (
+    _speech(
         "wav2vec2",
         "Wav2Vec2",
         {"ForAudioFrameClassification": _TOKENS},
         Head(token_outputs=("last_hidden_state", "extract_features")),
     ),
-    _listener("hubert", "Hubert", {}, Head(token_outputs=("last_hidden_state",))),
+    _speech("hubert", "Hubert", {}, Head(token_outputs=("last_hidden_state",))),
 )
-"""All that hears recordings."""
+"""Families of speech models."""

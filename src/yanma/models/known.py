@@ -12,7 +12,7 @@ from .adapters import check_adapters
 from .causality import check_modules, is_causal, refuse_is_causal
 from .classes import stock_class
 from .conversions import check_quantized
-from .families import FAMILIES, LISTENERS, Family, Head
+from .families import FAMILIES, SPEECH, Family, Head
 from .linear import Linear
 from .reasons import REASONS
 from .sound import check_sound
@@ -23,7 +23,7 @@ def recognise(model: nn.Module) -> tuple[Family, Head]:
     """The row of the table for a model; Unsupported, with what there is, where none fits."""
     model_type = getattr(getattr(model, "config", None), "model_type", None)
     name = stock_class(model).__name__  # fully_shard gives an unpadded model another name
-    families = (*FAMILIES, *LISTENERS)
+    families = (*FAMILIES, *SPEECH)
     for family in families:
         if family.model_type == model_type and name in family.heads:
             return family, family.heads[name]
@@ -45,7 +45,7 @@ def _refuse_wrapper(model: nn.Module) -> None:
     kinds = {kind.__name__ for kind in type(model).__mro__}
     if "FSDPModule" in kinds:
         raise Unsupported(f"this {type(model).__name__} is sharded: unpad the model first, then shard it")
-    known = {name for family in (*FAMILIES, *LISTENERS) for name in family.heads}
+    known = {name for family in (*FAMILIES, *SPEECH) for name in family.heads}
     for name, module in model.named_modules():
         if type(module).__name__ in known and "PreTrainedModel" not in kinds:
             raise Unsupported(
@@ -81,13 +81,13 @@ def check(model: nn.Module, family: Family, head: Head) -> None:
             f"use_bidirectional_attention is {config.use_bidirectional_attention}: the stock {family.model_type} then "
             f"looks ahead or not as its padding happens to be; set it to None"
         )
-    for part in (model, *model.modules()) if head.decodes or family.hears else ():
+    for part in (model, *model.modules()) if head.decodes or family.is_speech else ():
         if getattr(part, "config", None) is not None:
             refuse_is_causal(part, {})
-    if not (head.decodes or family.hears):
+    if not (head.decodes or family.is_speech):
         is_causal(config, family)
     check_modules(model, family)
-    if family.hears:
+    if family.is_speech:
         check_sound(model, head)
     for module in model.modules():
         _check_module(module, family, config)

@@ -1,4 +1,4 @@
-"""Modules of a model that hears: convolutions over one recording at a time, and the loss of transcripts."""
+"""Modules of a speech model: convolutions over one recording at a time, and the loss of transcripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ONE_AT_A_TIME = Lock()
 
 
 class EachRecording(nn.Module):
-    """A feature encoder that hears one recording at a time, in any company the same.
+    """A feature encoder that reads one recording at a time, in any company the same.
 
     Its norm may be over time: one over a padded row would count the padding.
     """

@@ -73,12 +73,14 @@ def _check(model: Any, head: Head, call: Call, max_logits_mib: int) -> None:
         raise Unsupported(f"{name} has no logits of a vocabulary's tokens to be scored; call it by itself")
     if max_logits_mib < LEAST_MIB:
         raise ValueError(f"max_logits_mib is {max_logits_mib}; it must be at least {LEAST_MIB}")
-    for wish in _NOT_GIVEN:
-        if call.kwargs.get(wish):
-            raise Unsupported(f"scored_loss gives no {wish}; call the model by itself")
-    for wish in _OF_OTHER_LOSSES:
-        if wish in call.kwargs:
-            raise Unsupported(f"scored_loss does not use {wish}: it gives the sum of the losses of labels")
+    for argument in _NOT_GIVEN:
+        if call.kwargs.get(argument):
+            raise Unsupported(f"scored_loss gives no {argument}; call the model by itself")
+    for argument in _OF_OTHER_LOSSES:
+        if argument in call.kwargs:
+            raise Unsupported(
+                f"scored_loss does not use {argument}: it gives the sum of the losses of labels"
+            )
 
 
 def _left(model: Any, scoring: Scoring) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -339,13 +339,13 @@ class Packs(Door):
 
     def _tokenised(self, inputs: Sequence[Any], kwargs: dict[str, Any], named: set[str]) -> list[Text] | None:
         """Each input's tokens; None where there are none, or they cannot go without padding (images, say)."""
-        wishes = {name: value for name, value in kwargs.items() if name == "prompt" or name not in named}
+        more = {name: value for name, value in kwargs.items() if name == "prompt" or name not in named}
         texts: list[Text] = []
         if _asks_of_tensors(kwargs.get("processing_kwargs")):
             return None
         for start in range(0, len(inputs), WINDOW):
             with flat_inputs():
-                features = self.preprocess(inputs[start : start + WINDOW], **wishes)
+                features = self.preprocess(inputs[start : start + WINDOW], **more)
             if BOUNDS not in features:
                 return None
             texts += _split(features)
@@ -366,7 +366,7 @@ class Packs(Door):
 
 
 def _asks_of_tensors(processing_kwargs: Mapping[str, Any] | None) -> bool:
-    """Whether a caller's wishes for tokenising say how rows become tensors, which a pack would pass over."""
+    """Whether a caller's arguments for tokenising say how rows become tensors, which a pack would pass over."""
     return any(name in group for group in (processing_kwargs or {}).values() for name in _OF_TENSORS)
 
 

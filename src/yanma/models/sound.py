@@ -1,4 +1,4 @@
-"""The way into a model that hears: padded recordings become samples end to end, and their frames a pack."""
+"""The way into a speech model: padded recordings become samples end to end, and their frames a pack."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .spec_augment import masked_frames
 
 
 def check_sound(model: Any, head: Head) -> None:
-    """Refuse a model that hears, but whose config asks for something that `unpad` does not do."""
+    """Refuse a speech model whose config asks for something that `unpad` does not do."""
     config = model.config
     if getattr(config, "add_adapter", False):
         raise Unsupported(
@@ -44,7 +44,7 @@ def prepare_sound(
     """Sort recordings by length, so that equal ones are neighbours, and keep only what was recorded."""
     if batch is not None:
         raise Unsupported(
-            f"{type(model).__name__} hears recordings, of which a PackedBatch has none; give input_values (N, samples) "
+            f"{type(model).__name__} reads recordings, of which a PackedBatch has none; give input_values (N, samples) "
             f"and attention_mask"
         )
     refuse(model, kwargs)

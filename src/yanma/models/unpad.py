@@ -22,7 +22,7 @@ from .causality import remember
 from .classes import mix, mixed_class, reduced_to, stock_class, subclass, unmix
 from .conversions import REFUSES_QUANTIZATION, refuse_capture
 from .embeddings import hear_by_document
-from .families import FAMILIES, LISTENERS, Family, Head
+from .families import FAMILIES, SPEECH, Family, Head
 from .inputs import Call, prepare
 from .known import check, recognise
 from .last_token import classify, classify_by_eos, pooling_at_ends
@@ -214,7 +214,7 @@ def _new_encoder(stock: Any, model_type: str) -> Any:
 
 
 def _family(model_type: str) -> Family:
-    return next(family for family in (*FAMILIES, *LISTENERS) if family.model_type == model_type)
+    return next(family for family in (*FAMILIES, *SPEECH) if family.model_type == model_type)
 
 
 _WHY_NOT_COMPILED = (
@@ -230,7 +230,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
     if head.loss == "ctc":
         run = transcribing(stock)
     make_call: Callable[..., Call] = (
-        prepare_sound if family.hears else prepare_pairs if head.decodes else prepare
+        prepare_sound if family.is_speech else prepare_pairs if head.decodes else prepare
     )
     signature = inspect.signature(stock)
     parameters = list(signature.parameters)[1:]
@@ -249,7 +249,7 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         _check_still_ours(self, family)
         if hasattr(self, "peft_config"):
             adopt(self, family)
-        if self.training and not family.hears:
+        if self.training and not family.is_speech:
             hear_by_document(self)
         if cache.is_step(self, family, head, batch, kwargs):
             with interface.as_stock(self, kwargs):

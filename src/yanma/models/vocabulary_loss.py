@@ -108,14 +108,20 @@ class _CrossEntropy(torch.autograd.Function):
                 logits = next(remade, None)
                 if logits is None:
                     logits = head.logits(rows[block], chunk)
-                wish = _logits_gradient(logits, normalizers[block], labels[block] - chunk.start, ctx.cap)
-                wish = wish.mul_(grad[block, None]).to(rows.dtype)
+                grad_logits = _logits_gradient(
+                    logits, normalizers[block], labels[block] - chunk.start, ctx.cap
+                )
+                grad_logits = grad_logits.mul_(grad[block, None]).to(rows.dtype)
                 if grad_rows is not None:
-                    grad_rows[block] += product(wish, head.weight(chunk).t())
+                    grad_rows[block] += product(grad_logits, head.weight(chunk).t())
                 if grad_weight is not None:
-                    _put(grad_weight[chunk], weight_gradient(wish, rows[block]), is_first=block.start == 0)
+                    _put(
+                        grad_weight[chunk],
+                        weight_gradient(grad_logits, rows[block]),
+                        is_first=block.start == 0,
+                    )
                 if grad_bias is not None:
-                    grad_bias[chunk] += wish.sum(0)
+                    grad_bias[chunk] += grad_logits.sum(0)
         if ctx.leaves_to is not None:
             ctx.leaves_to.table_gradient, grad_weight = grad_weight, None
         grad_rows = None if grad_rows is None else grad_rows.to(rows.dtype)
@@ -202,10 +208,10 @@ def _within(columns: Tensor, width: int) -> tuple[Tensor, Tensor]:
 
 def _logits_gradient(logits: Tensor, normalizer: Tensor, columns: Tensor, cap: float | None) -> Tensor:
     """(R, C): of each row's cross-entropy; `columns` (R,) are where the labels are, counted from the chunk's first."""
-    wish = (logits - normalizer[:, None]).exp_()
+    grad_logits = (logits - normalizer[:, None]).exp_()
     is_here, columns = _within(columns, logits.shape[1])
-    wish.scatter_add_(1, columns[:, None], -is_here.to(wish.dtype)[:, None])
-    return wish if cap is None else wish.mul_(1 - (logits / cap).square_())
+    grad_logits.scatter_add_(1, columns[:, None], -is_here.to(grad_logits.dtype)[:, None])
+    return grad_logits if cap is None else grad_logits.mul_(1 - (logits / cap).square_())
 
 
 def _put(place: Tensor, gradient: Tensor, is_first: bool) -> None:

@@ -1,4 +1,4 @@
-"""What is made once for a key and used again: the values used last, under a bound of bytes."""
+"""A least-recently-used cache that is bounded by bytes, and what masks cost as its keys."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V", bound=Sized)
 
 
-class Kept(Generic[K, V]):
-    """The values used last, together at most `max_bytes`; for any number of threads."""
+class LRUCache(Generic[K, V]):
+    """What was made for the keys used last, together at most `max_bytes`; for any number of threads."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.num_bytes = 0
-        self._kept: OrderedDict[K, V] = OrderedDict()
+        self._values: OrderedDict[K, V] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._values)
 
     def get(self, key: K, make: Callable[[K], V]) -> V:
-        """The value kept for `key`, or a new one."""
+        """The cached value of `key`, or what `make` makes of it."""
         with self._lock:
-            found = self._kept.get(key)
+            found = self._values.get(key)
             if found is not None:
-                self._kept.move_to_end(key)
+                self._values.move_to_end(key)
                 return found
         made = make(key)
         with self._lock:
-            self._keep(key, made)
+            self._add(key, made)
         return made
 
-    def _keep(self, key: K, made: V) -> None:
-        if key in self._kept:  # another thread was faster
+    def _add(self, key: K, made: V) -> None:
+        if key in self._values:  # another thread was faster
             return
-        self._kept[key] = made
+        self._values[key] = made
         self.num_bytes += made.num_bytes
         while self.num_bytes > self.max_bytes:
-            self.num_bytes -= self._kept.popitem(last=False)[1].num_bytes
+            self.num_bytes -= self._values.popitem(last=False)[1].num_bytes
 
 
 def key_bytes(mask: Mask) -> int:
