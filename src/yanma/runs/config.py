@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -142,6 +142,15 @@ class RunConfig(Section):
         description="packed: no padding is computed; padded: every text is padded to max_length, as stock models are",
     )
 
+    if TYPE_CHECKING:  # fields of every run, which stand after what it learns
+
+        @property
+        def model(self) -> ModelConfig: ...
+        @property
+        def optim(self) -> OptimConfig: ...
+        @property
+        def saving(self) -> SavingConfig: ...
+
 
 Run = TypeVar("Run", bound=RunConfig)
 
@@ -171,8 +180,7 @@ def begun(folder: Path, command: str) -> Path:
 
 def with_max_length(config: Run, max_length: int) -> Run:
     """The config with its `max_length` resolved."""
-    model = getattr(config, "model").model_copy(update={"max_length": max_length})  # noqa: B009
-    return config.model_copy(update={"model": model})
+    return config.model_copy(update={"model": config.model.model_copy(update={"max_length": max_length})})
 
 
 def resumed(before: Run, now: Run) -> Run:
@@ -180,9 +188,8 @@ def resumed(before: Run, now: Run) -> Run:
 
     Raises ConfigError, which names the first setting that differs and would lead the run elsewhere.
     """
-    model_before, model_now = (getattr(config, "model") for config in (before, now))  # noqa: B009
-    if model_now.max_length is None and model_before.max_length is not None:
-        now = with_max_length(now, model_before.max_length)
+    if now.model.max_length is None and before.model.max_length is not None:
+        now = with_max_length(now, before.model.max_length)
     check_fixed(fixed(before), now)
     return now
 

@@ -90,13 +90,12 @@ class RunFolder(Generic[Run]):
 
     def begun(self) -> Run:
         """The config of the run that is to go on. Raises ConfigError where the folder holds none."""
-        self._settle()
         return read(self._kind, begun(self.path, self._kind.command), None)
 
     def start(self, config: Run) -> None:
         """Make the folder and save the config; a run before stays until this one has something, if it has a model."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self._settle()
+        self.settle()
         shutil.rmtree(self._new, ignore_errors=True)
         if self.model.is_dir():
             self._new.mkdir()
@@ -109,7 +108,7 @@ class RunFolder(Generic[Run]):
 
     def go_on(self) -> None:
         """Clear away what a run left half written when it was killed."""
-        self._settle()
+        self.settle()
         remove(self._new)
 
     def take_over(self) -> None:
@@ -124,7 +123,7 @@ class RunFolder(Generic[Run]):
 
     def finished_config(self) -> Run:
         """The config of a run that has a model. Raises ConfigError where the folder is no run, or has no model yet."""
-        self._settle()
+        self.settle()
         command = self._kind.command
         if not (self.path / "config.toml").is_file():
             raise ConfigError(f"{self.path}: not a run folder (no config.toml in it)")
@@ -139,7 +138,7 @@ class RunFolder(Generic[Run]):
 
     def describe(self, *, resumable: bool = True) -> str:
         """One line: what a run has left here, and, where it is `resumable`, from where --resume goes on."""
-        self._settle()
+        self.settle()
         if (self._new / "config.toml").is_file():
             return f"{self.path}: no model yet, none was saved; the run before is still there"
         newest = self.checkpoints.newest()
@@ -207,9 +206,9 @@ class RunFolder(Generic[Run]):
             flush_to_disk(fresh)
             write(self._new / "metrics.json", _as_json(metrics))
             self._new.replace(self._ready)
-            self._settle()
+            self.settle()
         finally:
-            self._settle()  # once more where Ctrl-C fell into it
+            self.settle()  # once more where Ctrl-C fell into it
             for name in ("model", "metrics.json"):
                 remove(self._new / name)
             with suppress(OSError):  # it stays where it holds the config of a run that has no model yet
@@ -218,7 +217,7 @@ class RunFolder(Generic[Run]):
             path.unlink(missing_ok=True)
         self._curves_before = []
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Move what .ready/ holds into place. Stopped at any point, it can be done again."""
         if not self._ready.is_dir():
             return

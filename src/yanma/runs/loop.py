@@ -91,12 +91,14 @@ def run(
         raise ConfigError("overwrite and resume exclude each other: begin anew, or go on")
     keep_buffers()
     bound_kernel_caches()
-    model: Any = getattr(config, "model")  # noqa: B009
+    if not resume:
+        folder.check_free(overwrite=overwrite, reads=(config.model.path, config.model.tokenizer))
+    accelerator = started(bf16=config.optim.bf16)
     if resume:
+        if accelerator.is_main_process:
+            folder.settle()
+        accelerator.wait_for_everyone()
         config = resumed(folder.begun(), config)
-    else:
-        folder.check_free(overwrite=overwrite, reads=(model.path, model.tokenizer))
-    accelerator = started(bf16=getattr(config, "optim").bf16)  # noqa: B009
     if accelerator.is_main_process:
         folder.check_possible()
     teller = Teller(enabled=accelerator.is_main_process)
@@ -153,9 +155,8 @@ class _Loop:
     ) -> None:
         self._setup, self._folder, self._accelerator, self._teller = setup, folder, accelerator, teller
         self._progress, self._speed = Progress(), Speed()
-        config: Any = setup.config
-        self._optim, self._saving = config.optim, config.saving
-        optim = config.optim
+        config, optim = setup.config, setup.config.optim
+        self._optim, self._saving = optim, config.saving
         self._optimizer = adamw(
             setup.model, learning_rate=optim.learning_rate, weight_decay=optim.weight_decay
         )
