@@ -118,11 +118,12 @@ class TwoPhase(Protocol):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[torch.device]:
-    """Without dropout and gradients; the model's device. Afterwards the model is in the mode in which it was."""
-    was_training = model.training
+    """Without dropout and gradients; the model's device. Afterwards each module is in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.inference_mode():
             yield next(model.parameters()).device
     finally:
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode
