@@ -25,6 +25,8 @@ class SteadySilu(nn.Module):
         if running() is None:
             out: Tensor = super().forward(input)
             return out
+        if not (torch.is_grad_enabled() and input.requires_grad):
+            return silu(input)
         return _Silu.apply(input)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -43,6 +45,8 @@ class SteadyGeluTanh(nn.Module):
         if running() is None:
             out: Tensor = super().forward(input)
             return out
+        if not (torch.is_grad_enabled() and input.requires_grad):
+            return gelu_tanh(input)
         return _GeluTanh.apply(input)  # type: ignore[no-any-return, no-untyped-call]
 
 

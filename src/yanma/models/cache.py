@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any, NoReturn
 
 from ..errors import Unsupported
@@ -62,10 +63,14 @@ def for_stock(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
             f"{'seed' if room is None else 'max_logits_mib'} does not go with a key-value cache or logits_to_keep: "
             f"such a call goes through the stock forward, which does not know it; leave one of them out"
         )
+    handed = [kwargs.pop(name) for name in NAMES if name in kwargs]
+    return kwargs | {name_of(model): each for each in handed}
+
+
+def name_of(model: Any) -> str:
+    """By which name the stock model takes keys and values."""
     old, new = NAMES
-    if old in kwargs and new in _taken(model):
-        kwargs.setdefault(new, kwargs.pop(old))
-    return kwargs
+    return new if new in _taken(model) else old
 
 
 def _check_handed_on(model: Any, batch: Any, kwargs: Mapping[str, Any]) -> None:
@@ -109,7 +114,14 @@ def _taken(model: Any) -> set[str]:
         type(part) for part in (model, model.base_model)
     )  # one of the two may hand all on, and name none
     stock = (getattr(kind, "_yanma_stock", kind) for kind in kinds)
-    return {name for kind in stock for name in inspect.signature(kind.forward).parameters if name in NAMES}
+    return {name for kind in stock for name in parameters_of(kind) if name in NAMES}
+
+
+@cache
+def parameters_of(kind: type) -> frozenset[str]:
+    """The names of what a class's forward takes."""
+    forward: Any = kind.forward  # type: ignore[attr-defined]
+    return frozenset(inspect.signature(forward).parameters)
 
 
 def _may_keep(model: Any, family: Family, head: Head) -> bool:

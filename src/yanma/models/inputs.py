@@ -72,11 +72,11 @@ def prepare(
     order = sorted(range(len(rows.lengths)), key=rows.lengths.__getitem__)
     check_hidden_slots(model, head, rows)
     seed = seed_of(model, kwargs)
-    if family.counts_distances or _has_windows(model.config):
+    if family.counts_distances or has_windows(model.config):
         rows.check_holes()
     origin = Origin(rows, rows.index(order))
     layout = layout_of(rows, order, seed, is_causal(model.config, family, kwargs))
-    first_only = not (head.token_outputs or _wants_states(model, kwargs))
+    first_only = not (head.token_outputs or wants_states(model, kwargs))
     layout = replace(layout, first_only=first_only, bits=bits.of(model, head))
     flat, layout = _placed(model.config, family, origin, layout)
     labels = document_labels(head, kwargs, len(order), rows.num_questions)
@@ -141,11 +141,13 @@ def layout_of(rows: Rows, order: Sequence[int], seed: int, causal: bool) -> Layo
     return Layout(lengths, mask, causal, False, seed, ids_in_order, device, order=tuple(order))
 
 
-def _has_windows(config: Any) -> bool:
+def has_windows(config: Any) -> bool:
+    """Whether some layers read no further than a window."""
     return getattr(config, "sliding_window", None) is not None
 
 
-def _wants_states(model: nn.Module, kwargs: Mapping[str, Any]) -> bool:
+def wants_states(model: nn.Module, kwargs: Mapping[str, Any]) -> bool:
+    """Whether hidden states will be handed out."""
     return bool(kwargs.get("output_hidden_states") or getattr(model.config, "output_hidden_states", False))
 
 

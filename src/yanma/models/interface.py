@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..attention import attention
 from ..attention.biased import attend_biased
+from ..attention.cached import Scores, attend_cached
 from ..attention.capped import soft_capped_attention
 from ..autocast import as_cast
 from ..errors import Unsupported
@@ -80,8 +81,8 @@ def as_stock(model: Any, kwargs: Mapping[str, Any]) -> Iterator[None]:
 def attend(
     module: nn.Module,
     query: Tensor,  # (1, H, T, D)
-    key: Tensor,  # (1, Hk, T, D), or the encoder's tokens
-    value: Tensor,  # (1, Hk, T, D)
+    key: Tensor,  # (1, Hk, T, D), or the encoder's tokens; with a cache's, (N, Hk, S, D)
+    value: Tensor,  # as keys
     attention_mask: Any,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -99,9 +100,15 @@ def attend(
         return _stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     check_module(module)
     layout, reach = attention_mask.layout, attention_mask.reach
+    crosses, cap = hasattr(module, "_yanma_crosses"), kwargs.get("softcap")
+    table = None if crosses else kwargs.get("position_bias")
+    readings = layout.source_readings if crosses else layout.readings
+    if readings is not None:
+        q = as_cast(query)[0].transpose(0, 1)
+        scores = Scores(_scale(scaling, q), cap, table)
+        return attend_cached(q, key, value, readings, scores, reach)[None], None
     # Rotary embeddings leave float32 beside values in autocast's dtype.
     q, k, v = (as_cast(x)[0].transpose(0, 1) for x in (query, key, value))
-    crosses, cap = hasattr(module, "_yanma_crosses"), kwargs.get("softcap")
     site = layout.visit(module._yanma_site) if dropout else 0  # type: ignore[arg-type]
 
     def attended(table: Tensor | None, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
@@ -114,7 +121,6 @@ def attend(
             return soft_capped_attention(q, k, v, mask, cap, scale=scaling)
         return attention(q, k, v, mask, scale=scaling, dropout=dropout, seed=keys)
 
-    table = None if crosses else kwargs.get("position_bias")
     if layout.bits is not None:
         attend_any = partial(attended, None) if table is None else on_stretched(attended, table)
         way = added, reach, cap, scaling, dropout, table is None

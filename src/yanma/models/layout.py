@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..attention.cached import Readings
 from ..keyed import Site, derived, document_keys
 from ..masks import Mask, causal, documents, window
 
@@ -78,6 +79,10 @@ class Layout:
     """The caller's number of each document."""
     source: Layout | None = None
     """Of a decoder that reads what an encoder gives: the encoder's layout, its documents in the same order."""
+    readings: Readings | None = None
+    """Where earlier tokens have keys and values too: what the documents read of themselves in a cache."""
+    source_readings: Readings | None = None
+    """Where those of the source are kept: what the documents read of it in a cache."""
     samples: tuple[int, ...] = ()
     """Of documents that are frames of recordings: how many samples each recording has."""
     bits: Bits | None = None
@@ -113,6 +118,11 @@ class Layout:
         """A decoder's tokens read all that the encoder gives of their own document."""
         assert self.source is not None
         return documents(self.lengths, kv_lengths=self.source.lengths)
+
+    @property
+    def longest(self) -> int:
+        """No document has more tokens so far."""
+        return max(self.lengths) if self.readings is None else self.readings.columns
 
     def visit(self, site: int) -> int:
         """What a module at `site` is called for dropout, another number each time that it runs in this forward."""

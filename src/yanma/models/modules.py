@@ -103,7 +103,7 @@ class PlacedSinusoids(nn.Module):
         if layout is None:
             return super().forward(*args, **kwargs)
         assert layout.positions is not None
-        needed = self.padding_idx + 1 + max(layout.lengths)
+        needed = self.padding_idx + 1 + layout.longest
         if needed > len(self.weights):
             self.make_weights(needed + self.offset, self.embedding_dim, self.padding_idx)
         return self.weights[layout.positions]

@@ -114,7 +114,7 @@ class BucketedAttention(nn.Module):
         layout = running()
         if layout is None:
             return super().compute_bias(*args, **kwargs)  # type: ignore[misc]
-        furthest, most = self.relative_attention_max_distance, max(layout.lengths)
+        furthest, most = self.relative_attention_max_distance, layout.longest
         buckets = self._relative_position_bucket(
             torch.arange(
                 -furthest, furthest + 1, device=layout.device

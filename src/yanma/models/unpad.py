@@ -14,7 +14,7 @@ from torch import nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from ..masks import Mask
-from . import bits, cache, gradients, interface, modules, patched, relative
+from . import bits, cache, gradients, interface, modules, patched, relative, steps
 from .adapters import adopt
 from .bounds import BOUNDS, DERIVED
 from .by_keyword import Cut, cut
@@ -92,6 +92,7 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
+    model._yanma_masked = any(own is not None for own in masks)
     patched.rehook(model)
     if exact is not None:
         _try_bits(model, head, exact)
@@ -145,6 +146,7 @@ def restore_one(model: nn.Module) -> None:
     patched.rehook(model)
     gradients.unlisten(model)
     bits.forget(model)
+    model.__dict__.pop("_yanma_masked")
     model.set_attn_implementation(model.__dict__.pop("_yanma_previous"))  # type: ignore[operator]
 
 
@@ -252,6 +254,10 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
         if self.training and not family.is_speech:
             hear_by_document(self)
         if cache.is_step(self, family, head, batch, kwargs):
+            known = steps.step(self, family, head, kwargs)
+            if known is not None:
+                output = known.run(stock)
+                return output if kwargs.get("return_dict", self.config.return_dict) else output.to_tuple()
             with interface.as_stock(self, kwargs):
                 return stock(self, **cache.for_stock(self, kwargs))
         keeps = cache.would_be_kept(self, family, head, kwargs)
