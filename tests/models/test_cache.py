@@ -130,6 +130,8 @@ def test_what_stands_there_is_let_through_by_all_who_only_look():
 def test_a_call_that_asks_for_them_is_the_stock_models_under_heads_that_do_not_write_too(
     family: Family, name: str
 ):
+    """The base model's is computed without padding, that of the others by the stock forward."""
+    bound = 1e-5 if "last_hidden_state" in family.heads[name].token_outputs else 0
     stock, ids = sharpened(build(family, name)), torch.tensor([[7, 8, 9, 6, 4], [5, 6, 7, 8, 3]])
     ours = yanma.unpad(copy.deepcopy(stock))
     if family.heads[name].loss == "span":  # no place for them
@@ -137,9 +139,9 @@ def test_a_call_that_asks_for_them_is_the_stock_models_under_heads_that_do_not_w
         return
     with torch.no_grad():
         first, truth = (model(ids, use_cache=True) for model in (ours, stock))
-        assert torch.equal(first[0], truth[0])
         found, expected = (step(m, ids[:, :1], kept(out)) for m, out in ((ours, first), (stock, truth)))
-    assert torch.equal(found[0], expected[0])
+    for mine, theirs in ((first[0], truth[0]), (found[0], expected[0])):
+        torch.testing.assert_close(mine, theirs, rtol=bound, atol=bound)
 
 
 @each([(family, name) for family, name in every_head(decodes=True) if name.endswith(("Model", "Generation"))])

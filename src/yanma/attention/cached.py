@@ -62,8 +62,8 @@ class Readings:
     """Of a whole row; a cache may keep the last of them alone."""
     causal: bool
     """Whether the new tokens are the last of the keys, and none reads what comes after it; else all read all."""
-    _blocks: dict[int | None, list[_Block]] = field(default_factory=dict)
-    _hidden: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
+    _blocks: dict[int | None, list[_Block]] = field(default_factory=dict, init=False)
+    _hidden: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict, init=False)
 
     def blocks(self, reach: int | None) -> list[_Block]:
         """All documents, of which each token may read so many tokens before itself, None = all."""
@@ -119,7 +119,7 @@ def attend_cached(
     q, k, v = as_cast(q), as_cast(k), as_cast(v)
     dtype, missing = q.dtype, readings.columns - k.shape[2]
     with torch.autocast(q.device.type, enabled=False):  # it would compute products in less than float32
-        q, k, v = (x.to(working(dtype)) for x in (q, k, v))
+        q = q.to(working(dtype))
         if scores.scale != 1:
             q = q * scores.scale
         blocks = readings.blocks(reach)
@@ -153,15 +153,16 @@ def _queries(q: Tensor, heads: int, blocks: Sequence[_Block]) -> Iterator[Tensor
 
 
 def _columns(x: Tensor, blocks: Sequence[_Block], missing: int) -> Iterator[Tensor]:
-    """(Hk, K, D) of rows (R, Hk, S, D): what each block may read."""
-    rows, is_aligned = x.unbind(), _is_aligned(x.shape[3], x)
+    """(Hk, K, D) of rows (R, Hk, S, D), in the working dtype: what each block may read."""
+    rows, dtype, width = x.unbind(), working(x.dtype), x.shape[3]
+    as_it_lies = dtype == x.dtype and _is_aligned(width, x)
     for block in blocks:
         own, row = block.own, rows[block.own.row]
         if own.held is not None:
-            yield row.index_select(1, own.held[block.start : block.end] - missing)
+            yield row.index_select(1, own.held[block.start : block.end] - missing).to(dtype)
             continue
         part = row.narrow(1, own.first + block.start - missing, block.end - block.start)
-        yield part if is_aligned else part.contiguous()
+        yield part if as_it_lies else part.to(dtype, memory_format=torch.contiguous_format, copy=True)
 
 
 def _weights(q: Tensor, k: Tensor, scores: Scores, block: _Block, hidden: Tensor | None) -> Tensor:

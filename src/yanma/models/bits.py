@@ -23,7 +23,15 @@ from torch import Tensor, nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from .layout import Layout, run_with, running
-from .trials import Attention, Rowwise, documents_that_differ, rows_that_differ, same_bits
+from .trials import (
+    Attention,
+    Cached,
+    Rowwise,
+    documents_that_differ,
+    readings_that_differ,
+    rows_that_differ,
+    same_bits,
+)
 
 if TYPE_CHECKING:
     from .families import Head
@@ -124,18 +132,33 @@ class Bits:
         `q` and `k` are such as it will get, those of a decoder and of its encoder where it `crosses` from one to the
         other. `key` tells it apart from others that take them.
         """
-        where = Setting.of(q)
         sizes = q.shape[1], k.shape[1], q.shape[2]
         name = f"{'cross-' * crosses}attention with {sizes[0]} heads of {sizes[2]}"
-        key = "attention", key, sizes, layout.causal, crosses, where
-        if key not in _FOUND:
-            differing = documents_that_differ(attend, q, k, layout, crosses)
-            if differing:
+        key = "attention", key, sizes, layout.causal, crosses
+        self._by_document(name, key, q, lambda: documents_that_differ(attend, q, k, layout, crosses))
+
+    def cached(self, key: Hashable, attend: Cached, q: Tensor, k: Tensor, causal: bool) -> None:
+        """Raises Unsupported where `attend` gives a document's newest tokens other bits in other company.
+
+        `q` and `k` are such as it will get. `key` tells it apart from others that take them.
+        """
+        sizes = q.shape[1], k.shape[1], q.shape[2]
+        name = f"{'' if causal else 'cross-'}attention with {sizes[0]} heads of {sizes[2]} to a cache"
+        key = "cached", key, sizes, causal
+        self._by_document(name, key, q, lambda: readings_that_differ(attend, q, k, causal))
+
+    def _by_document(
+        self, name: str, key: Hashable, q: Tensor, differing: Callable[[], Sequence[int]]
+    ) -> None:
+        where = Setting.of(q)
+        if (key, where) not in _FOUND:
+            lengths = differing()
+            if lengths:
                 raise Unsupported(
-                    f"exact='bits': {name} in {where} gives a document of {differing[0]} tokens other bits alone than "
+                    f"exact='bits': {name} in {where} gives a document of {lengths[0]} tokens other bits alone than "
                     f"in company; leave exact out, or try another number of threads"
                 )
-            _FOUND[key] = None
+            _FOUND[key, where] = None
         self.parts[f"{name} in {_short(where.dtype)}"] = "keeps its documents' bits"
 
     def __str__(self) -> str:

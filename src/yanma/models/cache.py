@@ -6,7 +6,7 @@ transformers calls them `past_key_values` up to 5.23, and `cache` from 5.24 on.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any, NoReturn
@@ -113,15 +113,14 @@ def _taken(model: Any) -> set[str]:
     kinds = (
         type(part) for part in (model, model.base_model)
     )  # one of the two may hand all on, and name none
-    stock = (getattr(kind, "_yanma_stock", kind) for kind in kinds)
+    stock: Iterator[Any] = (getattr(kind, "_yanma_stock", kind) for kind in kinds)
     return {name for kind in stock for name in parameters_of(kind) if name in NAMES}
 
 
 @cache
-def parameters_of(kind: type) -> frozenset[str]:
+def parameters_of(kind: Any) -> frozenset[str]:
     """The names of what a class's forward takes."""
-    forward: Any = kind.forward  # type: ignore[attr-defined]
-    return frozenset(inspect.signature(forward).parameters)
+    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def _may_keep(model: Any, family: Family, head: Head) -> bool:

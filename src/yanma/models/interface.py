@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..attention import attention
 from ..attention.biased import attend_biased
-from ..attention.cached import Scores, attend_cached
+from ..attention.cached import Readings, Scores, attend_cached
 from ..attention.capped import soft_capped_attention
 from ..autocast import as_cast
 from ..errors import Unsupported
@@ -27,7 +27,7 @@ from ..keyed import derived
 from .bounds import refuse_alone
 from .causality import check_module
 from .layout import Layout, running
-from .relative import distance_bias, on_stretched
+from .relative import distance_bias, on_stretched, stretched
 
 NAME = "yanma"
 
@@ -104,8 +104,10 @@ def attend(
     table = None if crosses else kwargs.get("position_bias")
     readings = layout.source_readings if crosses else layout.readings
     if readings is not None:
-        q = as_cast(query)[0].transpose(0, 1)
-        scores = Scores(_scale(scaling, q), cap, table)
+        q, scores = as_cast(query)[0].transpose(0, 1), Scores(_scale(scaling, query), cap, table)
+        if layout.bits is not None:
+            own = reach, scores.scale, cap, table is None
+            layout.bits.cached(own, partial(_on_stretched, scores, reach), q, key, readings.causal)
         return attend_cached(q, key, value, readings, scores, reach)[None], None
     # Rotary embeddings leave float32 beside values in autocast's dtype.
     q, k, v = (as_cast(x)[0].transpose(0, 1) for x in (query, key, value))
@@ -126,6 +128,15 @@ def attend(
         way = added, reach, cap, scaling, dropout, table is None
         layout.bits.attention(way, attend_any, q, k, layout, crosses)
     return attended(table, q, k, v, layout)[None], None
+
+
+def _on_stretched(
+    scores: Scores, reach: int | None, q: Tensor, k: Tensor, v: Tensor, readings: Readings
+) -> Tensor:
+    """`attend_cached` with a table for longer documents than a batch has, to try them."""
+    if scores.table is not None:
+        scores = replace(scores, table=stretched(scores.table, readings.columns))
+    return attend_cached(q, k, v, readings, scores, reach)
 
 
 def _scale(scaling: float | None, q: Tensor) -> float:

@@ -65,6 +65,7 @@ def chosen(dtype: torch.dtype, device: torch.device, threads: int) -> Kernels:
     return _remembered(dtype) or _measured_and_kept(dtype)
 
 
+@lru_cache(maxsize=64)
 def has_onednn(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether oneDNN's product can be called by itself for a dtype and device."""
     is_there = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()

@@ -49,12 +49,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None = No
     """
     x, weight, bias = as_cast(x), as_cast(weight), None if bias is None else as_cast(bias)
     rows = x.reshape(-1, x.shape[-1])
-    num_rows = len(rows)
+    num_rows = rows.shape[0]
     kernel, least_rows = _way(rows, weight, bias, gelu)
     if num_rows < least_rows:
         rows = F.pad(rows, (0, 0, 0, least_rows - num_rows))
     out = _product(rows, weight, bias, gelu, kernel)
-    return out[:num_rows].view(*x.shape[:-1], len(weight))
+    return out[:num_rows].view(*x.shape[:-1], weight.shape[0])
 
 
 def product(rows: Tensor, weight: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def needs_gradient(x: Tensor, weight: Tensor) -> bool:
 def _way(rows: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None) -> tuple[str, int]:
     """The kernel of a product, and the number up to which its rows are filled."""
     is_there = has_onednn(rows.dtype, rows.device)
-    kernel = "onednn" if len(weight) < NARROW and is_there else fastest(rows.dtype, rows.device).forward
+    kernel = "onednn" if weight.shape[0] < NARROW and is_there else fastest(rows.dtype, rows.device).forward
     layout = running()
     if layout is None or layout.bits is None:
         return kernel, MIN_ROWS

@@ -1,4 +1,4 @@
-"""The new slots of padded rows, which stand behind those that a cache holds: which of them, and of those, hold tokens."""
+"""The new slots of padded rows, behind those that a cache holds: which of all of them hold tokens."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def new_slots(kwargs: Mapping[str, Any], prefix: str = "", held: tuple[int, int]
         return None
     mask, total = kwargs.get(prefix + MASK), past + width
     if mask is None:
-        whole = [[count] * num_rows for count in (width, total, 0)]
-        return NewSlots(tokens, (num_rows, width), past, None, *whole, torn=[False] * num_rows)
+        lengths, keys, firsts = ([each] * num_rows for each in (width, total, 0))
+        return NewSlots(tokens, (num_rows, width), past, None, lengths, keys, firsts, [False] * num_rows)
     valid = _valid(mask, (num_rows, total))
     if valid is None:
         return None
@@ -114,10 +114,10 @@ def new_slots(kwargs: Mapping[str, Any], prefix: str = "", held: tuple[int, int]
     lengths, keys, firsts, after = torch.stack(counts).tolist()
     if not any(lengths):
         return None
-    torn = [own > 0 and sum((own, *ends)) != total for own, *ends in zip(keys, firsts, after, strict=True)]
-    return NewSlots(
-        tokens, (num_rows, width), past, None if min(keys) == total else valid, lengths, keys, firsts, torn
-    )
+    ends = zip(keys, firsts, after, strict=True)
+    torn = [own > 0 and before + own + behind != total for own, before, behind in ends]
+    holds = None if min(keys) == total else valid
+    return NewSlots(tokens, (num_rows, width), past, holds, lengths, keys, firsts, torn)
 
 
 def _by_slot(kwargs: Mapping[str, Any], prefix: str, shape: tuple[int, int]) -> dict[str, Tensor] | None:

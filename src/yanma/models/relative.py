@@ -136,11 +136,16 @@ def on_stretched(attend: Callable[..., Tensor], table: Tensor) -> Attention:
     """`attend(table, q, k, v, layout)` with a table for longer documents than a batch has, to try them."""
 
     def attend_any(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
-        most, middle = max(layout.lengths), len(table) // 2
-        rows = torch.arange(1 - most, most, device=table.device).clamp(-middle, middle) + middle
-        return attend(table[rows], q, k, v, layout)
+        return attend(stretched(table, max(layout.lengths)), q, k, v, layout)
 
     return attend_any
+
+
+def stretched(table: Tensor, length: int) -> Tensor:
+    """(2 n - 1, H) for documents of `length` tokens, of a table (2 L - 1, H) whose ends stand for all beyond them."""
+    middle = len(table) // 2
+    rows = torch.arange(1 - length, length, device=table.device).clamp(-middle, middle) + middle
+    return table[rows]
 
 
 def by_distance(table: Tensor, length: int) -> Tensor:

@@ -102,7 +102,9 @@ def _is_known(model: Any, family: Family, head: Head) -> bool:
     """Whether a model writes on, token by token, and nothing of another kind is computed beside it."""
     writes = head.scores_vocabulary or "last_hidden_state" in head.token_outputs
     config, causal = model.config, head.decodes or family.is_causal(model.config)
-    if model.training or head.pools_at or not (writes and causal and family.by_interface):
+    if model.training or not (writes and causal and family.by_interface):
+        return False
+    if head.pools_at or getattr(model, "pooler", None) is not None:
         return False
     if not getattr(config, IS_CAUSAL, True) or getattr(config, "output_attentions", False):
         return False
@@ -212,9 +214,8 @@ def _positions(config: Any, family: Family, origin: Origin, layout: Layout, new:
     rows, pad = origin.rows, config.pad_token_id
     ids = next((each for name, each in rows.tokens.items() if name.endswith(IDS)), None)
     found = family.positions(ids, rows.slots, pad)[origin.index]
-    if family.positions is after_padding_id:
-        return found + new.past * (found != pad)
-    return found + new.past
+    is_counted = found != pad if family.positions is after_padding_id else torch.ones_like(found)
+    return found + new.past * is_counted
 
 
 def _beside(

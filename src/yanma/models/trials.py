@@ -10,6 +10,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from ..attention.cached import Reading, Readings
 from .layout import Layout, own_mask
 
 # R rows, C numbers in each, T tokens of a pack, H heads, D head width
@@ -26,6 +27,8 @@ Rowwise = Callable[[Tensor], Tensor]
 """(R, C) -> (R, ...), each row from its own."""
 Attention = Callable[[Tensor, Tensor, Tensor, Layout], Tensor]
 """q (T, H, D), k and v (T, Hk, D), and where documents lie -> (T, H, D)."""
+Cached = Callable[[Tensor, Tensor, Tensor, Readings], Tensor]
+"""q (T, H, D), k and v (R, Hk, S, D), and what documents read there -> (T, H, D)."""
 
 
 def rows_that_differ(rowwise: Rowwise, like: Tensor, counts: Sequence[int]) -> list[int]:
@@ -81,6 +84,27 @@ def documents_that_differ(
             if not same_bits(part, whole[i])
         }
     )
+
+
+def readings_that_differ(attend: Cached, q: Tensor, k: Tensor, causal: bool) -> list[int]:
+    """Tokens in a cache of documents whose newest have other bits alone than in company, which fills up their rows.
+
+    `q` (T, H, D) and `k` (R, Hk, S, D) are such as the model has.
+    """
+    differing, most = set(), max(LENGTHS)
+    keys, values = (_random((len(LENGTHS), k.shape[1], most, k.shape[3]), k, seed) for seed in (1, 2))
+    for count in (1, 5):
+        lengths = [n for n in LENGTHS if n >= count]
+        queries = _random((len(lengths) * count, *q.shape[1:]), q)
+        places = [Reading(count, n, row, most - n) for row, n in enumerate(lengths)]
+        with torch.no_grad():
+            together = attend(queries, keys, values, Readings(tuple(places), most, causal))
+            for own, asks, found in zip(places, queries.split(count), together.split(count), strict=True):
+                k, v = (x[own.row, None, :, own.first :].clone() for x in (keys, values))
+                alone = Readings((replace(own, row=0, first=0),), own.keys, causal)
+                if not same_bits(attend(asks.clone(), k, v, alone), found):
+                    differing.add(own.keys)
+    return sorted(differing)
 
 
 def _sizes(crosses: bool) -> list[tuple[int, int]]:

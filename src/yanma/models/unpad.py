@@ -92,7 +92,7 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
     stock: Any = type(model)
     model.__class__ = _unpadded_class(stock, family, head)
     model._yanma_previous = previous
-    model._yanma_masked = any(own is not None for own in masks)
+    model._yanma_masked = any(own is not None for own in masks)  # type: ignore[assignment]
     patched.rehook(model)
     if exact is not None:
         _try_bits(model, head, exact)
@@ -257,7 +257,8 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
             known = steps.step(self, family, head, kwargs)
             if known is not None:
                 output = known.run(stock)
-                return output if kwargs.get("return_dict", self.config.return_dict) else output.to_tuple()
+                wants_tuple = not kwargs.get("return_dict", self.config.return_dict)  # type: ignore[union-attr]
+                return output.to_tuple() if wants_tuple else output
             with interface.as_stock(self, kwargs):
                 return stock(self, **cache.for_stock(self, kwargs))
         keeps = cache.would_be_kept(self, family, head, kwargs)
