@@ -20,6 +20,7 @@ from models.test_cache import kept, step
 from yanma.models import steps
 from yanma.models.families import Family
 
+pytestmark = pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")
 BY_TYPE = {family.model_type: family for family in (*FAMILIES, *TRANSLATORS)}
 WRITERS = [
     (family, name)

@@ -17,6 +17,10 @@ from transformers import (
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MarianConfig,
+    MarianMTModel,
     pipeline,
 )
 
@@ -169,6 +173,42 @@ class Roads:
 
         return answer
 
+    def writing(self, kind, side, **ways):
+        """Scores of each step of `generate`, (steps, beams, vocabulary)."""
+        config = LlamaConfig if kind is LlamaForCausalLM else MarianConfig
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        if kind is MarianMTModel:
+            layers = {"layers": 2, "attention_heads": 2, "ffn_dim": 64}
+            sizes = {
+                f"{part}_{name}": size for name, size in layers.items() for part in ("encoder", "decoder")
+            }
+            sizes |= {
+                "d_model": 32,
+                "decoder_start_token_id": 0,
+                "forced_eos_token_id": None,
+                "init_std": 0.2,
+            }
+        common = {"vocab_size": len(self.tokenizer), "pad_token_id": 0, "eos_token_id": 3}
+        model = yanma.unpad(kind(config(**sizes, **common, initializer_range=0.2)).eval().to(self.dtype))
+        ways = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False, "output_scores": True} | ways
+
+        def answer(texts):
+            given = self.tokenizer(texts, padding=True, padding_side=side, return_tensors="pt")
+            rows = {name: given[name] for name in ("input_ids", "attention_mask")}
+            found = model.generate(**rows, return_dict_in_generate=True, **ways)
+            return torch.stack(found.scores).unflatten(1, (len(texts), -1)).transpose(0, 1)
+
+        return answer
+
+    def generate(self):
+        return self.writing(LlamaForCausalLM, "left")
+
+    def generate_beams(self):
+        return self.writing(LlamaForCausalLM, "left", num_beams=2)
+
+    def generate_translations(self):
+        return self.writing(MarianMTModel, "right")
+
     def predict(self):
         """What `yanma predict` answers, and what `yanma evaluate` counts."""
         labels = ["a", "b", "c"]
@@ -185,7 +225,7 @@ class Roads:
         return answer
 
 
-KINDS = ("bi", "cross", "splade", "sparse", "multi", "pipeline", "predict")
+KINDS = ("bi", "cross", "splade", "sparse", "multi", "pipeline", "predict", "generate")
 ROADS = [name for name in vars(Roads) if name not in ("cross", "pooled") and name.split("_")[0] in KINDS]
 
 

@@ -1,4 +1,4 @@
-"""Keys and values of earlier tokens. They lie padded: an unpadded forward keeps none, and says so to who asks for them.
+"""Keys and values of earlier tokens: kept in padded rows by calls that ask for it, and refused to who goes on without.
 
 transformers calls them `past_key_values` up to 5.23, and `cache` from 5.24 on.
 """
@@ -19,7 +19,7 @@ NAMES = ("past_key_values", "cache")
 
 _WHY = (
     "an unpadded forward keeps no keys and values to go on from; give use_cache=True to the call that this output came "
-    "from, with padded rows: it then goes through the stock forward"
+    "from, with padded rows: it then keeps them"
 )
 
 

@@ -2,7 +2,7 @@
 
 Outside an unpadded forward both do exactly what transformers' own `sdpa` does, or `eager` where scores are soft-capped
 or attention weights wanted, neither of which `sdpa` can do. So a stock model that shares its config with an unpadded
-one stays right, and so do the steps of `generate`.
+one stays right, and so do calls that go through the stock forward.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Linear(nn.Linear):
     qconfig = REFUSES_QUANTIZATION
 
     def forward(self, input: Tensor) -> Tensor:
-        if running() is None:  # a part called by itself, or a step of generation: as stock, bits and speed
+        if running() is None:  # a part called by itself, or a call through the stock forward: as stock
             return super().forward(input)
         return linear(input, self.weight, self.bias)
 
