@@ -39,7 +39,7 @@ def unpad(model: Model, mask: LayerMasks = None, *, exact: Literal["bits"] | Non
     `exact="bits"` promises that a document's outputs have the same bits in any batch, and tries that on the machine at
     hand, part by part: now, and again at the first forward in another dtype, on another device or with another number
     of threads. Without it kernels are taken of which that is known on the CPUs that were tried, and nothing is checked.
-    `explain` tells what was found. It says nothing of gradients, of encoders called by themselves, and of other machines.
+    `explain` tells what was found. It says nothing of gradients, of encoders by themselves, and of other machines.
 
     A model of sentence-transformers or peft is unpadded as a whole, by the transformers in it.
 

@@ -88,14 +88,21 @@ def step(model: Any, family: Family, head: Head, kwargs: Mapping[str, Any]) -> S
     if parts is None:
         return None
     new = new_slots(kwargs, _DECODER * head.decodes, columns_of(parts[0]) if parts else (0, 0))
-    if new is None or (any(new.torn) and (family.counts_distances or has_windows(model.config))):
-        return None
-    if kwargs.get("logits_to_keep") and not new.end_in_tokens:
+    if new is None or not _fits(model, family, kwargs, new):
         return None
     if not head.decodes:
         return _made(model, family, head, kwargs, cache, parts, new)
     source = _source(model, kwargs, cache, new)
     return None if source is None else _made(model, family, head, kwargs, cache, parts, new, source)
+
+
+def _fits(model: Any, family: Family, kwargs: Mapping[str, Any], new: NewSlots) -> bool:
+    """Whether rows are such that what hidden slots would give is not asked for, and changes nothing of the others."""
+    if any(new.torn) and (family.counts_distances or has_windows(model.config)):
+        return False
+    if 0 in new.lengths and hasattr(model, "peft_config"):
+        return False  # its layers may be told by which adapter each row is computed
+    return not kwargs.get("logits_to_keep") or new.end_in_tokens
 
 
 def _is_known(model: Any, family: Family, head: Head) -> bool:
@@ -126,7 +133,8 @@ def _are_known(model: Any, family: Family, head: Head, kwargs: Mapping[str, Any]
         known |= {"logits_to_keep"} & parameters_of(type(model)._yanma_stock)
     if any(name not in known for name, value in kwargs.items() if value is not False):
         return False
-    if not isinstance(kwargs.get("logits_to_keep", 0), int):
+    keeps = kwargs.get("logits_to_keep", 0)
+    if not isinstance(keeps, int) or keeps < 0:
         return False
     return not (torch.is_grad_enabled() and wants_states(model, kwargs))
 
