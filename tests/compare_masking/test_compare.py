@@ -13,14 +13,14 @@ from yanma.compare_masking import compare
 from yanma.compare_masking.compare import compare_masking
 from yanma.compare_masking.config import load
 from yanma.compare_masking.prepare import Shared
-from yanma.compare_masking.progress import Teller
 from yanma.compare_masking.run import Runner
 from yanma.errors import ConfigError, DataError
+from yanma.report.progress import ProgressReporter
 from yanma.runs.stepper import Stepper
 from yanma.settings import to_toml
 
 pytest.importorskip("matplotlib")
-SILENT = Teller(enabled=False)
+SILENT = ProgressReporter(enabled=False)
 WORDS = "the bank of new york lost a card and my app paid it twice so where is london money".split()
 
 
@@ -60,7 +60,7 @@ def test_from_text_to_page_in_processes_of_their_own(data, tmp_path):
         "probe_test": str(data / "rows.jsonl"),
         "probe_epochs": 1,
     }
-    report = compare_masking(config(data, tmp_path / "out", jobs=2, **probe), teller=SILENT)
+    report = compare_masking(config(data, tmp_path / "out", jobs=2, **probe), reporter=SILENT)
     assert report.pairs.arms == ("static-1", "dynamic") and report.pairs.seeds == (0, 1)
     assert {outcome.steps for outcome in report.pairs.outcomes.values()} == {3}
     assert [metric.name for metric in report.pairs.metrics][-1] == "probe macro F1"
@@ -93,7 +93,7 @@ def test_arms_of_a_seed_share_weights_blocks_order_and_dropout_and_hide_other_to
         return real(self, step, place, learning_rate=learning_rate)
 
     monkeypatch.setattr(Stepper, "move", watched)
-    report = compare_masking(config(data, tmp_path, steps=4), teller=SILENT)
+    report = compare_masking(config(data, tmp_path, steps=4), reporter=SILENT)
     runs = [moves[start : start + 4] for start in range(0, 16, 4)]
     assert len(moves) == 16, "2 arms, 2 seeds, 4 steps"
     (static, dynamic), (_, other_seed) = runs[:2], runs[2:]
@@ -116,24 +116,24 @@ def test_a_second_call_computes_what_is_missing_and_refuses_other_settings(
         return real(self, arm, seed)
 
     monkeypatch.setattr(Runner, "__call__", counted)
-    first = compare_masking(config(data, tmp_path), teller=SILENT)
+    first = compare_masking(config(data, tmp_path), reporter=SILENT)
     assert len(asked) == 4
-    again = compare_masking(config(data, tmp_path, arms="dynamic,word", seeds=2), teller=SILENT)
+    again = compare_masking(config(data, tmp_path, arms="dynamic,word", seeds=2), reporter=SILENT)
     assert asked[4:] == [("word", 0), ("word", 1)], "an arm more: only its runs"
     assert again.pairs.outcomes["dynamic", 1] == first.pairs.outcomes["dynamic", 1]
     with pytest.raises(ConfigError, match=r"--steps is 4, but what is in .* was made with 3; name"):
-        compare_masking(config(data, tmp_path, steps=4), teller=SILENT)
+        compare_masking(config(data, tmp_path, steps=4), reporter=SILENT)
 
 
 def test_a_comparison_goes_on_whose_settings_have_their_name_of_before(
     data, tmp_path, in_this_process, monkeypatch
 ):
-    compare_masking(config(data, tmp_path), teller=SILENT)
+    compare_masking(config(data, tmp_path), reporter=SILENT)
     (tmp_path / "comparison.toml").rename(tmp_path / "laboratory.toml")
     with pytest.raises(ConfigError, match=r"--steps is 4, but what is in .* was made with 3; name"):
-        compare_masking(config(data, tmp_path, steps=4), teller=SILENT)
+        compare_masking(config(data, tmp_path, steps=4), reporter=SILENT)
     monkeypatch.setattr(Runner, "__call__", lambda *_: pytest.fail("nothing is computed again"))
-    compare_masking(config(data, tmp_path), teller=SILENT)
+    compare_masking(config(data, tmp_path), reporter=SILENT)
     assert [path.name for path in tmp_path.glob("*.toml")] == ["comparison.toml"]
 
 
@@ -145,7 +145,7 @@ def test_a_run_that_fails_is_named_with_its_log(data, tmp_path, in_this_process,
     with pytest.raises(
         DataError, match=r"4 of 4 runs failed.*static-1, seed 0: RuntimeError: out of luck; more in"
     ):
-        compare_masking(config(data, tmp_path), teller=SILENT)
+        compare_masking(config(data, tmp_path), reporter=SILENT)
     assert "Traceback" in (tmp_path / "runs" / "dynamic-1" / "log.txt").read_text()
 
 
@@ -170,14 +170,14 @@ def test_arms_that_would_be_others_under_another_name_are_refused(data, tmp_path
     with pytest.raises(
         ConfigError, match=r"static-10 has 10 copies .* has 2 epochs: no mask would come twice"
     ):
-        compare_masking(config(data, tmp_path / "a", arms="static-10,dynamic"), teller=SILENT)
+        compare_masking(config(data, tmp_path / "a", arms="static-10,dynamic"), reporter=SILENT)
     with pytest.raises(ConfigError, match=r"static-1 has 1 copy of each text and a run has 1 epoch: no mask"):
-        compare_masking(config(data, tmp_path / "a", steps=1), teller=SILENT)
+        compare_masking(config(data, tmp_path / "a", steps=1), reporter=SILENT)
     assert not (tmp_path / "a").exists(), "a refused call leaves nothing that binds the next"
     rare = tmp_path / "rare.txt"
     rare.write_text("\n".join(f"word{number} follows nothing{number}" for number in range(9)))
     with pytest.raises(DataError, match="the arm pmi would be the arm word"):
-        compare_masking(config(data, tmp_path / "b", train=(str(rare),), arms="dynamic,pmi"), teller=SILENT)
+        compare_masking(config(data, tmp_path / "b", train=(str(rare),), arms="dynamic,pmi"), reporter=SILENT)
 
 
 @pytest.mark.parametrize(
@@ -207,26 +207,26 @@ def test_what_cannot_be_read_is_found_before_a_run_and_binds_nothing(
     }
     out = tmp_path / "runs" / "out"
     with pytest.raises((ConfigError, DataError), match=told):
-        compare_masking(config(data, out, **given), teller=SILENT)
+        compare_masking(config(data, out, **given), reporter=SILENT)
     assert not out.parent.exists()
 
 
 def test_settings_bind_only_where_something_was_made_by_them(data, tmp_path, in_this_process):
     other = config(data, tmp_path, steps=7)
     (tmp_path / "comparison.toml").write_text(to_toml(other))
-    compare_masking(config(data, tmp_path), teller=SILENT)
+    compare_masking(config(data, tmp_path), reporter=SILENT)
     with pytest.raises(
         ConfigError, match=r"--train is none\.txt, but what is in .* was made with .*text\.txt;"
     ):
-        compare_masking(config(data, tmp_path, train=("none.txt",)), teller=SILENT)
+        compare_masking(config(data, tmp_path, train=("none.txt",)), reporter=SILENT)
 
 
 def test_a_folder_of_something_else_is_left_alone(data, tmp_path, in_this_process):
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds no comparison"):
-        compare_masking(config(data, tmp_path), teller=SILENT)
+        compare_masking(config(data, tmp_path), reporter=SILENT)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
     (tmp_path / "letter.txt").rename(tmp_path / "config.toml")  # as a run's folder has one
     with pytest.raises(ConfigError, match="holds no comparison"):
-        compare_masking(config(data, tmp_path), teller=SILENT)
+        compare_masking(config(data, tmp_path), reporter=SILENT)
     assert (tmp_path / "config.toml").read_text() == "mine"

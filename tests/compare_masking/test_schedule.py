@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from yanma.compare_masking.outcome import Outcome
-from yanma.compare_masking.progress import Teller
 from yanma.compare_masking.schedule import Wanted, complete, wanted
 from yanma.errors import DataError
+from yanma.report.progress import ProgressReporter
 
 RUNS = wanted(("dynamic", "word"), 3)
 
@@ -28,7 +28,7 @@ class Counted:
 def go(run, folder):
     with ThreadPoolExecutor(1) as executor:
         try:
-            return complete(RUNS, run, folder, executor, Teller(enabled=False))
+            return complete(RUNS, run, folder, executor, ProgressReporter(enabled=False))
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise

@@ -20,6 +20,7 @@ from pathlib import Path
 from ..errors import ConfigError, YanmaError
 from ..files import write
 from ..loading.pretrained import at_home
+from ..report.progress import ProgressReporter
 from ..runs.records import versions
 from ..settings import to_toml
 from . import plot
@@ -27,7 +28,6 @@ from .config import ComparisonConfig, load, settings
 from .outcome import paired
 from .page import page
 from .prepare import Sizes, counted, prepare
-from .progress import Teller
 from .report import Report
 from .run import Runner, check_probe
 from .schedule import complete, finished, processes, wanted
@@ -38,14 +38,14 @@ _CONFIG_BEFORE = "laboratory.toml"
 _MAY_CHANGE = ("out", "arms", "seeds", "jobs")
 
 
-def compare_masking(config: ComparisonConfig, *, teller: Teller | None = None) -> Report:
+def compare_masking(config: ComparisonConfig, *, reporter: ProgressReporter | None = None) -> Report:
     """Compute what is missing in `config.out`, and write the report and the page.
 
     Raises ConfigError, DataError or Unsupported before anything is computed where it cannot be; DataError in the end
     where runs failed.
     """
     plot.check_installed()
-    teller = teller or Teller()
+    reporter = reporter or ProgressReporter()
     folder = at_home(config.out)
     _check_folder(config, folder)
     runs = wanted(config.arms, config.seeds)
@@ -54,10 +54,10 @@ def compare_masking(config: ComparisonConfig, *, teller: Teller | None = None) -
     with _nothing_left_where_refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / _CONFIG, to_toml(config))
-        shared, sizes = prepare(config, folder, teller.note)
+        shared, sizes = prepare(config, folder, reporter.note)
         (folder / _CONFIG_BEFORE).unlink(missing_ok=True)
     with processes(config.jobs) as executor:
-        outcomes = complete(runs, Runner(config, folder, shared), folder, executor, teller)
+        outcomes = complete(runs, Runner(config, folder, shared), folder, executor, reporter)
     report = Report(
         command(config), date.today().isoformat(), _about(config, sizes), paired(outcomes, config.arms)
     )

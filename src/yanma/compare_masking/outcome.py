@@ -66,6 +66,12 @@ class Outcome:
         """What a message calls it."""
         return f"{self.arm}, seed {self.seed}"
 
+    def told(self) -> str:
+        """Its figures, as a line."""
+        shown = [metric for metric in METRICS if metric.name in self.figures]
+        figures = ", ".join(f"{one.name} {one.told(self.figures[one.name])}" for one in shown)
+        return f"{self.name}: {figures} ({sum(self.seconds.values()):.0f} s)"
+
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return asdict(self)

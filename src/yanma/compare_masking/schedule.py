@@ -18,8 +18,8 @@ from pathlib import Path
 
 from ..errors import DataError, YanmaError
 from ..files import write
+from ..report.progress import ProgressReporter
 from .outcome import Outcome
-from .progress import Teller
 
 Run = Callable[[str, int], Outcome]
 """Computes an arm with a seed."""
@@ -56,7 +56,7 @@ def finished(runs: Sequence[Wanted], folder: Path) -> dict[Wanted, Outcome]:
 
 
 def complete(
-    runs: Sequence[Wanted], run: Run, folder: Path, executor: Executor, teller: Teller
+    runs: Sequence[Wanted], run: Run, folder: Path, executor: Executor, reporter: ProgressReporter
 ) -> list[Outcome]:
     """The outcomes of all runs; only those are computed that are not there. `run` and what it raises are pickled.
 
@@ -65,9 +65,9 @@ def complete(
     done = finished(runs, folder)
     left = [one for one in runs if one not in done]
     if done:
-        teller.note(f"{len(done)} of {len(runs)} runs are there already")
+        reporter.note(f"{len(done)} of {len(runs)} runs are there already")
     failures: dict[Wanted, str] = {}
-    with teller.counting(len(left)):
+    with reporter.counting(len(left)):
         futures = {executor.submit(_computed, run, one, folder): one for one in left}
         for future in as_completed(futures):
             one = futures[future]
@@ -81,9 +81,9 @@ def complete(
                 ) from None
             except (YanmaError, OSError) as error:
                 failures[one] = f"{one.name}: {error}"
-                teller.failed(failures[one])
+                reporter.one_more(f"failed: {failures[one]}")
             else:
-                teller.finished(done[one])
+                reporter.one_more(done[one].told())
     if failures:
         first = next(failures[one] for one in runs if one in failures)
         raise DataError(

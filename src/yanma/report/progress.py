@@ -1,4 +1,4 @@
-"""What a run tells on stderr while it runs: a bar in a terminal, a plain line now and then elsewhere."""
+"""What is told on stderr while something runs: a bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 _PLAIN_LINE_EVERY_S = 10.0
@@ -60,14 +67,14 @@ class Speed:
         return f"{self.tokens_per_s:,.0f} tokens/s, {told}".replace("%", " %")
 
 
-class Teller:
-    """Tells of a run; silent where `enabled` is False (every rank but the first)."""
+class ProgressReporter:
+    """Tells on stderr of what runs; silent where `enabled` is False (every rank but the first)."""
 
-    def __init__(self, *, enabled: bool) -> None:
+    def __init__(self, *, enabled: bool = True) -> None:
         self._console = Console(stderr=True, soft_wrap=True, highlight=False, quiet=not enabled)
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._num_steps = self._done_before = 0
+        self._total = self._done = self._done_before = 0
         self._began_s = self._told_s = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -79,37 +86,50 @@ class Teller:
         self._console.print(table)
 
     @contextmanager
-    def training(self, num_steps: int, done: int = 0) -> Iterator[None]:
-        """While steps are counted towards `num_steps`; `done` were before."""
-        self._num_steps, self._done_before = num_steps, done
+    def counting(self, total: int, *, done: int = 0, name: str = "") -> Iterator[None]:
+        """While what is done is counted towards `total`; `done` were before. A name is a line where there is no bar."""
+        self._total, self._done, self._done_before = total, done, done
         self._began_s = self._told_s = time.monotonic()
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or not total:
+            if name:
+                self.note(name)
             yield
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[told]}"),
-        )
-        with Progress(*columns, console=self._console, transient=True) as self._bar:
-            self._task = self._bar.add_task("", total=num_steps, told="")
+        columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+        told = TextColumn("{task.fields[told]}")
+        with Progress(*columns, told, console=self._console, transient=True) as self._bar:
+            self._task = self._bar.add_task(name, total=total, completed=done, told="")
             try:
                 yield
             finally:
                 self._bar = None
 
-    def step(self, place: str, done: int, loss: float, speed: Speed) -> None:
-        """`done` steps are done, the last of them with this loss; `place` says where in the run that is."""
-        now_s = time.monotonic()
-        if self._bar is None and now_s - self._told_s < _PLAIN_LINE_EVERY_S:
-            return
-        self._told_s = now_s
-        left_s = (now_s - self._began_s) / (done - self._done_before) * (self._num_steps - done)
-        told = f"loss {loss:.4f}, {speed.describe()}, {_clock(left_s)} left"
+    def step(self, place: str, done: int, told: str) -> None:
+        """So many are done, at a `place`; without a bar a line now and then."""
+        self._done, now_s = done, time.monotonic()
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, description=place, told=told)
+            self._bar.update(self._task, completed=done, description=place, told=f"{told}, {self._left()}")
+        elif now_s - self._told_s >= _PLAIN_LINE_EVERY_S:
+            self._told_s = now_s
+            self.note(f"{place}, step {done}/{self._total}: {told}, {self._left()}")
+
+    def one_more(self, told: str) -> None:
+        """One more is done, which is a line."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.advance(self._task)
+            self.note(told)
         else:
-            self.note(f"{place}, step {done}/{self._num_steps}: {told}")
+            self.note(f"[{self._done}/{self._total}, {self._left()}] {told}")
+
+    def turn(self, who: str) -> None:
+        """Someone's turn begins, of those that are counted."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, told=who)
+
+    def _left(self) -> str:
+        seconds = time.monotonic() - self._began_s
+        return f"{_clock(seconds / max(1, self._done - self._done_before) * (self._total - self._done))} left"
 
 
 def _clock(seconds: float) -> str:

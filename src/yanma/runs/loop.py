@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType
 from ..corruption import RunningLoss
 from ..errors import ConfigError, DataError
 from ..machine import bound_kernel_caches, keep_buffers
-from ..report.progress import Speed, Teller
+from ..report.progress import ProgressReporter, Speed
 from .checkpoint import restore
 from .config import Run, check_fixed, fixed, resumed
 from .folder import RunFolder
@@ -101,20 +101,20 @@ def run(
         config = resumed(folder.begun(), config)
     if accelerator.is_main_process:
         folder.check_possible()
-    teller = Teller(enabled=accelerator.is_main_process)
+    reporter = ProgressReporter(enabled=accelerator.is_main_process)
     newest = folder.checkpoints.newest() if resume else None
     if resume and newest is None:
         folder.check_unfinished()
-        teller.note(f"{folder.path}: there is no checkpoint; the run begins again at step 0")
+        reporter.note(f"{folder.path}: there is no checkpoint; the run begins again at step 0")
     begun = None if newest is None else folder.checkpoints.tokenizer
     if begun is not None and not begun.is_dir():
         raise DataError(
             f"{begun}: gone, and --resume needs the run's tokenizer; copy its files (tokenizer.json, "
             f"tokenizer_config.json) from the run's model folder to there"
         )
-    setup = set_up(config, accelerator.device, teller.note, begun)
+    setup = set_up(config, accelerator.device, reporter.note, begun)
     accelerator.wait_for_everyone()
-    loop = _Loop(setup, folder, accelerator, teller)
+    loop = _Loop(setup, folder, accelerator, reporter)
     if newest is not None:
         loop.restore(newest)
     if accelerator.is_main_process:
@@ -151,9 +151,9 @@ class _Loop:
     """One run while it runs."""
 
     def __init__(
-        self, setup: Setup, folder: RunFolder[Any], accelerator: Accelerator, teller: Teller
+        self, setup: Setup, folder: RunFolder[Any], accelerator: Accelerator, reporter: ProgressReporter
     ) -> None:
-        self._setup, self._folder, self._accelerator, self._teller = setup, folder, accelerator, teller
+        self._setup, self._folder, self._accelerator, self._reporter = setup, folder, accelerator, reporter
         self._progress, self._speed = Progress(), Speed()
         config, optim = setup.config, setup.config.optim
         self._optim, self._saving = optim, config.saving
@@ -189,17 +189,17 @@ class _Loop:
             self._stepper.losses = RunningLoss(tensors["hard_values"], tensors["hard_seen"])
         done, steps = self._progress.step, self._setup.num_steps
         if done == steps:
-            self._teller.note(
+            self._reporter.note(
                 f"{checkpoint}: the run is finished, all its steps are done; it is measured once more"
             )
         else:
-            self._teller.note(f"{checkpoint}: the run goes on after step {done} of {steps}")
+            self._reporter.note(f"{checkpoint}: the run goes on after step {done} of {steps}")
 
     def to_the_end(self) -> Finished:
         """All steps that are left, and what comes after the last."""
         setup, progress = self._setup, self._progress
         with (
-            self._teller.training(setup.num_steps, progress.step),
+            self._reporter.counting(setup.num_steps, done=progress.step),
             Curves(self._folder.tensorboard, enabled=self._is_first) as curves,
         ):
             while progress.step < setup.num_steps:
@@ -209,7 +209,7 @@ class _Loop:
             validation = self._validate(curves)
         self._checkpoint()
         self._accelerator.wait_for_everyone()
-        closing = setup.judge.finish(self._folder.model, self._accelerator, self._teller.note)
+        closing = setup.judge.finish(self._folder.model, self._accelerator, self._reporter.note)
         if self._is_first:
             self._folder.save_metrics(self._metrics() | closing)
         self._accelerator.wait_for_everyone()
@@ -227,7 +227,8 @@ class _Loop:
             progress.moved(moved.loss, sum(moved.lengths), moved.seconds)
             self._speed.add(moved.lengths, moved.slots, moved.seconds)
             curves.step(progress.step, moved, rate)
-            self._teller.step(f"epoch {progress.epoch + 1}", progress.step, moved.loss, self._speed)
+            told = f"loss {moved.loss:.4f}, {self._speed.describe()}"
+            self._reporter.step(f"epoch {progress.epoch + 1}", progress.step, told)
             if progress.step == setup.num_steps:
                 return
             if saving.evaluate_every is not None and progress.step % saving.evaluate_every == 0:
@@ -262,12 +263,12 @@ class _Loop:
         )
         curves.add(progress.step, {"validation/loss": found.loss, **found.points()})
         told = f", {speed.describe()}" if speed.tokens else ""  # none after --resume of what is done
-        self._teller.note(
+        self._reporter.note(
             f"step {progress.step}/{steps} (epoch {progress.epoch + 1}): loss {train_loss:.4f}{told}; "
             f"validation: {found.describe()}"
         )
         if (table := found.table(f"validation, step {progress.step}")) is not None:
-            self._teller.show(table)
+            self._reporter.show(table)
         self._speed = Speed()
         self._keep_best(found)
         return found

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from yanma.objectives import Report, Score
 from yanma.report import progress
-from yanma.report.progress import Speed, Teller
+from yanma.report.progress import ProgressReporter, Speed
 from yanma.runs.reports import table
 
 
@@ -29,11 +29,11 @@ def test_without_a_terminal_a_plain_line_comes_now_and_then(capsys, monkeypatch)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now_s[0])
     speed = Speed()
     speed.add([10, 2], slots=12, seconds=1.0)
-    teller = Teller(enabled=True)
-    with teller.training(100):
+    reporter = ProgressReporter(enabled=True)
+    with reporter.counting(100):
         for done in range(1, 51):
             now_s[0] += 1.0
-            teller.step("epoch 1/2", done, 0.5, speed)
+            reporter.step("epoch 1/2", done, f"loss 0.5000, {speed.describe()}")
     out, err = capsys.readouterr()
     assert out == "", "stdout is for data"
     lines = err.splitlines()
@@ -46,20 +46,20 @@ def test_in_a_terminal_a_bar_shows_loss_speed_padding_and_time_left(monkeypatch)
     monkeypatch.setattr(progress, "Console", lambda **_: Console(file=screen, force_terminal=True, width=120))
     speed = Speed()
     speed.add([10, 2], slots=12, seconds=1.0)
-    teller = Teller(enabled=True)
-    with teller.training(2):
-        teller.step("epoch 1/1", 1, 0.25, speed)
-        teller.note("a note")
+    reporter = ProgressReporter(enabled=True)
+    with reporter.counting(2):
+        reporter.step("epoch 1/1", 1, f"loss 0.2500, {speed.describe()}")
+        reporter.note("a note")
     shown = screen.getvalue()
     for part in ("epoch 1/1", "loss 0.2500", "12 tokens/s", "40 % padding avoided", "left", "a note"):
         assert part in shown, f"{part!r} is not on the screen"
 
 
 def test_other_ranks_are_silent(capsys):
-    teller = Teller(enabled=False)
-    with teller.training(1):
-        teller.note("words")
-        teller.show(table(report(1), "title"))
+    reporter = ProgressReporter(enabled=False)
+    with reporter.counting(1):
+        reporter.note("words")
+        reporter.show(table(report(1), "title"))
     assert capsys.readouterr() == ("", "")
 
 
