@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 import yanma
-from models.builders import FAMILIES, SMALL, TRANSLATORS, build
+from models.builders import FAMILIES, SEQ2SEQ, SMALL, build
 from models.measured import sharpened
 from models.pairs import generator
 from models.test_cache import kept, step
@@ -21,10 +21,10 @@ from yanma.models import steps
 from yanma.models.families import Family
 
 pytestmark = pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")
-BY_TYPE = {family.model_type: family for family in (*FAMILIES, *TRANSLATORS)}
+BY_TYPE = {family.model_type: family for family in (*FAMILIES, *SEQ2SEQ)}
 WRITERS = [
     (family, name)
-    for family in (*FAMILIES, *TRANSLATORS)
+    for family in (*FAMILIES, *SEQ2SEQ)
     for name in family.heads
     if name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel"))
 ]
@@ -134,8 +134,8 @@ def test_of_thousands_of_scores_none_has_other_bits_alone_than_in_company(
 def test_without_a_cache_too(family: Family, name: str, stock_calls):
     model, given = yanma.unpad(model_of(family, name)), texts(family, name, (7, 1, 12))
     with_one, without = (
-        written(model, rectangle(family, name, given), use_cache=wish, max_new_tokens=3)
-        for wish in (True, False)
+        written(model, rectangle(family, name, given), use_cache=keeps, max_new_tokens=3)
+        for keeps in (True, False)
     )
     assert torch.equal(with_one.sequences, without.sequences) and not stock_calls
     for row, ids in enumerate(given):

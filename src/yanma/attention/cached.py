@@ -4,7 +4,7 @@ Each document reads the columns that hold its own tokens, in kernel calls of its
 whatever shares the batch, and so are its bits.
 """
 
-# T new tokens in the pack, H and Hk heads, G = H / Hk, D head width, R rows of a cache, of which S columns are kept
+# T new tokens in the pack, H and Hk heads, G = H / Hk, D head head_dim, R rows of a cache, of which S columns are kept
 # Q queries of a document, K of its keys
 
 from __future__ import annotations
@@ -139,23 +139,23 @@ def attend_cached(
 
 def _queries(q: Tensor, heads: int, blocks: Sequence[_Block]) -> Iterator[Tensor]:
     """(Hk, G * Q, D) of each block; a single row may have company behind it."""
-    shared, width = q.shape[1] // heads, q.shape[2]
-    each = q.view(-1, heads, shared, width)
+    shared, head_dim = q.shape[1] // heads, q.shape[2]
+    each = q.view(-1, heads, shared, head_dim)
     # A single row's bits may depend on where it lies in memory.
-    alone = shared == 1 and not (_is_aligned(width, q) and _is_aligned(heads * width, q))
+    alone = shared == 1 and not (_is_aligned(head_dim, q) and _is_aligned(heads * head_dim, q))
     single = (pad(each, (0, 0, 0, 1)) if alone else each).unbind()
     for block in blocks:
         if block.count == 1:
             yield single[block.token]
         else:
             own = each[block.token : block.token + block.count]
-            yield own.permute(1, 2, 0, 3).reshape(heads, -1, width)
+            yield own.permute(1, 2, 0, 3).reshape(heads, -1, head_dim)
 
 
 def _columns(x: Tensor, blocks: Sequence[_Block], missing: int) -> Iterator[Tensor]:
     """(Hk, K, D) of rows (R, Hk, S, D), in the working dtype: what each block may read."""
-    rows, dtype, width = x.unbind(), working(x.dtype), x.shape[3]
-    as_it_lies = dtype == x.dtype and _is_aligned(width, x)
+    rows, dtype, head_dim = x.unbind(), working(x.dtype), x.shape[3]
+    as_it_lies = dtype == x.dtype and _is_aligned(head_dim, x)
     for block in blocks:
         own, row = block.own, rows[block.own.row]
         if own.held is not None:
