@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-SOURCE = str(Path(__file__).resolve().parents[2] / "src")
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = os.pathsep.join(str(ROOT / name) for name in ("src", "tests"))
 
 
 def launch(code: str, argument: str, num_processes: int) -> list[str]:
@@ -16,7 +17,7 @@ def launch(code: str, argument: str, num_processes: int) -> list[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-    shared |= {"PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(num_processes)}
+    shared |= {"PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(num_processes)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     ranks = []
     for rank in map(str, range(num_processes)):

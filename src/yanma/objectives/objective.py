@@ -112,7 +112,7 @@ class TwoPhase(Protocol):
     def step_loss(self, outputs: Tensor, examples: Sequence[Example]) -> Tensor:
         """() float32: the loss of a step, of the rows (N, D) of all its examples on all ranks, in order of their keys.
 
-        It is a sum; the step divides it by what `prepare` counts.
+        It is a sum; the step divides it by what `prepare` counts. Every rank makes it.
         """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -9,7 +10,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..corruption import RunningLoss
-from .objective import Compute, Objective, Pack, Prepared, Terms
+from ..errors import Unsupported
+from .objective import Compute, Objective, Pack, Prepared, Terms, TwoPhase
 
 
 class Of(NamedTuple):
@@ -33,7 +35,8 @@ class Of(NamedTuple):
 class Several:
     """Objectives by name, each with its weight; items are `Of`.
 
-    The model is an `nn.ModuleDict` of one model an objective, whose trunks are the same module. A pack is of one
+    The model is an `nn.ModuleDict` of one model an objective, whose trunks are the same module: unpad each, then let
+    them share (`one.bert = other.bert`). A pack is of one
     objective; a step divides each objective's sums by what all its packs score of it, so the share of an objective in
     the gradient does not depend on how many of a step's items are its own.
     """
@@ -48,6 +51,15 @@ class Several:
                 f"each objective needs its weight: objectives are {', '.join(self.objectives) or 'none'}; "
                 f"weights are given for {', '.join(self.shares) or 'none'}"
             )
+        for name, share in self.shares.items():
+            if not 0 <= share < math.inf:
+                raise ValueError(f"the weight of {name} is {share}; it must be a number from 0 on")
+        for name, own in self.objectives.items():
+            if isinstance(own, TwoPhase):
+                raise Unsupported(
+                    f"{name} has a loss of all examples of a step at once, which is learned by itself alone: "
+                    f"{type(own).__name__} is no sum over packs"
+                )
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -64,6 +76,11 @@ class Several:
         self, items: Sequence[Of], *, epoch: int, progress: float, losses: RunningLoss | None = None
     ) -> Prepared:
         """See Objective."""
+        for each in items:
+            if each.objective not in self.objectives:
+                raise ValueError(
+                    f"item {each.key} is of {each.objective!r}; the objectives are {', '.join(self.objectives)}"
+                )
         examples, counts = [], []
         for name, own in self.objectives.items():
             mine = [each.item for each in items if each.objective == name]

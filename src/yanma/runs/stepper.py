@@ -75,6 +75,10 @@ class Stepper:
         losses: RunningLoss | None = None,
     ) -> None:
         """`losses`, if given, make hard tokens likelier to be hidden, and are updated by every step."""
+        if isinstance(objective, TwoPhase) and len(objective.weights) != 1:
+            raise ValueError(
+                f"{type(objective).__name__} makes one loss of a step, and has {len(objective.weights)} weights"
+            )
         self.losses = losses
         self._objective, self._model, self._batching = objective, model, batching
         self._optimizer, self._accelerator = optimizer, accelerator
@@ -137,6 +141,8 @@ class Stepper:
         leaf = outputs.to(compute.device).requires_grad_()
         loss = objective.step_loss(leaf, examples) * weight
         loss.backward()
+        if not self._accelerator.is_main_process:
+            self._optimizer.zero_grad()  # all ranks made this loss: what it learns itself counts once
         assert leaf.grad is not None  # the loss is of the outputs
         gradients = dict(zip((e.key for e in examples), leaf.grad, strict=True))
         for pack in packs:
@@ -147,9 +153,18 @@ class Stepper:
 
     def _all_ranks(self, mine: Sequence[Example], rows: dict[int, Tensor]) -> tuple[list[Example], Tensor]:
         """The examples of all ranks by their keys, and (N, D) the rows made of them."""
-        pairs: list[Any] = gather_object([(example, rows[example.key].cpu()) for example in mine])
-        pairs.sort(key=lambda pair: pair[0].key)
-        return [example for example, _ in pairs], torch.stack([row for _, row in pairs])
+        own = (
+            torch.stack([rows[example.key] for example in mine]).cpu() if mine else None
+        )  # not so many views
+        parts: list[Any] = gather_object([(tuple(mine), own)])
+        examples = [example for some, _ in parts for example in some]
+        order = sorted(range(len(examples)), key=lambda place: examples[place].key)
+        keys = [examples[place].key for place in order]
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"each of the examples of a step needs a key of its own; the keys are {keys}")
+        return [examples[place] for place in order], torch.cat([own for _, own in parts if own is not None])[
+            order
+        ]
 
     def _prepared(self, step: Step, place: Place) -> Prepared:
         """This rank's share."""
