@@ -96,6 +96,20 @@ def test_an_unknown_class_is_refused_with_the_nearest(tokenizer):
     assert message.endswith("class_9, ... 40 in all"), "a long list of classes is cut"
 
 
+def test_a_case_that_could_mean_two_classes_means_none(tokenizer):
+    rows = rows_of(*({"text": "a b", "label": name} for name in ("us", "US", "Us")))
+
+    def labels(classes, rows):
+        return [
+            e.labels for e in SequenceClassification(classes).encode(rows, tokenizer, max_length=9).examples
+        ]
+
+    assert labels(("US", "us"), rows[:2]) == [(1,), (0,)]
+    with pytest.raises(DataError, match=r"data\.jsonl:3: label 'Us' does not stand in the training data"):
+        labels(("US", "us"), rows)
+    assert labels(("uk", "us"), rows) == [(1,)] * 3
+
+
 def test_an_example_is_of_its_class_where_that_is_known(tokenizer):
     rows = rows_of(*[{"text": "a", "label": label} for label in "ab"])
     encoded = AB.encode(rows, tokenizer, max_length=9)

@@ -54,12 +54,17 @@ def train(
 def evaluate(
     run: Run,
     data: Annotated[str, typer.Argument(metavar="DATA", help="rows with their truth: a file, or NAME:SPLIT")],
+    columns: Annotated[
+        str | None,
+        typer.Option(help="names of the columns where they differ from the run's, e.g. text=sentence"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Report how well a run's best model predicts some rows."""
     from ..runs.train import evaluate_run
+    from ..runs.train_config import columns_of_flag
 
-    evaluation = evaluate_run(run, data, say)
+    evaluation = evaluate_run(run, data, say, columns_of_flag(columns))
     if as_json:
         put(json.dumps(evaluation.as_dict(), ensure_ascii=False))
     else:

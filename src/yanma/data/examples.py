@@ -12,6 +12,7 @@ IGNORE = -100
 """The label of what is not scored."""
 NO_TOKEN = -1
 """The start of a word that has no token: the tokenizer made nothing of it, or it was cut off."""
+_SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,8 @@ class Encoded:
     words_vanished: int = 0
     """Of rows of words: those that the tokenizer turns into nothing; the outside tag is predicted for them."""
     max_length: int = 0
+    recased: tuple[str, ...] = ()
+    """Labels that differ from a class in case alone, and were taken for it."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -105,6 +108,9 @@ class Encoded:
                 f"{_count(self.words_vanished)} without any token (empty words, zero-width characters and the like) "
                 f"count as outside"
             )
+        if self.recased:
+            names = ", ".join(self.recased[:_SHOWN]) + ", ..." * (len(self.recased) > _SHOWN)
+            said.append(f"labels that differ from a class in case alone are taken for it: {names}")
         return tuple(said)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from ..errors import DataError, did_you_mean
 
@@ -19,6 +21,41 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """
     once = sorted(set(names))
     return tuple(sorted(once, key=float)) if all(map(_NUMBER.fullmatch, once)) else tuple(once)
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The ids of classes by name, as a label spells it: as the class, or but for case, where that says which.
+
+    >>> found = Ids(("red", "Blue"))
+    >>> found.of("Blue", "a:1"), found.of("RED", "a:2"), found.is_recased("RED")
+    (1, 0, True)
+    """
+
+    labels: tuple[str, ...]
+
+    def of(self, name: str, where: str) -> int:
+        """Raises DataError for a name that means no class."""
+        found = self._exact.get(name)
+        if found is None:
+            found = self._folded.get(name.casefold())
+        if found is None:
+            raise unknown(name, self.labels, where)
+        return found
+
+    def is_recased(self, name: str) -> bool:
+        """Whether a name is not spelt as its class is."""
+        return name not in self._exact
+
+    @cached_property
+    def _exact(self) -> dict[str, int]:
+        return {label: index for index, label in enumerate(self.labels)}
+
+    @cached_property
+    def _folded(self) -> dict[str, int]:
+        """Empty where two classes differ in case alone."""
+        found = {label.casefold(): index for index, label in enumerate(self.labels)}
+        return found if len(found) == len(self.labels) else {}
 
 
 def seen_once(classes: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

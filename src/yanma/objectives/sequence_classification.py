@@ -15,7 +15,7 @@ from ..data.examples import IGNORE, Encoded, Example, Tokens
 from ..data.rows import Row
 from ..data.tokens import tokenize_texts
 from ..errors import DataError
-from .labels import in_order, unknown
+from .labels import Ids, in_order
 from .objective import Pack
 from .task import Report, Score, Task, check_rows, summed_cross_entropy
 
@@ -82,6 +82,7 @@ class SequenceClassification(Task):
         columns = [[row.text(column) for row in rows] for column in self.columns.inputs]
         with_truth = any(self.columns.truth in row.fields for row in rows)
         truth = [self._truth(row) if with_truth else IGNORE for row in rows]
+        names = {row.label(self.columns.truth) for row in rows} if with_truth else set()
         texts, pairs = columns if len(columns) == 2 else (columns[0], None)
         num_special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
         examples: list[Example] = []
@@ -94,6 +95,7 @@ class SequenceClassification(Task):
             tuple(examples),
             truncated=truncated,
             max_length=max_length,
+            recased=tuple(sorted(filter(self._ids.is_recased, names))),
         )
 
     def classes(self, example: Example) -> set[str]:
@@ -128,7 +130,7 @@ class SequenceClassification(Task):
             if example.targets == IGNORE:
                 raise ValueError(f"{example.where}: its true class is not known, so it cannot be reported on")
         truth = [example.targets for example in examples]
-        predicted = [self._ids[prediction.label] for prediction in predictions]
+        predicted = [self._ids.of(prediction.label, "a prediction") for prediction in predictions]
         present = sorted({*truth, *predicted})
         scores = precision_recall_fscore_support(truth, predicted, labels=present, zero_division=0)
         classes = {
@@ -145,14 +147,11 @@ class SequenceClassification(Task):
         return Report("accuracy", accuracy, accuracy, classes, averages)
 
     @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {label: index for index, label in enumerate(self.labels)}
+    def _ids(self) -> Ids:
+        return Ids(self.labels)
 
     def _truth(self, row: Row) -> int:
-        label = row.label(self.columns.truth)
-        if label not in self._ids:
-            raise unknown(label, self.labels, row.where)
-        return self._ids[label]
+        return self._ids.of(row.label(self.columns.truth), row.where)
 
 
 def _example(key: int, where: str, tokens: Tokens, label: int, num_special: int) -> Example:

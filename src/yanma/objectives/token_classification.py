@@ -16,7 +16,7 @@ from ..data.rows import Row
 from ..data.sentences import refuse_words_alone
 from ..data.tokens import tokenize_words
 from ..errors import DataError, Unsupported
-from .labels import unknown
+from .labels import Ids
 from .objective import Pack
 from .tags import OUTSIDE, first_break, is_bioes, parts, tag_set
 from .task import Report, Score, Task, check_rows, summed_cross_entropy
@@ -117,6 +117,7 @@ class TokenClassification(Task):
         truth = [
             self._truth(row, len(own)) if with_truth else () for row, own in zip(rows, words, strict=True)
         ]
+        names = {tag for row in rows for tag in row.words(self.columns.truth)} if with_truth else set()
         examples: list[Example] = []
         truncated = cut = vanished = 0
         all_tokens = tokenize_words(tokenizer, words, max_length=max_length)
@@ -132,6 +133,7 @@ class TokenClassification(Task):
             words_cut=cut,
             words_vanished=vanished,
             max_length=max_length,
+            recased=tuple(sorted(filter(self._ids.is_recased, names))),
         )
 
     def classes(self, example: Example) -> set[str]:
@@ -189,8 +191,8 @@ class TokenClassification(Task):
         )
 
     @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {tag: index for index, tag in enumerate(self.labels)}
+    def _ids(self) -> Ids:
+        return Ids(self.labels)
 
     def _words(self, row: Row) -> list[str]:
         """The words of a row. Where the task learned from a word a row, a text is refused: it may be a word alone."""
@@ -205,14 +207,16 @@ class TokenClassification(Task):
         """The ids of a row's tags."""
         tags = row.words(self.columns.truth)
         _check_number(row, num_words, len(tags), self.columns)
-        for tag in tags:
-            if tag not in self._ids:
-                _refuse_other_schemes(tag, row.where)
-                raise unknown(tag, self.labels, row.where)
-        broken = first_break(tags) if is_bioes(self.labels) else None
+        found = tuple(self._id(tag, row.where) for tag in tags)
+        broken = first_break([self.labels[tag] for tag in found]) if is_bioes(self.labels) else None
         if broken:
             raise DataError(f"{row.where}: not BIOES: {broken}")
-        return tuple(self._ids[tag] for tag in tags)
+        return found
+
+    def _id(self, tag: str, where: str) -> int:
+        if self._ids.is_recased(tag):
+            _refuse_other_schemes(tag, where)
+        return self._ids.of(tag, where)
 
 
 def _check_number(row: Row, num_words: int, num_tags: int, columns: Columns) -> None:

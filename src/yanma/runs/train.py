@@ -70,13 +70,16 @@ def train(
     )
 
 
-def evaluate_run(folder: Path, source: str, note: Note) -> Evaluation:
+def evaluate_run(
+    folder: Path, source: str, note: Note, columns: Mapping[str, str] | None = None
+) -> Evaluation:
     """Evaluate the best model of a run on the rows of a file, or of a set of `datasets`.
 
+    `columns` are names of columns where they differ from those of the training data.
     Raises ConfigError where the folder is no run, DataError for rows that cannot be used.
     """
     keep_buffers()
     bound_kernel_caches()
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
-    predictor = open_run(RunFolder(folder, TrainConfig), accelerator.device)
+    predictor = open_run(RunFolder(folder, TrainConfig), accelerator.device, columns)
     return evaluate(predictor, read_examples(predictor, source, note), accelerator)

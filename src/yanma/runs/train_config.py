@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from ..errors import ConfigError
 from ..masks import ParseError, parse
 from ..settings import Names, Section, read
 from .config import ModelConfig, OptimConfig, PathOrShare, RunConfig, SavingConfig
@@ -157,9 +158,22 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
 
 
 def _paired(given: object) -> object:
+    """Columns as a flag says them, by their usual names. Raises ValueError for what cannot be meant."""
     if not isinstance(given, str):
         return given
     pairs = [pair.split("=", 1) for pair in given.split(",") if pair.strip()]
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"columns are said as usual=yours,usual=yours; got {given!r}")
-    return {usual.strip(): yours.strip() for usual, yours in pairs}
+    found: dict[str, str] = {}
+    for usual, yours in ((usual.strip(), yours.strip()) for usual, yours in pairs):
+        if found.setdefault(usual, yours) != yours:
+            raise ValueError(f"{usual!r} is said twice, {found[usual]!r} and {yours!r}; say one")
+    return found
+
+
+def columns_of_flag(given: str | None) -> dict[str, str]:
+    """The columns that a flag names. Raises ConfigError for what cannot be meant."""
+    try:
+        return cast(dict[str, str], _paired(given or ""))
+    except ValueError as error:
+        raise ConfigError(f"--columns: {error}") from None

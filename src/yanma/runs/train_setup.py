@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, islice
@@ -127,11 +127,16 @@ def set_up(
     return _with_data(config, predictor, rows, note)
 
 
-def open_run(folder: RunFolder[TrainConfig], device: torch.device) -> Predictor:
-    """The best model of a run. Raises ConfigError where the folder is no run, or has no model yet."""
+def open_run(
+    folder: RunFolder[TrainConfig], device: torch.device, columns: Mapping[str, str] | None = None
+) -> Predictor:
+    """The best model of a run; `columns` are names of columns where they differ from those of its training data.
+
+    Raises ConfigError where the folder is no run, or has no model yet, and for columns that it does not read.
+    """
     config, name = folder.finished_config(), str(folder.model)
     kind = TASKS[config.task.name]
-    task = kind(pretrained.labels(name) if kind.has_classes else (), columns_of(config, kind))
+    task = kind(pretrained.labels(name) if kind.has_classes else (), columns_of(config, kind, columns))
     loaded = pretrained.load_finished(name, task.head)
     if loaded.fresh:
         raise ConfigError(f"{name}: weights are missing: {some(loaded.fresh)}")
@@ -143,12 +148,19 @@ def read_examples(predictor: Predictor, source: str, note: Note) -> tuple[Exampl
     return _encoded(predictor, task_rows(source, predictor.task.columns), source, note)
 
 
-def columns_of(config: TrainConfig, kind: type[Task]) -> Columns:
-    """The columns that the task reads. Raises ConfigError for names that it has not."""
+def columns_of(config: TrainConfig, kind: type[Task], other: Mapping[str, str] | None = None) -> Columns:
+    """The columns that the task reads, of a run's data or of other data whose names differ.
+
+    Raises ConfigError for names that it has not.
+    """
+    trained = config.task.columns
     try:
-        return kind.columns_named(config.task.columns)
+        found = kind.columns_named({**trained, **(other or {})})
     except ConfigError as error:
         raise ConfigError(f"[task] columns (--columns): {error}") from None
+    if other and len(found.inputs) != len(kind.columns_named(trained).inputs):
+        raise ConfigError("--columns: this run reads one text of a row, not a pair; leave text_pair out")
+    return found
 
 
 def _tokenizer(config: TrainConfig, task: Task, rows: Rows, begun: Path | None) -> PreTrainedTokenizerBase:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -45,6 +46,49 @@ def test_evaluate_reproduces_the_test_report(run, flags, settings, task):
     assert trained["test"]["classes"], "there is something to compare"
     code, out, _ = run("evaluate", trained["folder"], settings(task)["test"], "--json")
     assert (code, json.loads(out)) == (0, trained["test"])
+
+
+@pytest.mark.parametrize("task", ["sequence-classification", "token-classification"])
+def test_evaluate_takes_rows_whose_columns_have_other_names(run, flags, settings, task, tmp_path):
+    trained = json.loads(run("train", *flags(task), "--json")[1])
+    truth = "label" if task == "sequence-classification" else "tags"
+    path = tmp_path / "other.jsonl"
+    path.write_text(Path(settings(task)["test"]).read_text().replace(f'"{truth}":', '"meant":'))
+    code, out, err = run("evaluate", trained["folder"], path)
+    assert (code, out) == (1, "") and "in training and evaluation, --columns says which is meant" in err
+    code, out, err = run("evaluate", trained["folder"], path, "--columns", f"{truth}=meant", "--json")
+    assert (code, json.loads(out)) == (0, trained["test"]), err
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ("meant", "--columns: columns are said as usual=yours"),
+        ("label=a,label=b", "--columns: 'label' is said twice, 'a' and 'b'"),
+        ("topic=a", "this task has no column 'topic'"),
+        ("text_pair=a", "this run reads one text of a row, not a pair"),
+    ],
+)
+def test_columns_that_a_run_does_not_read_are_refused(run, flags, settings, named, words):
+    trained = json.loads(run("train", *flags(), "--json")[1])
+    code, out, err = run("evaluate", trained["folder"], settings()["test"], "--columns", named)
+    assert (code, out) == (2, "") and words in err and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize("task", ["sequence-classification", "token-classification"])
+def test_labels_that_differ_in_case_alone_are_the_classes_and_are_told(run, flags, settings, task, tmp_path):
+    trained = json.loads(run("train", *flags(task), "--json")[1])
+    rows = [json.loads(line) for line in Path(settings(task)["test"]).read_text().splitlines()]
+    for row in rows:
+        if "label" in row:
+            row["label"] = row["label"].upper()
+        else:
+            row["tags"] = [tag[:2] + tag[2:].swapcase() for tag in row["tags"]]
+    path = tmp_path / "other.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = run("evaluate", trained["folder"], path, "--json")
+    assert (code, json.loads(out)) == (0, trained["test"]), err
+    assert "labels that differ from a class in case alone are taken for it: " in " ".join(err.split())
 
 
 def test_the_test_report_is_a_table_on_stdout_and_the_rest_goes_to_stderr(run, flags):

@@ -91,6 +91,7 @@ def test_a_misspelt_key_is_told_before_the_key_that_it_leaves_missing(toml):
         ),
         ({"validation": "2"}, "--validation: 2 is no share; give a number between 0 and 1, or a file"),
         ({"columns": "text"}, "--columns: columns are said as usual=yours"),
+        ({"columns": "tokens=A,tokens=B"}, "--columns: 'tokens' is said twice, 'A' and 'B'; say one"),
     ],
 )
 def test_what_is_wrong_on_the_command_line_is_told_with_its_flag(toml, flags, message):
