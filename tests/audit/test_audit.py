@@ -190,6 +190,25 @@ def test_wrong_arguments_are_told(more, words):
         audit(build("BertModel"), **more)
 
 
+@pytest.mark.parametrize("subject", [lambda: build("BertModel"), lambda: lambda ids: ids])
+def test_a_mask_that_is_none_is_told(subject):
+    with pytest.raises(TypeError, match=r"mask is a str; give a mask, as yanma.masks.parse\(\) makes one"):
+        audit(subject(), [[1, 2], [3]], mask="causal")
+
+
+def test_a_model_that_pools_its_tokens_is_refused_by_name():
+    sizes = {"block_sizes": [1, 1], "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64}
+    config = transformers.FunnelConfig(vocab_size=100, **sizes)
+    with pytest.raises(
+        DataError, match=r"FunnelModel runs one of 1 tokens in company, but not alone \(Runtime"
+    ):
+        audit(transformers.FunnelModel(config))
+    with pytest.raises(
+        Unsupported, match="of 2 rows for 3 tokens and 3 rows for 5 tokens; an audit reads one"
+    ):
+        audit(transformers.FunnelBaseModel(config))
+
+
 def test_what_is_for_models_is_refused_for_callables():
     with pytest.raises(ValueError, match="for models"):
         audit(lambda ids: ids, [[1], [2]], way="packed")

@@ -61,7 +61,13 @@ def audit(
     Raises DataError for documents that cannot show a leak, ValueError for arguments that do not go together,
     Unsupported for models that cannot be run in this way.
     """
+    if not (mask is None or isinstance(mask, Mask)):
+        raise TypeError(
+            f"mask is a {type(mask).__name__}; give a mask, as yanma.masks.parse() makes one of a text"
+        )
     found = None if documents is None else checked(documents)
+    if isinstance(subject, nn.Module):
+        huggingface.refuse_sentence_model(subject)
     if isinstance(subject, nn.Module) and hasattr(subject, "config"):
         huggingface.check_reads(subject)
         found = found or huggingface.documents_for(subject)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import DataError, YanmaError
 from ..masks import from_dense
 from .documents import Document, Documents, own_ids, pictured, replaced
 from .findings import Finding, Leak, Place, Verdict
@@ -100,13 +101,25 @@ def padding(trial: Trial) -> Finding:
 
 def batch(trial: Trial) -> Finding:
     """Each document alone and in company."""
-    alone = [trial.run((document,))[0] for document in trial.documents]
+    alone = [_alone(trial, document) for document in trial.documents]
     same, worst = _compare(trial.outputs, alone)
     num_same = sum(not differing(a, b).any() for a, b in zip(trial.outputs, alone, strict=True))
     about = (
         f"largest difference to the document alone; {num_same} of {len(alone)} documents have the same bits"
     )
     return trial.passed("batch", worst <= trial.tolerance, about, number=worst, same_bits=same)
+
+
+def _alone(trial: Trial, document: Document) -> Tensor:
+    try:
+        return trial.run((document,))[0]
+    except YanmaError:
+        raise
+    except Exception as error:  # of any kind: it is somebody else's model
+        raise DataError(
+            f"documents: {trial.subject.name} runs one of {len(document)} tokens in company, but not alone "
+            f"({type(error).__name__}: {_first_line(error)}); give documents none of which is so short"
+        ) from error
 
 
 def isolation(trial: Trial) -> Finding:
@@ -265,8 +278,12 @@ def asked(check: Callable[[Trial], Finding], trial: Trial) -> Finding:
     except RuntimeError as error:
         if check not in (gradients, accumulation):
             raise
-        why = str(error).partition("\n")[0].partition(". ")[0]
+        why = _first_line(error).partition(". ")[0]
         return trial.skipped(check.__name__, f"with gradients the model raises {type(error).__name__}: {why}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _compare(before: list[Tensor], after: list[Tensor]) -> tuple[bool, float]:

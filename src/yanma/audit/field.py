@@ -53,6 +53,12 @@ class Field:
             len(shape) > 1 and shape[1] == self.num_rows(found[0])
             for shape, found in zip(shapes, PROBES, strict=True)
         )
+        if not self.per_token and shapes[0][1:] != shapes[1][1:]:
+            one, other = (f"{shape[1]} rows for {len(found[0])} tokens" for shape, found in zip(shapes, PROBES, strict=True))
+            raise Unsupported(
+                f"{self.name_of_model} gives {self.name} of {one} and {other}; an audit reads one row a token, or one "
+                f"output a document"
+            )
         scalar = len(shapes[0]) == (2 if self.per_token else 1)
         self._classes = 2 if scalar else shapes[0][-1]
         self._scores_all = scalar and self.per_token  # ELECTRA's loss of one number a token leaves none out

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import DataError, Unsupported
 from ..masks import Mask
 from ..models import is_unpadded, unpad
+from ..models.sentence import is_sentence_model
 from . import advice
 from .collate import Collate, apart, flatten, pad
 from .documents import Documents, random_documents
@@ -195,6 +196,15 @@ def _honours_number(loss: Callable[..., Tensor], documents: Documents) -> bool:
     with torch.no_grad():
         once, twice = (loss(documents, num_items_in_batch=torch.tensor(n)) for n in (100, 200))
     return not torch.equal(once, twice)
+
+
+def refuse_sentence_model(model: nn.Module) -> None:
+    """Raises Unsupported for a model of sentence-transformers, which is given texts."""
+    if is_sentence_model(model):
+        raise Unsupported(
+            f"a {type(model).__name__} is given texts, and an audit gives token ids; audit the model of transformers' "
+            f"in it: model[0].model"
+        )
 
 
 def check_reads(model: Any) -> None:
