@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -42,6 +42,13 @@ class PackedBatch:
     """One number a document by which dropout recognises it, whatever batch it is in; None = its place in the pack."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.input_ids, Tensor):
+            raise ValueError(
+                f"input_ids is a {type(self.input_ids).__name__}, not a tensor (T,); "
+                f"PackedBatch.from_sequences makes one of lists"
+            )
+        if self.input_ids.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"input_ids is {self.input_ids.dtype}; token ids are torch.int64 or torch.int32")
         if self.input_ids.dim() != 1:
             raise ValueError(f"input_ids must be flat, (T,); got {tuple(self.input_ids.shape)}")
         if sum(self.lengths) != len(self.input_ids):
@@ -70,9 +77,9 @@ class PackedBatch:
         ids: Sequence[int] | None = None,
     ) -> PackedBatch:
         """Pack N documents, each a sequence of token ids; `token_type_ids` likewise."""
-        if not input_ids:
-            raise ValueError("no documents to pack")
+        _check_sequences("input_ids", input_ids)
         if token_type_ids is not None:
+            _check_sequences("token_type_ids", token_type_ids)
             _check_types(input_ids, token_type_ids)
         return cls(
             _concatenate(input_ids),
@@ -93,6 +100,9 @@ class PackedBatch:
         >>> PackedBatch.from_padded(rectangle, rectangle != 0).input_ids.tolist()
         [7, 8, 5]
         """
+        for name, given in (("input_ids", input_ids), ("attention_mask", attention_mask)):
+            if not isinstance(given, Tensor):
+                raise ValueError(f"{name} is a {type(given).__name__}, not a tensor (N, S)")
         if input_ids.dim() != 2 or input_ids.shape != attention_mask.shape:
             raise ValueError(
                 f"input_ids and attention_mask must both be (N, S); "
@@ -171,6 +181,27 @@ class PackedBatch:
         return replace(self, input_ids=self.input_ids.to(device), token_type_ids=types)
 
 
+def _check_sequences(name: str, documents: Any) -> None:
+    """Refuse what is no list of sequences of whole numbers, before these are laid end to end."""
+    shape = getattr(documents, "shape", ())
+    if len(shape) > 1:
+        raise ValueError(
+            f"{name} is a rectangle {tuple(shape)}, in which padding would count as tokens; "
+            f"PackedBatch.from_padded(input_ids, attention_mask) packs it"
+        )
+    if isinstance(documents, str | Mapping) or not hasattr(documents, "__len__"):
+        raise ValueError(f"{name} is a {type(documents).__name__}; give a list of documents' token ids")
+    if len(documents) == 0:
+        raise ValueError("no documents to pack")
+    for index, document in enumerate(documents):
+        if isinstance(document, str):
+            raise ValueError(f"{name}: document {index} is a text; tokenise it first")
+        shape = getattr(document, "shape", None)
+        if not hasattr(document, "__len__") or (shape is not None and len(shape) != 1):
+            seen = f"a {type(document).__name__}" + (f" {tuple(shape)}" if shape else "")
+            raise ValueError(f"{name}: document {index} is {seen}; each document is a sequence of token ids")
+
+
 def _check_types(
     input_ids: Sequence[Sequence[int] | Tensor], types: Sequence[Sequence[int] | Tensor]
 ) -> None:
@@ -185,8 +216,17 @@ def _check_types(
 
 
 def _concatenate(documents: Sequence[Sequence[int] | Tensor]) -> Tensor:
-    tensors = [torch.as_tensor(document) for document in documents]
-    for index, tensor in enumerate(tensors):
-        if len(tensor) and (tensor.is_floating_point() or tensor.dtype == torch.bool):
-            raise ValueError(f"document {index} is {tensor.dtype}; token ids are integers")
+    tensors = [_as_tensor(index, document) for index, document in enumerate(documents)]
     return torch.cat([tensor.long() for tensor in tensors])
+
+
+def _as_tensor(index: int, document: Sequence[int] | Tensor) -> Tensor:
+    try:
+        tensor = torch.as_tensor(document)
+    except (TypeError, ValueError, RuntimeError):
+        tensor = None
+    if tensor is None or tensor.dim() != 1:
+        raise ValueError(f"document {index} is no flat sequence of whole numbers")
+    if len(tensor) and (tensor.is_floating_point() or tensor.dtype == torch.bool):
+        raise ValueError(f"document {index} is {tensor.dtype}; token ids are integers")
+    return tensor

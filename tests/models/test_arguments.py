@@ -15,7 +15,6 @@ from models.builders import (
     SPAN_FAMILIES,
     TAKE_IDS_ALONE,
     build,
-    every_head,
     head_named,
     rectangle,
     scored,
@@ -134,14 +133,6 @@ def test_all_arguments_may_be_positional():
     types, places = (torch.arange(SLOTS) > 3).long().expand(6, -1), torch.arange(SLOTS).expand(6, -1) + 1
     arguments = inputs["input_ids"], inputs["attention_mask"], types, places
     assert_same(ours(*arguments), stock(*arguments), BERT.heads[TOKENS], data.valid)
-
-
-def test_arguments_too_many_or_given_twice_are_refused_as_by_any_function():
-    _, ours, inputs, _ = pair(TOKENS)
-    with pytest.raises(TypeError, match="too many positional arguments"):
-        ours(inputs["input_ids"], *[None] * 20)
-    with pytest.raises(TypeError, match="multiple values for argument 'input_ids'"):
-        ours(inputs["input_ids"], input_ids=inputs["input_ids"])
 
 
 def test_without_a_mask_every_slot_is_a_token():
@@ -300,164 +291,6 @@ def test_hidden_slots_never_win_a_span():
     for scores in (output.start_logits, output.end_logits):
         assert bool(data.valid.gather(1, scores.argmax(1)[:, None]).all())
         assert not scores.softmax(1)[~data.valid].any()
-
-
-FOUR = yanma.PackedBatch.from_sequences([[5, 6, 7], [8]])
-TYPED = yanma.PackedBatch.from_sequences([[1, 2]], [[0, 1]])
-QUESTIONS = torch.full((3, 4, 2), 7)
-FIRST_HIDDEN = torch.ones_like(QUESTIONS)
-FIRST_HIDDEN[2, 1, 0] = 0
-ZEROS, ONES = torch.zeros(2, dtype=torch.long), torch.ones(1, 2, dtype=torch.long)
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "keywords", "message"),
-    [
-        (
-            TOKENS,
-            (ZEROS[None],),
-            {"labels": FOUR},
-            "labels is a PackedBatch: what is read must be one too, as the only positional",
-        ),
-        (TOKENS, (FOUR,), {"input_ids": FOUR.input_ids}, "input_ids is part of a PackedBatch"),
-        (TOKENS, (FOUR,), {"attention_mask": ONES}, "attention_mask is part of a PackedBatch"),
-        (TOKENS, (FOUR, ONES), {}, "only positional argument"),
-        ("DistilBertModel", (TYPED,), {}, "no token types"),
-        (TOKENS, (FOUR,), {"position_ids": FOUR.position_ids}, "position_ids is part of a PackedBatch"),
-        (TOKENS, (FOUR,), {"labels": torch.zeros(9).long()}, r"labels is \(9,\); the pack has 4 tokens"),
-        (TOKENS, (FOUR,), {"labels": torch.zeros(2, 3).long()}, r"labels is \(2, 3\); the pack has 4 tokens"),
-        (CLASSES, (FOUR,), {"labels": torch.zeros(3).long()}, r"labels is \(3,\); there are 2 documents"),
-        (CLASSES, (FOUR,), {"labels": torch.tensor(1)}, r"labels is \(\); there are 2 documents"),
-        (
-            SPANS,
-            (FOUR,),
-            {"start_positions": torch.zeros(3).long(), "end_positions": ZEROS},
-            r"start_positions is \(3,\)",
-        ),
-        (
-            "BertForMultipleChoice",
-            (FOUR,),
-            {"labels": torch.zeros(3).long()},
-            r"labels is \(3,\); there are 2 documents",
-        ),
-        (TOKENS, (torch.zeros(0, 5).long(),), {}, r"the input is \(0, 5\): there is no token in it"),
-        (TOKENS, (torch.zeros(2, 0).long(),), {}, r"the input is \(2, 0\): there is no token in it"),
-        (
-            TOKENS,
-            (ZEROS[None],),
-            {"inputs_embeds": torch.zeros(1, 2, 32)},
-            "exactly one of input_ids and inputs_embeds",
-        ),
-        (
-            TOKENS,
-            (ZEROS[None],),
-            {"labels": torch.zeros(1, 3).long()},
-            r"labels is \(1, 3\); it must begin with \(1, 2\)",
-        ),
-        (TOKENS, (ZEROS[None],), {"token_type_ids": torch.zeros(2, 2).long()}, r"token_type_ids is \(2, 2\)"),
-        (
-            TOKENS,
-            (ZEROS[None],),
-            {"attention_mask": torch.ones(1, 3)},
-            r"attention_mask must be \(1, 2\).*got \(1, 3\)",
-        ),
-        (
-            TOKENS,
-            (ZEROS[None],),
-            {"attention_mask": torch.ones(1, 1, 1, 2)},
-            r"attention_mask must be \(1, 2\).*got \(1, 1, 1, 2\)",
-        ),
-        (
-            TOKENS,
-            (ZEROS[None],),
-            {"attention_mask": {"full_attention": None}},
-            r"attention_mask must be \(1, 2\).*got a dict",
-        ),
-        (TOKENS, (ZEROS[None],), {"attention_mask": torch.tensor([[1, 2]])}, "attention_mask has 2; it is 1"),
-        (TOKENS, (ZEROS[None],), {"attention_mask": torch.tensor([[0.0, -1e9]])}, "has -1e.09; it is 1"),
-        (TOKENS, (ZEROS[None],), {"attention_mask": ZEROS[None]}, "row 0 has no token"),
-        (CLASSES, (ZEROS[None],), {"attention_mask": torch.tensor([[0, 1]])}, "begins with padding"),
-        (
-            TOKENS,
-            (ZEROS[None],),
-            {"attention_mask": torch.tensor([[1, 0]]), "labels": ZEROS[None]},
-            "must be -100",
-        ),
-        (
-            "BertForMultipleChoice",
-            (QUESTIONS,),
-            {"attention_mask": FIRST_HIDDEN},
-            "choice 1 of question 2 begins with padding",
-        ),
-        (
-            "BertForMultipleChoice",
-            (QUESTIONS,),
-            {"attention_mask": FIRST_HIDDEN[..., :1].expand(3, 4, 2)},
-            "choice 1 of question 2 has no token",
-        ),
-        (
-            "MPNetForMultipleChoice",
-            (QUESTIONS.repeat(1, 1, 2),),
-            {"attention_mask": torch.cat([torch.ones_like(QUESTIONS), FIRST_HIDDEN], -1)},
-            "choice 1 of question 2 has hidden slots between its tokens",
-        ),
-        (
-            "MPNetForTokenClassification",
-            (torch.full((1, 6), 7),),
-            {
-                "seq_idx": torch.tensor([[0, 0, 1, 1, 1, 2]]),
-                "attention_mask": torch.tensor([[1, 1, 1, 0, 1, 1]]),
-            },
-            "document 1 has hidden slots between its tokens",
-        ),
-        (
-            "BertForMultipleChoice",
-            (QUESTIONS,),
-            {"labels": torch.zeros(6).long()},
-            r"labels is \(6,\); there are 3 questions",
-        ),
-        (TOKENS, (), {"attention_mask": ONES}, "exactly one of input_ids"),
-        (TOKENS, (torch.full((1, 81), 7),), {}, "81 tokens; this model has 80 positions"),
-        (TOKENS, (ZEROS[None],), {"output_attentions": True}, "does not do output_attentions"),
-        ("DistilBertModel", (ZEROS[None],), {"past_key_values": object()}, "takes no past_key_values"),
-        (TOKENS, (FOUR,), {"past_key_values": object()}, "past_key_values .* go with padded rows"),
-        (TOKENS, (ZEROS[None],), {"use_cache": True}, "does not do use_cache"),
-        (
-            TOKENS,
-            (ZEROS[None],),
-            {"encoder_hidden_states": torch.zeros(1, 2, 32)},
-            "does not do encoder_hidden_states",
-        ),
-        (TOKENS, (ZEROS[None],), {"encoder_attention_mask": ZEROS}, "does not do encoder_attention_mask"),
-        (TOKENS, (ZEROS[None],), {"head_mask": torch.ones(4)}, "does not do head_mask"),
-        ("BertLMHeadModel", (FOUR,), {"logits_to_keep": 1}, "does not do logits_to_keep"),
-    ],
-)
-def test_arguments_that_do_not_fit_are_refused_by_name(name, arguments, keywords, message):
-    family = next(family for family, known in every_head() if known == name)
-    with pytest.raises(ValueError, match=message):
-        yanma.unpad(build(family, name))(*arguments, **keywords)
-
-
-def test_a_config_that_asks_for_attention_weights_is_refused():
-    model = yanma.unpad(build(BERT, TOKENS, attn_implementation="eager", output_attentions=True))
-    with pytest.raises(yanma.Unsupported, match=r"does not do output_attentions \(attention weights"):
-        model(FOUR)
-
-
-@pytest.mark.parametrize("outer_first", [True, False])
-def test_half_an_unpadded_model_cannot_be_unpadded_again(outer_first: bool):
-    stock, _, inputs, _ = pair(CLASSES)
-    expected = stock(**inputs).logits
-    first, second = (stock, stock.bert) if outer_first else (stock.bert, stock)
-    yanma.unpad(first)
-    with pytest.raises(
-        yanma.Unsupported, match=r"is unpadded already: restore the model on which unpad was called"
-    ):
-        yanma.unpad(second)
-    torch.testing.assert_close(stock(**inputs).logits, expected, rtol=1e-5, atol=1e-5)
-    yanma.restore(first)
-    assert torch.equal(stock(**inputs).logits, expected)
 
 
 def test_the_parts_of_an_unpadded_model_are_stock_models_by_themselves():

@@ -145,6 +145,9 @@ ONE = {"input_ids": [5, 6], "labels": 1}
         ([ONE | {"attention_mask": [1, 0]}], "example 0 is padded"),
         ([ONE | {"labels": [1, 2, 3]}], "labels of example 0"),
         ([ONE | {"label": 1}], "label and labels"),
+        ([{"labels": 1}], "example 0 has no input_ids; tokenise the texts first"),
+        ([{}], "example 0 has no input_ids"),
+        ([ONE, "a text"], "example 1 is a str; give dicts as a tokenizer gives them"),
     ],
 )
 def test_examples_that_cannot_be_packed_are_refused_by_name(rows, words):

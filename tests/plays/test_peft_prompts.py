@@ -1,5 +1,6 @@
 """peft's tokens before a text, and keys and values before it: right on padded rows, refused by name with packs."""
 
+import copy
 import inspect
 
 import peft
@@ -129,6 +130,86 @@ def test_packs_are_refused_by_name(model_type, name, task, method):
         model(**by_keyword, **of_tasks(method, 1))
     with pytest.raises(AttributeError, match=r"prompt tuning.*give them input_ids and attention_mask"):
         model(yanma.PackedBatch.from_sequences(documents), **of_tasks(method, 2))
+
+
+BEGIN_AGAIN = {"input_ids": torch.tensor([[5, 6, 7, 8, 9]]), "position_ids": torch.tensor([[0, 1, 2, 0, 1]])}
+LEFT_OUT = r"position_ids say that a row holds several documents, but peft's PeftModelFor\w+ with \w+ leaves"
+
+
+@EVERY_CASE
+def test_documents_told_by_positions_alone_are_refused_where_peft_leaves_these_out(
+    model_type, name, task, method
+):
+    skip_what_peft_cannot(task, method)
+    model = tuned(model_type, name, task, method, "unpadded peft")
+    with pytest.raises(
+        yanma.Unsupported, match=LEFT_OUT + r".*give padded rows \(input_ids and attention_mask\)$"
+    ):
+        model(**BEGIN_AGAIN, **of_tasks(method, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("BertForSequenceClassification", "SEQ_CLS"),
+        ("BertForTokenClassification", "TOKEN_CLS"),
+        ("RobertaForSequenceClassification", "SEQ_CLS"),
+        ("ElectraForTokenClassification", "TOKEN_CLS"),
+        ("BertModel", "FEATURE_EXTRACTION"),
+    ],
+)
+def test_prefix_tuning_of_an_encoder_refuses_them_in_the_other_order_too(name, task):
+    """It calls the base model by itself, which is given positions behind the prefix."""
+    skip_what_peft_cannot("prefix", task)
+    family = next(family for family in FAMILIES if name in family.heads)
+    model = tuned(family.model_type, name, task, "prefix", "peft of unpadded")
+    first = family.reserved_positions(model.config.pad_token_id)
+    with pytest.raises(yanma.Unsupported, match=r"position_ids.*prefix tuning.*give .*padded rows"):
+        model(BEGIN_AGAIN["input_ids"], position_ids=BEGIN_AGAIN["position_ids"] + first)
+
+
+@pytest.mark.parametrize("method", ["prompt", "p-tuning", "prefix"])
+def test_unpad_called_again_on_what_peft_made_sees_what_peft_leaves_out(method):
+    model = tuned("bert", "BertForTokenClassification", "TOKEN_CLS", method, "peft of unpadded")
+    with pytest.raises(yanma.Unsupported, match=LEFT_OUT):
+        yanma.unpad(model)(**BEGIN_AGAIN)
+
+
+def test_peft_s_wrapper_for_questions_leaves_positions_out_whatever_the_adapter():
+    stock = build(BY_TYPE["bert"], "BertForQuestionAnswering")
+    config = peft.LoraConfig(task_type="QUESTION_ANS", target_modules=["query", "value"], r=2)
+    model = yanma.unpad(peft.get_peft_model(stock, config)).eval()
+    with pytest.raises(yanma.Unsupported, match=LEFT_OUT + ".*or say it by cu_seq_lens_q or seq_idx"):
+        model(**BEGIN_AGAIN)
+    row, bounds = BEGIN_AGAIN["input_ids"], torch.tensor([0, 3, 5])
+    by_index = model(row, seq_idx=torch.tensor([[0, 0, 0, 1, 1]])).start_logits
+    assert torch.equal(model(row, cu_seq_lens_q=bounds).start_logits, by_index)
+
+
+@pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")
+@pytest.mark.parametrize("way", ["one text", "restored", "restored within", "a copy"])
+def test_positions_are_heard_only_where_they_would_be_lost(way):
+    name, method = "BertForTokenClassification", "prompt"
+    model = tuned("bert", name, "TOKEN_CLS", method, "unpadded peft")
+    stock = tuned("bert", name, "TOKEN_CLS", method)
+    if way == "one text":  # the stock model does not see them either
+        given = BEGIN_AGAIN | {"position_ids": torch.arange(5)[None]}
+        torch.testing.assert_close(model(**given).logits, stock(**given).logits, rtol=1e-5, atol=1e-5)
+    elif way == "a copy":
+        with pytest.raises(yanma.Unsupported, match=LEFT_OUT):
+            copy.deepcopy(model)(**BEGIN_AGAIN)
+    else:
+        yanma.restore(model if way == "restored" else model.get_base_model())
+        assert torch.equal(model(**BEGIN_AGAIN).logits, stock(**BEGIN_AGAIN).logits)
+
+
+def test_prompts_that_are_switched_off_leave_nothing_out():
+    """Of a decoder, as peft cannot switch them off in models that do not generate."""
+    model = tuned("llama", "LlamaForCausalLM", "CAUSAL_LM", "prompt", "unpadded peft")
+    with model.disable_adapter():
+        found = model(**BEGIN_AGAIN).logits[0]
+    pack = yanma.PackedBatch.from_sequences([[5, 6, 7], [8, 9]])
+    assert torch.equal(found, model.get_base_model()(pack).logits)
 
 
 @ORDERS

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import random
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,10 +23,12 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding
 from sentence_transformers.sparse_encoder.modules import SpladePooling
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 from torch.nn import functional as F
 
 import yanma
 from plays.tiny import PAIRS, TEXTS, encoder, save_models
+from yanma.masks import window
 from yanma.models import is_unpadded
 
 
@@ -333,7 +336,7 @@ def test_arguments_about_tensors_are_honoured_or_fail_as_in_the_stock_model(fold
     ):
         assert type(found) is type(expected)
     for model in (stock, ours) if group == "common" else ():
-        with pytest.raises((TypeError, AttributeError)):
+        with pytest.raises((TypeError, AttributeError, ValueError)):
             model.encode(TEXTS[:3], **asked)
     wide = {"processing_kwargs": {"text": {"padding": "max_length"}}}
     assert ours.preprocess(TEXTS[:3], **wide)["input_ids"].shape == (3, 100)
@@ -373,6 +376,78 @@ def test_training_gives_the_stock_gradients(folder, tmp_path):
         )
     assert abs(found[0][0] - found[1][0]) < 1e-5
     torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-4, atol=1e-5)
+
+
+def without_special_tokens(folder, place, make):
+    """A model whose tokenizer adds none, so that it makes nothing of an empty text."""
+    tokenizer = Tokenizer.from_file(str(folder / "base" / "tokenizer.json"))
+    tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B")
+    shutil.copytree(folder, place, dirs_exist_ok=True)
+    for name in ("base", "classifier", "masked"):
+        tokenizer.save(str(place / name / "tokenizer.json"))
+    return make(place)
+
+
+EMPTY = ["", TEXTS[1], "", TEXTS[2], TEXTS[3]]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "weightedmean", "lasttoken", ("mean", "max")])
+def test_texts_of_which_the_tokenizer_makes_nothing_have_the_stock_vectors(folder, tmp_path, pooling):
+    stock, ours = (
+        without_special_tokens(folder, tmp_path, lambda place: encoder(place, pooling)) for _ in range(2)
+    )
+    assert not stock.tokenizer("")["input_ids"], "this text has a token: the test has lost its subject"
+    found, expected = yanma.unpad(ours).encode(EMPTY), stock.encode(EMPTY)
+    same(found, expected)
+    for index, text in enumerate(EMPTY):
+        assert (ours.encode([text])[0] == found[index]).all(), f"text {index} differs alone"
+
+
+def test_pairs_of_empty_texts_have_the_stock_scores(folder, tmp_path):
+    def make(place):
+        return CrossEncoder(str(place / "classifier"), device="cpu")
+
+    stock, ours = (without_special_tokens(folder, tmp_path, make) for _ in range(2))
+    pairs = [("", ""), PAIRS[0], ("", TEXTS[1]), ("", "")]
+    same(yanma.unpad(ours).predict(pairs), stock.predict(pairs))
+
+
+def test_in_training_they_have_the_stock_gradients(folder, tmp_path):
+    stock, ours = (without_special_tokens(folder, tmp_path, encoder) for _ in range(2))
+    yanma.unpad(ours)
+    for model in (stock, ours):
+        found = model(model.preprocess(EMPTY))["sentence_embedding"]
+        (found * torch.arange(1, 33)).sum().backward()
+    learned = [dict(model[0].model.named_parameters()) for model in (ours, stock)]
+    assert any(weight.grad is not None for weight in learned[1].values())
+    for name, weight in learned[1].items():
+        if weight.grad is not None:
+            torch.testing.assert_close(learned[0][name].grad, weight.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_an_added_mask_and_a_text_without_tokens_are_refused_together(folder, tmp_path):
+    ours = yanma.unpad(without_special_tokens(folder, tmp_path, encoder), mask=window(3, 3))
+    assert len(ours.encode(TEXTS[:2])) == 2
+    with pytest.raises(yanma.Unsupported, match=r"text of no token .*window\(3, 3\); leave that text out"):
+        ours.encode(EMPTY)
+
+
+def test_an_unpad_that_fails_behind_the_transformer_undoes_all(folder):
+    ours = encoder(folder, "mean", Dense(32, 4))
+    expected = ours.encode(TEXTS)
+    before = [[type(module), set(vars(module))] for module in ours.modules()]
+
+    class Final(torch.nn.PReLU):
+        def __init_subclass__(cls, **more):
+            raise TypeError("this class is final")
+
+    ours[2].activation_function = Final()
+    with pytest.raises(TypeError, match="this class is final"):
+        yanma.unpad(ours)
+    ours[2].activation_function = torch.nn.Tanh()
+    assert not is_unpadded(ours)
+    assert [[type(module), set(vars(module))] for module in ours.modules()] == before
+    assert (ours.encode(TEXTS) == expected).all()
 
 
 def test_a_model_without_a_transformer_is_refused():

@@ -54,7 +54,8 @@ class Field:
             for shape, found in zip(shapes, PROBES, strict=True)
         )
         if not self.per_token and shapes[0][1:] != shapes[1][1:]:
-            one, other = (f"{shape[1]} rows for {len(found[0])} tokens" for shape, found in zip(shapes, PROBES, strict=True))
+            pairs = zip(shapes, PROBES, strict=True)
+            one, other = (f"{shape[1]} rows for {len(found[0])} tokens" for shape, found in pairs)
             raise Unsupported(
                 f"{self.name_of_model} gives {self.name} of {one} and {other}; an audit reads one row a token, or one "
                 f"output a document"

@@ -8,6 +8,7 @@ from torch import nn
 
 from . import sentence
 from .layer_masks import LayerMasks
+from .passed_over import hear_no_more, hear_wrappers
 from .unpad import is_unpadded_one, restore_one, unpad_one
 from .wrapped import inner_models, rebind
 
@@ -49,18 +50,21 @@ def unpad(model: Model, mask: LayerMasks = None, *, exact: Literal["bits"] | Non
     """
     if exact not in (None, "bits"):
         raise ValueError(f"exact is {exact!r}; it is 'bits', or None")
-    changed = []
+    changed, was_flat = [], isinstance(model, sentence.Door)
     try:
         for inner in inner_models(model):
             if not is_unpadded_one(inner):
                 changed.append(inner)
             unpad_one(inner, mask, exact)
-    except Exception:
+        if sentence.is_sentence_model(model):
+            sentence.flatten(model)
+        hear_wrappers(model)
+    except BaseException:
+        if sentence.is_sentence_model(model) and not was_flat:
+            sentence.pad_again(model)
         for inner in filter(is_unpadded_one, changed):
             restore_one(inner)
         raise
-    if sentence.is_sentence_model(model):
-        sentence.flatten(model)
     rebind(model)
     return model
 
@@ -76,6 +80,7 @@ def restore(model: Model) -> Model:
         restore_one(inner)
     if sentence.is_sentence_model(model):
         sentence.pad_again(model)
+    hear_no_more(model)
     rebind(model)
     return model
 

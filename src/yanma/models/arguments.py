@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import operator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from ..errors import Unsupported
+from ..batch import PackedBatch
+from ..errors import Unsupported, did_you_mean
+from .bounds import BOUNDS
 from .families import FAMILIES, SPEECH, Family, Head
 
 MORE_TOKENS = ("position_ids", "token_type_ids")
@@ -31,6 +36,8 @@ REFUSED = {
 """Arguments that an unpadded forward does not honour, and what each asks for."""
 HANDED_ON = ("output_hidden_states", "num_items_in_batch")
 """What the stock forward takes whatever the rows are."""
+OURS = ("seed", "max_logits_mib", "return_dict", "is_causal")
+"""What an unpadded forward reads itself."""
 UNREAD = ("special_tokens_mask", "offset_mapping", "overflow_to_sample_mapping", "length")
 """What tokenizers give beside a model's input. No stock forward reads it, so it is left out."""
 LABELS = frozenset(
@@ -45,6 +52,35 @@ LABELS = frozenset(
 def by_token(family: Family, head: Head) -> tuple[str, ...]:
     """Names of what has one entry a token beside ids, positions and token types; labels among them."""
     return (*family.token_arguments, *head.token_arguments, *head.token_labels)
+
+
+_IDS = ("input_ids", "decoder_input_ids")
+_TENSORS = (
+    *_IDS,
+    *("inputs_embeds", "decoder_inputs_embeds", "input_values"),
+    *(*MORE_TOKENS, BOUNDS, "cu_seq_lens_k", "seq_idx"),
+)
+
+
+def check_tensors(family: Family, head: Head, kwargs: Mapping[str, Any]) -> None:
+    """Raise ValueError for something else in the place of a tensor, and for ids that are no whole numbers."""
+    for name in (*_TENSORS, *by_token(family, head), *head.document_labels):
+        value = kwargs.get(name)
+        if value is None or isinstance(value, PackedBatch):
+            continue
+        if not isinstance(value, Tensor):
+            packs = " (texts of several lengths: PackedBatch.from_sequences)" if name in _IDS else ""
+            raise ValueError(f"{name} is a {type(value).__name__}; give a torch.Tensor{packs}")
+        if name in _IDS and value.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"{name} is {value.dtype}; token ids are torch.int64 or torch.int32")
+
+
+def whole_number(name: str, value: Any) -> int:
+    """The value of an argument as an int. Raises ValueError where it is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}; it is a whole number") from None
 
 
 def refuse(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
@@ -63,10 +99,11 @@ def _asks_for_nothing(name: str, value: Any) -> bool:
     return isinstance(value, int) and value == nothing.get(name)
 
 
-def handed_on(model: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def handed_on(model: nn.Module, kwargs: Mapping[str, Any], batch: Any = None) -> dict[str, Any]:
     """What is left of a call once rows and labels are taken out, as the stock forward may see it.
 
-    Raises Unsupported for what may have an entry a token or a document and is not known.
+    Raises Unsupported for what may have an entry a token or a document and is not known, and beside a PackedBatch for
+    any name that is not known. Stock models pass over such names, and so they do beside padded rows.
     """
     left = {name: value for name, value in kwargs.items() if name not in UNREAD and name not in LABELS}
     for name, value in left.items():
@@ -77,4 +114,18 @@ def handed_on(model: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
                 f"{type(model).__name__} was given {name}, {seen}, of which unpad does not know to what tokens or "
                 f"documents it belongs; leave it out, or call yanma.restore(model)"
             )
+    if isinstance(batch, PackedBatch):
+        _refuse_unknown(model, left)
     return left
+
+
+def _refuse_unknown(model: nn.Module, names: Iterable[str]) -> None:
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    stock = inspect.signature(type(model).forward).parameters.values()
+    known = {*HANDED_ON, *OURS, *REFUSED, *(parameter.name for parameter in stock if parameter.kind in kinds)}
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, sorted(known)) or "leave it out"
+            raise Unsupported(
+                f"{type(model).__name__} has no argument {name!r}, which would be passed over; {hint}"
+            )

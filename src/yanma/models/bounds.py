@@ -16,7 +16,12 @@ def refuse_alone(kwargs: Mapping[str, Any]) -> None:
     """Refuse a pack that reached a part of a model by itself, where attention would go on across documents."""
     for name in (BOUNDS, *DERIVED):
         if kwargs.get(name) is not None:
-            raise Unsupported(
-                f"{name}, of a pack, reached a part of an unpadded model that was called by itself, as peft's prefix "
-                f"tuning does: give it padded rows (input_ids and attention_mask), or call the whole model"
-            )
+            raise reached_alone(name)
+
+
+def reached_alone(name: str) -> Unsupported:
+    """The refusal of what tells documents apart, but not to a part of a model that is called by itself."""
+    return Unsupported(
+        f"{name}, of a pack, reached a part of an unpadded model that was called by itself, as peft's prefix tuning "
+        f"does: give it padded rows (input_ids and attention_mask), or call the whole model"
+    )

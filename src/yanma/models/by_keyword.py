@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..batch import PackedBatch
 from ..errors import Unsupported
+from .arguments import whole_number
 from .bounds import BOUNDS, DERIVED
 from .causality import is_causal
 from .families import Family, Head
@@ -87,6 +88,15 @@ def cut(model: Any, family: Family, head: Head, kwargs: dict[str, Any]) -> Cut |
     _check_call(family, kwargs, told, shape)
     before = int(slots.held[0]) if len(slots.held) else 0
     return Cut(_widths(slots, begins), before)
+
+
+def told_by_positions(model: Any, family: Family, kwargs: Mapping[str, Any]) -> bool:
+    """Whether `position_ids` alone say that a row holds several documents, be they read or not."""
+    given = {name: value for name, value in kwargs.items() if value is not None}
+    shape = _shape(given)
+    if "position_ids" not in given or shape is None or shape[-1] == 1 or _says_who_reads_whom(given, shape):
+        return False
+    return _by_positions(model, family, given, _on_host(given, {}, shape)) is not None
 
 
 def _shape(kwargs: Mapping[str, Any]) -> torch.Size | None:
@@ -180,7 +190,7 @@ def _by_bounds(kwargs: Mapping[str, Any], told: Mapping[str, Any], slots: _Slots
     if others is not bounds and others.tolist() != ends:
         raise ValueError(f"cu_seq_lens_k is not {BOUNDS}: a document would read another; give {BOUNDS} alone")
     for name in ("max_length_q", "max_length_k"):
-        if name in told and int(told[name]) < int(lengths.max()):
+        if name in told and whole_number(name, told[name]) < int(lengths.max()):
             raise ValueError(
                 f"{name} is {int(told[name])}, but a document has {int(lengths.max())} tokens; leave it out"
             )

@@ -107,12 +107,19 @@ def _fields(examples: Sequence[Example]) -> frozenset[str]:
     """The names that the first example has; those that are None count as absent."""
     if not examples:
         raise ValueError("no examples to pack")
+    for index, example in enumerate(examples):
+        if not isinstance(example, Mapping):
+            raise ValueError(
+                f"example {index} is a {type(example).__name__}; give dicts as a tokenizer gives them"
+            )
     fields = frozenset(name for name, value in examples[0].items() if value is not None)
     unknown = sorted(fields - set(_KNOWN))
     if unknown:
         raise ValueError(
             f"examples have {unknown[0]!r}, which a pack has no place for; leave that column out"
         )
+    if "input_ids" not in fields:
+        raise ValueError("example 0 has no input_ids; tokenise the texts first")
     if len(fields.intersection(_LABELS)) > 1:
         raise ValueError(
             f"examples have {' and '.join(sorted(fields.intersection(_LABELS)))}; give one of them"

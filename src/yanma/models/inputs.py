@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from . import bits
-from .arguments import MORE_TOKENS, by_token, handed_on, refuse
+from .arguments import MORE_TOKENS, by_token, handed_on, refuse, whole_number
 from .bounds import BOUNDS, DERIVED
 from .by_keyword import Cut
 from .causality import is_causal
@@ -92,7 +92,7 @@ def prepare(
     if family.attention_mask is not None:
         flat["attention_mask"] = family.attention_mask(len(order)).to(layout.device)
     ours = {} if head.loss == "stock" else labels
-    flat |= handed_on(model, kwargs)
+    flat |= handed_on(model, kwargs, batch)
     return Call(layout, flat, ours, order_tensor, order == sorted(order), origin, origin)
 
 
@@ -129,7 +129,7 @@ def seed_of(model: nn.Module, kwargs: dict[str, Any]) -> int:
     seed = kwargs.pop("seed", None)
     if seed is None:
         return int(torch.randint(2**62, ())) if model.training else 0
-    return int(seed)
+    return whole_number("seed", seed)
 
 
 def layout_of(rows: Rows, order: Sequence[int], seed: int, causal: bool) -> Layout:

@@ -64,6 +64,24 @@ def make_mask(*args: Any, **kwargs: Any) -> Any:
     return (eager_mask if is_capped or _weighs.get() else sdpa_mask)(*args, **kwargs)
 
 
+_passes: ContextVar[bool] = ContextVar("yanma_passes", default=False)
+
+
+@contextmanager
+def passed_through() -> Iterator[None]:
+    """While it is entered, unpadded models compute rows as the stock model does, padding and all."""
+    token = _passes.set(True)
+    try:
+        yield
+    finally:
+        _passes.reset(token)
+
+
+def is_passed_through() -> bool:
+    """Whether this thread is within `passed_through`."""
+    return _passes.get()
+
+
 _weighs: ContextVar[bool] = ContextVar("yanma_weighs", default=False)
 
 
@@ -91,6 +109,11 @@ def attend(
     """Attention of one layer over the pack."""
     added = getattr(module, "_yanma_mask", None)
     if not isinstance(attention_mask, LayerMask):
+        if added is not None and _passes.get():
+            raise Unsupported(
+                f"a batch with a text of no token is computed as by the stock model, which does not know its mask "
+                f"{added.describe()}; leave that text out"
+            )
         if added is not None:
             raise Unsupported(
                 f"a part of an unpadded model was called by itself, where its mask {added.describe()} is not known, "

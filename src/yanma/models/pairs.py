@@ -55,7 +55,7 @@ def prepare_pairs(
     if head.loss == "stock":
         flat |= {name: label[order_tensor] for name, label in labels.items()}
     ours = {} if head.loss == "stock" else labels
-    flat |= handed_on(model, kwargs)
+    flat |= handed_on(model, kwargs, batch)
     return Call(decoder, flat, ours, order_tensor, order == sorted(order), written, read)
 
 

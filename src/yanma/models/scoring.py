@@ -71,8 +71,8 @@ def _check(model: Any, head: Head, call: Call, max_logits_mib: int) -> None:
     name = type(model).__name__
     if not head.scores_vocabulary:
         raise Unsupported(f"{name} has no logits of a vocabulary's tokens to be scored; call it by itself")
-    if max_logits_mib < LEAST_MIB:
-        raise ValueError(f"max_logits_mib is {max_logits_mib}; it must be at least {LEAST_MIB}")
+    if not isinstance(max_logits_mib, int | float) or max_logits_mib < LEAST_MIB:
+        raise ValueError(f"max_logits_mib is {max_logits_mib!r}; it must be at least {LEAST_MIB}")
     for argument in _NOT_GIVEN:
         if call.kwargs.get(argument):
             raise Unsupported(f"scored_loss gives no {argument}; call the model by itself")

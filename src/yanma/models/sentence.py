@@ -13,10 +13,8 @@ from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from itertools import pairwise
 from threading import RLock
 from typing import Any
 
@@ -24,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import Unsupported
-from ..packing import plan
 from .activations import RowByRow, has_one_formula, row_by_row
 from .bounds import BOUNDS
 from .classes import mix, unmix
-from .collator import PackedCollator
 from .linear import Linear, linear
+from .texts import Text, groups_of, split, together
+from .tokenless import KeepsTokenless, with_padding_for
 
 # N texts, T tokens in the pack
 
@@ -174,7 +172,7 @@ class FlatInputs(ABC, nn.Module):
             or any(way["method"] != "forward" for way in self.modality_config.values())
         ):
             return False
-        self.data_collator = PackedCollator()
+        self.data_collator = KeepsTokenless()
         self._flatten_position_offset = 0
         if self.model_forward_params is not None:
             self.model_forward_params |= {BOUNDS}
@@ -185,7 +183,8 @@ class FlatInputs(ABC, nn.Module):
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         given = {name: value for name, value in features.items() if name not in _WRITTEN}
-        features.update(super().forward(given, **kwargs))
+        with with_padding_for(given):
+            features.update(super().forward(given, **kwargs))
         return features
 
 
@@ -290,18 +289,6 @@ def _laid_out(found: dict[str, Any], features: dict[str, Any], scores_vocabulary
     return features
 
 
-@dataclass(frozen=True)
-class Text:
-    """One tokenised text, and what its batch says of all texts."""
-
-    fields: dict[str, Tensor]
-    """Token ids, and their types where there are some, (length,) each."""
-    shared: dict[str, Any]
-
-    def __len__(self) -> int:
-        return len(self.fields["input_ids"])
-
-
 class Packs(Door):
     """A SentenceTransformer or CrossEncoder that computes many texts together, under a budget of tokens."""
 
@@ -328,14 +315,16 @@ class Packs(Door):
         if texts is None:
             return stock(inputs, **batches, **kwargs)
         budget = min(MOST_TOKENS, batch_size * (self.max_seq_length or MOST_TOKENS))
-        groups = plan([len(text) for text in texts], budget, too_long="alone").groups
+        groups = groups_of([len(text) for text in texts], budget)
         found = [
             stock([texts[i] for i in group], batch_size=len(group), show_progress_bar=False, **kwargs)
             for group in tqdm(groups, desc="Batches", disable=not show_progress_bar)
         ]
-        order = torch.tensor([i for group in groups for i in group])
-        together = torch.cat(found)
-        return together[order.argsort().to(together.device)]
+        places = {i: place for place, i in enumerate(i for group in groups for i in group)}
+        # Texts without tokens are all alike, and computed once.
+        order = torch.tensor([places.get(i, len(places) - 1) for i in range(len(texts))])
+        all_found = torch.cat(found)
+        return all_found[order.to(all_found.device)]
 
     def _tokenised(self, inputs: Sequence[Any], kwargs: dict[str, Any], named: set[str]) -> list[Text] | None:
         """Each input's tokens; None where there are none, or they cannot go without padding (images, say)."""
@@ -348,12 +337,12 @@ class Packs(Door):
                 features = self.preprocess(inputs[start : start + WINDOW], **more)
             if BOUNDS not in features:
                 return None
-            texts += _split(features)
+            texts += split(features)
         return texts or None
 
     def preprocess(self, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
         if inputs and isinstance(inputs[0], Text):
-            return _together(inputs)
+            return together(inputs, self.tokenizer)
         features: dict[str, Any] = super().preprocess(inputs, *args, **kwargs)  # type: ignore[misc]
         return features
 
@@ -368,20 +357,3 @@ class Packs(Door):
 def _asks_of_tensors(processing_kwargs: Mapping[str, Any] | None) -> bool:
     """Whether a caller's arguments for tokenising say how rows become tensors, which a pack would pass over."""
     return any(name in group for group in (processing_kwargs or {}).values() for name in _OF_TENSORS)
-
-
-def _split(features: dict[str, Any]) -> list[Text]:
-    """A batch without padding as its texts."""
-    bounds: list[int] = features.pop(BOUNDS).tolist()
-    names = [name for name in ("input_ids", "token_type_ids") if name in features]
-    rows = {name: features.pop(name)[0] for name in names}
-    lengths = [end - start for start, end in pairwise(bounds)]
-    parts = zip(*(row.split(lengths) for row in rows.values()), strict=True)
-    return [Text(dict(zip(names, own, strict=True)), features) for own in parts]
-
-
-def _together(texts: Sequence[Text]) -> dict[str, Any]:
-    """Texts as a batch without padding."""
-    found = {name: torch.cat([text.fields[name] for text in texts])[None] for name in texts[0].fields}
-    ends = torch.tensor([0, *(len(text) for text in texts)]).cumsum(0, dtype=torch.int32)
-    return texts[0].shared | found | {BOUNDS: ends}

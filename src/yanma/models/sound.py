@@ -94,10 +94,9 @@ def _recordings(kwargs: dict[str, Any]) -> tuple[Tensor, tuple[int, ...]]:
         )
     if mask is None:
         return values, (values.shape[1],) * len(values)
-    if mask.shape != values.shape:
-        raise Unsupported(
-            f"attention_mask must be {tuple(values.shape)}, 1 where a sample is; got {tuple(mask.shape)}"
-        )
+    if not isinstance(mask, Tensor) or mask.shape != values.shape:
+        seen = tuple(mask.shape) if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
+        raise Unsupported(f"attention_mask must be {tuple(values.shape)}, 1 where a sample is; got {seen}")
     valid = stands(mask, "attention_mask")
     torn = (valid[:, 1:] & ~valid[:, :-1]).any(1)
     if bool(torn.any()):

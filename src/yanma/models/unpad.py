@@ -16,6 +16,7 @@ from ..errors import Unsupported
 from ..masks import Mask
 from . import bits, cache, gradients, interface, modules, patched, relative, steps
 from .adapters import adopt
+from .arguments import check_tensors
 from .bounds import BOUNDS, DERIVED
 from .by_keyword import Cut, cut
 from .causality import remember
@@ -31,6 +32,7 @@ from .layout import run_with, running
 from .linear import Linear
 from .outputs import arrange
 from .pairs import prepare_pairs
+from .passed_over import hear_base, hear_no_more
 from .recordings import transcribing
 from .scoring import scored_forward
 from .sound import prepare_sound
@@ -59,11 +61,26 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
     if exact is not None:
         bits.check(model)
     interface.register()
-    previous = model.config._attn_implementation  # type: ignore[union-attr]
+    model._yanma_previous = model.config._attn_implementation  # type: ignore[union-attr]
+    model._yanma_masked = any(own is not None for own in masks)  # type: ignore[assignment]
+    try:
+        _change(model, family, head)
+        for module, own in zip(attentions, masks, strict=True):
+            module._yanma_mask = own  # type: ignore[assignment]
+        if exact is not None:
+            model._yanma_exact = exact  # type: ignore[assignment]
+            bits.of(model, head)
+    except BaseException:  # all or nothing
+        restore_one(model)
+        raise
+
+
+def _change(model: Any, family: Family, head: Head) -> None:
+    """Give a model and its modules the classes that know of the pack."""
     patched.unhide(model)
     _in_one_piece(model)
     if family.by_interface:
-        model.set_attn_implementation(interface.NAME)  # type: ignore[operator]
+        model.set_attn_implementation(interface.NAME)
     remember(model, family)
     for site, (name, module) in enumerate(model.named_modules()):
         if module is not model:
@@ -71,8 +88,15 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
         if family.cross_attention and name.endswith("." + family.cross_attention):
             module._yanma_crosses = True
     adopt(model, family)
-    for module, own in zip(attentions, masks, strict=True):
-        module._yanma_mask = own  # type: ignore[assignment]
+    _change_ends(model, family, head)
+    hear_base(model, family)
+    stock: Any = type(model)
+    model.__class__ = _unpadded_class(stock, family, head)
+    patched.rehook(model)
+
+
+def _change_ends(model: Any, family: Family, head: Head) -> None:
+    """Tell what comes last which tokens it computes: those that are pooled, scored or handed to a decoder."""
     last = [module for module in model.modules() if type(module).__name__ == family.attention_output][-1:]
     for module in last:
         mix(module, modules.SomeTokensOnly)
@@ -87,15 +111,8 @@ def unpad_one(model: nn.Module, mask: LayerMasks = None, exact: Literal["bits"] 
             mix(cast(nn.Module, module.encoder), modules.HandsFirstTokens)
             module.pooler.__class__ = modules.Pooler
     if head.decodes:
-        encoder = model.get_encoder()  # type: ignore[operator]
+        encoder = model.get_encoder()
         encoder.__class__ = _encoder_class(stock_class(encoder), family)
-    stock: Any = type(model)
-    model.__class__ = _unpadded_class(stock, family, head)
-    model._yanma_previous = previous
-    model._yanma_masked = any(own is not None for own in masks)  # type: ignore[assignment]
-    patched.rehook(model)
-    if exact is not None:
-        _try_bits(model, head, exact)
 
 
 _CHUNK = "_yanma_chunk_size_feed_forward"
@@ -123,16 +140,6 @@ def _prepare_scoring(model: Any) -> None:
         mix(model.base_model, modules.ScoredOutput)
 
 
-def _try_bits(model: Any, head: Head, exact: str) -> None:
-    """Try whether an unpadded model keeps its bits here; where it does not, it is as it was before."""
-    model._yanma_exact = exact
-    try:
-        bits.of(model, head)
-    except BaseException:
-        restore_one(model)
-        raise
-
-
 def restore_one(model: nn.Module) -> None:
     """What `restore` does to a model of transformers', in place."""
     patched.check_before_restore(model)
@@ -144,9 +151,10 @@ def restore_one(model: nn.Module) -> None:
         for attribute in ("_yanma_site", "_yanma_mask", "_yanma_crosses", "_yanma_is_causal"):
             module.__dict__.pop(attribute, None)
     patched.rehook(model)
+    hear_no_more(model)
     gradients.unlisten(model)
     bits.forget(model)
-    model.__dict__.pop("_yanma_masked")
+    model.__dict__.pop("_yanma_masked", None)
     model.set_attn_implementation(model.__dict__.pop("_yanma_previous"))  # type: ignore[operator]
 
 
@@ -241,12 +249,15 @@ def _forward(stock: Callable[..., Any], family: Family, head: Head) -> Callable[
     @_in_place_of(stock)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         refuse_capture(self)
+        if interface.is_passed_through():
+            return stock(self, *args, **kwargs)
         batch: PackedBatch | Cut | None = _pack(args, kwargs, head)
         if batch is None:
             by_keyword = {name: kwargs.pop(name) for name in (BOUNDS, *DERIVED) if name in kwargs}
             signature.bind(self, *args, **kwargs)  # TypeError for too many arguments, or for one given twice
             kwargs |= dict(zip(parameters, args, strict=False)) | by_keyword
         kwargs = {name: value for name, value in kwargs.items() if value is not None}  # None = not given
+        check_tensors(family, head, kwargs)
         batch = batch or cut(self, family, head, kwargs)
         _check_still_ours(self, family)
         if hasattr(self, "peft_config"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Any
 
 from torch import nn
@@ -10,13 +11,33 @@ from . import sentence
 
 
 def inner_models(model: nn.Module) -> list[nn.Module]:
-    """The models of transformers' to unpad: itself, or what its wrapper holds."""
+    """The models of transformers' to unpad: itself, or what its wrapper holds. TypeError for what is no model."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a {type(model).__name__} is no model (torch.nn.Module); {_where_it_is(model)}")
     if sentence.is_sentence_model(model):
         return [inner for module in sentence.transformers_in(model) for inner in inner_models(module.model)]
     if is_peft_model(model):
         wrapper: Any = model
         return inner_models(wrapper.get_base_model())
     return [model]
+
+
+def _where_it_is(found: Any) -> str:
+    """How to come from what is no model to one."""
+    if isinstance(found, str | PathLike):
+        return (
+            f"load it first: AutoModel.from_pretrained({str(found)!r}), or another of transformers' classes"
+        )
+    if isinstance(getattr(found, "model", None), nn.Module):
+        return "give the one that it holds, its attribute model"
+    if hasattr(found, "model_type"):
+        return "make one of it first: AutoModel.from_config(config), or another of transformers' classes"
+    return "give one of transformers', sentence-transformers' or peft's"
+
+
+def peft_wrappers(model: nn.Module) -> list[nn.Module]:
+    """What peft has put around models of transformers': the model itself, or within it."""
+    return [module for module in model.modules() if is_peft_model(module)]
 
 
 def is_peft_model(model: nn.Module) -> bool:
