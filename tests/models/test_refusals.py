@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import yanma
-from models.builders import TRANSLATORS, build, every_head
+from models.builders import SEQ2SEQ, build, every_head
 from models.pairs import generator
 from models.test_arguments import BERT, CLASSES, SPANS, TOKENS, pair
 from yanma.models.families import SPEECH
@@ -229,7 +229,7 @@ def test_other_things_than_tensors_and_other_ids_than_whole_numbers_are_named(na
     ],
 )
 def test_so_it_is_in_an_encoder_with_a_decoder(keywords, message):
-    family = TRANSLATORS[0]
+    family = SEQ2SEQ[0]
     with pytest.raises(ValueError, match=message):
         yanma.unpad(build(family, generator(family)))(**keywords)
 
@@ -275,7 +275,7 @@ def test_an_unknown_argument_beside_a_pack_is_refused_with_the_nearest_known_one
 
 
 def test_an_unknown_argument_beside_pairs_of_packs_is_refused():
-    family = TRANSLATORS[0]
+    family = SEQ2SEQ[0]
     model = yanma.unpad(build(family, generator(family)))
     with pytest.raises(yanma.Unsupported, match="has no argument 'backend'"):
         model(FOUR, labels=FOUR, backend="sdpa")
