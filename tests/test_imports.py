@@ -145,6 +145,17 @@ def test_the_table_of_the_architecture_names_arrows_that_are_allowed():
         assert not ALLOWED[room], f"{room} may import {ALLOWED[room]}, and the page says nothing"
 
 
+def test_no_class_of_data_objectives_and_runs_has_the_name_of_another():
+    found: dict[str, list[str]] = {}
+    for path in (path for room in ("data", "objectives", "runs") for path in (PACKAGE / room).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(path.name)
+    assert len(found) > 40, "this test has lost its subject"
+    twice = {name: paths for name, paths in found.items() if len(paths) > 1}
+    assert not twice, f"one name, two things: {twice}"
+
+
 def _imports_of_ours(tree: ast.Module, package: str) -> list[tuple[int, str]]:
     """(line, part) of each import; the part is "yanma" for a public name of the package itself."""
     found = set()

@@ -78,7 +78,7 @@ def set_up(config: PretrainConfig, device: torch.device, note: Note, begun: Path
     vocabulary = Vocabulary.of(tokenizer)
     objective = _objective(config, trainee, vocabulary, tokenizer)
     batching = _batching(config, trainee, tokenizer)
-    cut = _Cutter(config, tokenizer, phrases)
+    cut = _BlocksOf(config, tokenizer, phrases)
     train, held = _data(config, cut, vocabulary, note)
     order = _order(config, cut, train)
     saving, sizes = config.saving, {"validation": _size(held.blocks)}
@@ -230,7 +230,7 @@ def _check_sentinels(config: PretrainConfig, number: int) -> None:
         )
 
 
-class _Cutter:
+class _BlocksOf:
     """Documents into blocks, as the config says."""
 
     def __init__(
@@ -257,7 +257,7 @@ class _Cutter:
 
 
 def _data(
-    config: PretrainConfig, cut: _Cutter, vocabulary: Vocabulary, note: Note
+    config: PretrainConfig, cut: _BlocksOf, vocabulary: Vocabulary, note: Note
 ) -> tuple[Blocks | None, Held]:
     """Train, None where it is streamed, and validation."""
     named = config.data
@@ -286,7 +286,7 @@ def _data(
     return blocks, Held(held, units)
 
 
-def _order(config: PretrainConfig, cut: _Cutter, train: Blocks | None) -> Shuffled | Streamed:
+def _order(config: PretrainConfig, cut: _BlocksOf, train: Blocks | None) -> Shuffled | Streamed:
     named, size = config.data.train, StepSize(batch_tokens=config.optim.batch_tokens)
     if train is not None:
         return Shuffled(train, train.lengths, config.seed, size)
