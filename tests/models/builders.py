@@ -13,7 +13,7 @@ import transformers
 from torch import Tensor, nn
 
 from yanma.models.families import FAMILIES as TABLE
-from yanma.models.families import Family, Head
+from yanma.models.family import Family, Head
 
 _BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 _BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")

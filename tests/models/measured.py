@@ -19,7 +19,7 @@ import yanma
 from models.builders import LENGTHS, build, doubled, gradient, rectangle
 from models.pairs import Pairs, ours_by_pair, pairs, stock_by_pair
 from models.sounds import Recordings, recordings
-from yanma.models.families import Family, Head
+from yanma.models.family import Family, Head
 
 # N documents, each with its own outputs: those of its tokens, and those of the whole
 

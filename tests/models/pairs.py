@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from models.builders import SMALL
 from yanma import PackedBatch
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 SOURCES, TARGETS = (17, 3, 9, 9, 2, 12), (4, 13, 1, 6, 6, 2)
 EOS = 2

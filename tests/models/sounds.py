@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from yanma.models.families import Head
+from yanma.models.family import Head
 
 SAMPLES = (100, 11, 61, 61, 17, 200)
 """16, 1, 9, 9, 2 and 32 frames of small models; of the last sample of the first, second and fifth none."""

@@ -21,7 +21,7 @@ from models.builders import (
 )
 from models.test_exactness import HEADS, sharpened
 from yanma.models.cache import NotKept
-from yanma.models.families import Family, after_padding_id
+from yanma.models.family import Family, after_padding_id
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 BERT = BY_TYPE["bert"]

@@ -10,7 +10,7 @@ import torch
 import yanma
 from models.builders import FAMILIES, SEQ2SEQ, build, head_named
 from models.pairs import generator
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 DECODERS = [family for family in FAMILIES if family.caches]
 IDS = torch.randint(5, 90, (2, 6), generator=torch.Generator().manual_seed(0))

@@ -14,7 +14,8 @@ from models.builders import FAMILIES, TABLE, build, doubled, gradient, head_name
 from models.measured import autocast_to, differing_pairs, measure, sharpened
 from models.pairs import generator, pairs
 from models.sounds import padded, recordings
-from yanma.models.families import SPEECH, Family
+from yanma.models.families import SPEECH
+from yanma.models.family import Family
 from yanma.models.scored import scored_loss
 
 BF16 = torch.bfloat16

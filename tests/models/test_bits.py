@@ -16,7 +16,7 @@ from models.test_company import assert_same_bits_in_packs_of, random_documents, 
 from models.test_exactness import DTYPES, sharpened
 from yanma.attention import attention
 from yanma.models import bits, linear, trials
-from yanma.models.families import Family
+from yanma.models.family import Family
 from yanma.models.kernels import Kernels
 
 BERT = FAMILIES[0]

@@ -17,7 +17,7 @@ from models.measured import sharpened
 from models.pairs import pairs
 from yanma import PackedBatch
 from yanma.models.cache import NAMES, NotKept, _taken
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 ALL = [*every_head(), *every_head(decodes=True)]
 MAY_KEEP = [

@@ -9,7 +9,7 @@ import yanma
 from models.builders import build, every_head, rectangle
 from models.test_arguments import COUNT_DISTANCES, assert_same, pair
 from models.test_exactness import sharpened
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 CAUSAL = [(family, name) for family, name in every_head() if family.heads[name].loss == "next_token"]
 

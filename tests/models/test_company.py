@@ -14,7 +14,7 @@ from models.builders import FAMILIES, SMALL, build, every_head, gradient, head_n
 from models.test_exactness import DTYPES, HEADS, sharpened
 from yanma.attention import attention
 from yanma.attention.biased import attend_biased
-from yanma.models.families import Family
+from yanma.models.family import Family
 from yanma.models.kernels import Kernels
 from yanma.models.linear import linear
 from yanma.models.modules import _KeyedDropout

@@ -15,7 +15,7 @@ from models.builders import FAMILIES, build, doubled, gradient, rectangle
 from models.test_exactness import sharpened
 from yanma.masks import window
 from yanma.models.activations import gelu_tanh, quick_gelu, silu
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 DECODERS = [family for family in FAMILIES if family.caches]

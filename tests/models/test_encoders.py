@@ -13,7 +13,7 @@ import yanma
 from models.builders import FAMILIES, build, doubled, gradient, rectangle
 from models.test_exactness import DTYPES, sharpened
 from yanma.masks import window
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 LONG = (127, 1, 128, 2, 129, 300)

@@ -19,7 +19,8 @@ from models.measured import sharpened
 from models.pairs import pairs
 from yanma import PackedBatch
 from yanma.models import arguments, bounds, by_keyword, cache
-from yanma.models.families import FAMILIES, SPEECH, Family
+from yanma.models.families import FAMILIES, SPEECH
+from yanma.models.family import Family
 from yanma.models.pairs import _UNKNOWN
 
 # N documents, S slots of a padded row, T tokens

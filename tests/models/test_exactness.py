@@ -25,7 +25,7 @@ from models.builders import (
     scored,
 )
 from models.measured import sharpened
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 HEADS = pytest.mark.parametrize(
     ("family", "name"), list(every_head()), ids=[name for _, name in every_head()]

@@ -18,7 +18,7 @@ from models.measured import sharpened
 from models.pairs import generator
 from models.test_cache import kept, step
 from yanma.models import steps
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 pytestmark = pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")
 BY_TYPE = {family.model_type: family for family in (*FAMILIES, *SEQ2SEQ)}

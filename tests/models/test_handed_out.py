@@ -15,7 +15,8 @@ from models.builders import FAMILIES, SEQ2SEQ, build, every_head, gradient, rect
 from models.pairs import generator, pairs
 from models.sounds import padded, recordings
 from yanma.models import outputs
-from yanma.models.families import SPEECH, Family, Head
+from yanma.models.families import SPEECH
+from yanma.models.family import Family, Head
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 STATES = ("hidden_states", "decoder_hidden_states", "encoder_hidden_states")

@@ -12,7 +12,8 @@ import yanma
 from models.builders import FAMILIES, SEQ2SEQ, build, every_head, rectangle
 from models.pairs import generator, pairs
 from models.sounds import padded, recordings
-from yanma.models.families import SPEECH, Family
+from yanma.models.families import SPEECH
+from yanma.models.family import Family
 
 BY_TYPE = {family.model_type: family for family in (*FAMILIES, *SEQ2SEQ, *SPEECH)}
 NAMES = {"opt": "OPTForCausalLM", "wav2vec2": "Wav2Vec2ForCTC", "hubert": "HubertForCTC"}

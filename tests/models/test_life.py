@@ -17,7 +17,7 @@ from models.builders import FAMILIES, SEQ2SEQ, build, every_head, rectangle
 from models.pairs import generator
 from yanma.models import is_unpadded
 from yanma.models.classes import mix, unmix
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 BERT = BY_TYPE["bert"]

@@ -33,7 +33,7 @@ from yanma.masks import (
     window,
 )
 from yanma.models import is_unpadded
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 BERT = BY_TYPE["bert"]

@@ -9,7 +9,8 @@ import yanma
 from models.builders import FAMILIES, TABLE, build, every_head
 from models.measured import differing_pairs, measure, sharpened
 from yanma.models import linear
-from yanma.models.families import SPEECH, Family
+from yanma.models.families import SPEECH
+from yanma.models.family import Family
 
 EVERY = [
     *every_head(),

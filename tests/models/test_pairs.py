@@ -20,7 +20,7 @@ from models.test_exactness import DTYPES, sharpened
 from yanma import PackedBatch
 from yanma.masks import window
 from yanma.models import is_unpadded
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 BY_TYPE = {family.model_type: family for family in SEQ2SEQ}
 HEADS = pytest.mark.parametrize(

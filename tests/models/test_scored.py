@@ -17,7 +17,7 @@ from models.builders import LENGTHS, TABLE, VOCABULARY, build, doubled, gradient
 from models.pairs import SOURCES, TARGETS, documents
 from yanma import PackedBatch, Unsupported, restore, scored_loss, unpad
 from yanma.models import vocabulary_loss
-from yanma.models.families import Family
+from yanma.models.family import Family
 from yanma.models.layout import Scoring
 
 HEADS = [

@@ -16,7 +16,8 @@ from models.measured import sharpened
 from models.sounds import FRAMES, SAMPLES, alone, by_recording, padded, recordings
 from yanma.masks import window
 from yanma.models import spec_augment
-from yanma.models.families import SPEECH, Family
+from yanma.models.families import SPEECH
+from yanma.models.family import Family
 from yanma.models.layout import Layout, own_mask
 
 WAV2VEC2, HUBERT = SPEECH

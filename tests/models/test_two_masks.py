@@ -15,7 +15,7 @@ from models.builders import SEQ2SEQ, SMALL, build, every_head
 from models.measured import sharpened
 from models.pairs import EOS, Pairs, mask_of, pairs
 from yanma import PackedBatch
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 # N pairs, S slots of a padded row
 

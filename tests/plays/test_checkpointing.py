@@ -8,7 +8,7 @@ import torch
 import yanma
 from models.builders import FAMILIES, SEQ2SEQ, SMALL, build, gradient, head_named, rectangle
 from models.pairs import generator, pairs
-from yanma.models.families import Family
+from yanma.models.family import Family
 
 SUPPORTED = [family for family in FAMILIES if family.model_type not in ("albert", "mpnet")]
 

@@ -11,7 +11,7 @@ from ..errors import Unsupported
 from ..keyed import Site
 from . import modules
 from .classes import mix
-from .families import Family
+from .family import Family
 from .layout import Layout, running
 from .linear import Linear, is_plain
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..batch import PackedBatch
 from ..errors import Unsupported, did_you_mean
 from .bounds import BOUNDS
-from .families import FAMILIES, SPEECH, Family, Head
+from .families import FAMILIES, SPEECH
+from .family import Family, Head
 
 MORE_TOKENS = ("position_ids", "token_type_ids")
 """Arguments of any family that have one entry a slot, beside ids or embeddings."""

@@ -34,7 +34,7 @@ from .trials import (
 )
 
 if TYPE_CHECKING:
-    from .families import Head
+    from .family import Head
 
 LEAST_ROWS = (16, 32, 64, 128, 256)
 """Numbers to which the rows of a thin product may be filled up."""

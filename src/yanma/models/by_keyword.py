@@ -19,7 +19,7 @@ from ..errors import Unsupported
 from .arguments import whole_number
 from .bounds import BOUNDS, DERIVED
 from .causality import is_causal
-from .families import Family, Head
+from .family import Family, Head
 
 # R rows of S slots, M slots of all rows end to end, T tokens (slots that are not hidden), N documents
 

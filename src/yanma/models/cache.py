@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, NoReturn
 
 from ..errors import Unsupported
-from .families import Family, Head
+from .family import Family, Head
 
 NAMES = ("past_key_values", "cache")
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import Unsupported
-from .families import Family
+from .family import Family
 
 NAME = "is_causal"
 

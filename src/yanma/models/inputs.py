@@ -17,7 +17,7 @@ from .arguments import MORE_TOKENS, by_token, handed_on, refuse, whole_number
 from .bounds import BOUNDS, DERIVED
 from .by_keyword import Cut
 from .causality import is_causal
-from .families import Family, Head
+from .family import Family, Head
 from .layout import Layout, own_mask
 from .losses import next_token_labels
 from .rows import Rows, check_hidden_slots, packed_rows, padded_rows

@@ -12,7 +12,8 @@ from .adapters import check_adapters
 from .causality import check_modules, is_causal, refuse_is_causal
 from .classes import stock_class
 from .conversions import check_quantized
-from .families import FAMILIES, SPEECH, Family, Head
+from .families import FAMILIES, SPEECH
+from .family import Family, Head
 from .linear import Linear
 from .reasons import REASONS
 from .sound import check_sound

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import losses
-from .families import Head
+from .family import Head
 from .gradients import lay, states_of, through
 from .inputs import Call, Origin
 

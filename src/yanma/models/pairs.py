@@ -14,7 +14,7 @@ from ..errors import Unsupported
 from . import bits
 from .arguments import handed_on, refuse
 from .causality import refuse_is_causal
-from .families import Family, Head
+from .family import Family, Head
 from .inputs import Call, Origin, document_labels, layout_of, packed_input, position_ids, seed_of
 from .rows import Rows, check_hidden_slots, packed_rows, padded_rows
 

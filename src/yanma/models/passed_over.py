@@ -16,7 +16,7 @@ from ..errors import Unsupported
 from .bounds import reached_alone
 from .by_keyword import told_by_positions
 from .classes import stock_class
-from .families import Family
+from .family import Family
 from .known import recognise
 from .layout import running
 from .wrapped import peft_wrappers

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..batch import PackedBatch
 from ..errors import Unsupported
 from .by_keyword import Cut
-from .families import Head
+from .family import Head
 from .modules import pools_first_tokens
 
 # N rows, S slots of a padded row, M slots of all rows end to end, T tokens (slots that are not hidden)

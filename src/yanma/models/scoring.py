@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..autocast import as_cast
 from ..errors import Unsupported
-from .families import Head
+from .family import Head
 from .inputs import Call
 from .layout import Scoring, run_with
 from .vocabulary_loss import LEAST_MIB, cross_entropy

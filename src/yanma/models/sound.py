@@ -13,7 +13,7 @@ from ..batch import PackedBatch
 from ..errors import Unsupported
 from .arguments import by_token, handed_on, refuse
 from .causality import refuse_is_causal
-from .families import Family, Head
+from .family import Family, Head
 from .inputs import Call, Origin, document_labels, layout_of, seed_of
 from .rows import Rows, end_to_end, stands
 from .spec_augment import masked_frames

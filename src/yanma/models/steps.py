@@ -18,7 +18,7 @@ from . import bits
 from .cache import NAMES, name_of, parameters_of
 from .cached import Kept, Slots, columns_of, new_cache, parts_of, with_parts
 from .causality import NAME as IS_CAUSAL
-from .families import Family, Head, after_padding_id
+from .family import Family, Head, after_padding_id
 from .gradients import lay
 from .inputs import Origin, has_windows, position_ids, wants_states
 from .layout import Layout, own_mask, run_with

@@ -9,7 +9,7 @@ from torch import nn
 from . import activations, modules
 from .adapters import is_peft_layer
 from .classes import mix
-from .families import Family
+from .family import Family
 from .linear import Linear, is_plain
 
 

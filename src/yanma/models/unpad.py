@@ -23,7 +23,8 @@ from .causality import remember
 from .classes import mix, mixed_class, reduced_to, stock_class, subclass, unmix
 from .conversions import REFUSES_QUANTIZATION, refuse_capture
 from .embeddings import hear_by_document
-from .families import FAMILIES, SPEECH, Family, Head
+from .families import FAMILIES, SPEECH
+from .family import Family, Head
 from .inputs import Call, prepare
 from .known import check, recognise
 from .last_token import classify, classify_by_eos, pooling_at_ends
