@@ -18,8 +18,8 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, Bert
 import yanma
 from yanma.attention import AdaptiveSpan, adaptive_attention, topk_keys
 from yanma.bench import side_by_side, training_side_by_side
-from yanma.bench.contestants_training import NUM_LABELS
 from yanma.bench.pretraining import QUICK_SHAPES, bench_pretraining
+from yanma.bench.workloads import NUM_LABELS
 from yanma.corruption import MaskedDataset, Plan, Vocabulary
 from yanma.loading.pretrained import fresh_with, load_as_saved, load_with, quiet
 from yanma.masks import causal, documents, random_blocks, random_drop

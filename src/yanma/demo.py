@@ -241,24 +241,24 @@ def compare(
     """Inference of the fine-tuned model and training of the pretrained one, each padded in three ways and packed."""
     from .bench import side_by_side, training_side_by_side
     from .bench.model import load
-    from .bench.progress import Teller
+    from .report.progress import ProgressReporter
 
     predictor = _opened(run)
     encoded = predictor.tokenizer(list(texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]
     sequences = [tuple(ids) for ids in encoded]
-    teller = Teller()
-    with teller.stage("side by side: inference", 4 * (1 + ROUNDS)):
+    reporter = ProgressReporter()
+    with reporter.counting(4 * (1 + ROUNDS), name="side by side: inference"):
         inference = side_by_side(
-            predictor.model, sequences, rounds=ROUNDS, width=MAX_LENGTH, told=teller.turn
+            predictor.model, sequences, rounds=ROUNDS, width=MAX_LENGTH, told=reporter.turn
         )
     _show(inference, "inference", "outputs differ by", console)
-    with teller.stage("side by side: training", 4 * (1 + ROUNDS)):
+    with reporter.counting(4 * (1 + ROUNDS), name="side by side: training"):
         training = training_side_by_side(
             load(str(weights), MAX_LENGTH).classifier,
             sequences[:NUM_TRAINED],
             rounds=ROUNDS,
             width=MAX_LENGTH,
-            told=teller.turn,
+            told=reporter.turn,
         )
     _show(training, "training (forward and backward)", "gradient's error", console)
     return inference, training

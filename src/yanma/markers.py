@@ -19,6 +19,8 @@ class Markers:
     """
 
     command: str
+    heading: str = ""
+    """First line of a page that is made where there is none; "" = the page must be there."""
 
     @property
     def begin(self) -> str:
@@ -37,12 +39,12 @@ class Markers:
 
     def check(self, path: Path) -> None:
         """Raise ConfigError, before anything is measured, where `write` could not write."""
-        self.replaced(_text(path), "", str(path))
+        self.replaced(self._text(path), "", str(path))
 
     def write(self, path: Path, lines: Iterable[str]) -> None:
         """Rewrite the part of a page that is between the markers."""
         measured = "\n".join(lines) + "\n"
-        path.write_text(self.replaced(_text(path), measured, str(path)), encoding="utf-8")
+        path.write_text(self.replaced(self._text(path), measured, str(path)), encoding="utf-8")
 
     def replaced(self, page: str, measured: str, where: str = "the page") -> str:
         """The page with the part between the markers replaced.
@@ -57,9 +59,12 @@ class Markers:
         head, rest = page.split(begin)
         return f"{head}{begin}\n\n{measured}\n{end}{rest.split(end)[1]}"
 
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--write {path}: {error.strerror or error}") from None
+    def _text(self, path: Path) -> str:
+        if self.heading and not path.exists():
+            if not path.absolute().parent.is_dir():
+                raise ConfigError(f"{path}: there is no folder {path.parent}")
+            return f"{self.heading}\n\n{self.empty}"
+        try:
+            return path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--write {path}: {error.strerror or error}") from None

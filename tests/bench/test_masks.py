@@ -9,19 +9,23 @@ import pytest
 
 from yanma import cli
 from yanma.bench import ParityError
-from yanma.bench.masks import BEGIN, END
+from yanma.bench.masks import MARKERS
 
 
 def test_a_quick_run_writes_its_part_of_the_page_and_nothing_else(tmp_path, capsys):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{MARKERS.begin}\nold\n{MARKERS.end}\nafter\n", encoding="utf-8")
     with pytest.raises(SystemExit) as done:
         cli.main(["bench", "masks", "--quick", "--rounds", "1", "--json", "--write", str(page)])
     assert done.value.code == 0
     report = json.loads(capsys.readouterr().out)
     assert len(report["rows"]) == 6 and all(row["difference"] < 1e-5 for row in report["rows"])
     text = page.read_text(encoding="utf-8")
-    assert text.startswith(f"before\n{BEGIN}\n") and text.endswith(f"{END}\nafter\n") and "old" not in text
+    assert (
+        text.startswith(f"before\n{MARKERS.begin}\n")
+        and text.endswith(f"{MARKERS.end}\nafter\n")
+        and "old" not in text
+    )
     assert "| window(64, 64), forward |" in text and "to the power" in text
 
 

@@ -6,12 +6,10 @@ import os
 
 import pytest
 
-from yanma.bench import contestants_ct2, contestants_ort, contestants_text, contestants_yanma
-from yanma.bench.absent import Absent
+from yanma.bench import ours, parity, runtimes
 from yanma.bench.apart import apart
-from yanma.bench.batching import Rows
-from yanma.bench.contestant import Batched
-from yanma.bench.parts import Outputs
+from yanma.bench.contestant import Rows, batched
+from yanma.bench.runtimes import Absent
 from yanma.bench.workloads import drawn
 from yanma.errors import YanmaError
 
@@ -26,13 +24,13 @@ def workload(models):
 def test_onnx_runtime(models, workload, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    everyone = contestants_ort.contestants(models.base, tmp_path, 1, sizes=(3, 8))
+    everyone = runtimes.onnx_runtime(models.base, tmp_path, 1, sizes=(3, 8))
     _agree(models, everyone, workload, 2)
 
 
 def test_ctranslate2(models, workload, tmp_path):
     pytest.importorskip("ctranslate2")
-    everyone = contestants_ct2.contestants(models.save(tmp_path / "model"), tmp_path, 1, sizes=(3, 8))
+    everyone = runtimes.ctranslate2(models.saved(tmp_path), tmp_path, 1, sizes=(3, 8))
     _agree(models, everyone, workload, 4)
 
 
@@ -43,7 +41,7 @@ def test_ctranslate2_gets_a_token_for_every_row_of_the_embedding(models, workloa
     config = copy.deepcopy(models.base.config)
     config.vocab_size += 7
     larger = dataclasses.replace(models, base=BertModel(config).eval())
-    everyone = contestants_ct2.contestants(larger.save(tmp_path / "model"), tmp_path, 1, sizes=(3, 8))
+    everyone = runtimes.ctranslate2(larger.saved(tmp_path), tmp_path, 1, sizes=(3, 8))
     _agree(larger, everyone, workload, 4)
 
 
@@ -57,24 +55,21 @@ def test_ctranslate2_says_which_model_it_cannot_convert(models, tmp_path):
     model.save_pretrained(tmp_path / "model")
     models.tokenizer.save_pretrained(tmp_path / "model")
     with pytest.raises(Absent, match="ElectraConfig"):
-        contestants_ct2.contestants(tmp_path / "model", tmp_path, 1)
+        runtimes.ctranslate2(tmp_path / "model", tmp_path, 1)
 
 
 def test_sentence_transformers(models, workload, tmp_path):
     pytest.importorskip("sentence_transformers")
-    everyone = contestants_text.sentence_transformers(
-        models.save(tmp_path / "model"), MAX_LENGTH, sizes=(3, 8)
-    )
+    everyone = runtimes.sentence_transformers(models.saved(tmp_path), MAX_LENGTH, sizes=(3, 8))
     _agree(models, everyone, workload, 2)
 
 
 def test_yanma_from_text(models, workload):
-    packs, _ = contestants_yanma.contestants(models.unpadded, "embedding")
-    _agree(models, [contestants_text.FromText(packs, models.tokenizer, MAX_LENGTH)], workload, 1)
+    _agree(models, [ours.from_text(models.unpadded, "embedding", models.tokenizer, MAX_LENGTH)], workload, 1)
 
 
 def _agree(models, everyone, workload, count):
-    verdicts = Outputs(models.base, "embedding")(everyone, workload, lambda name: None)
+    verdicts = parity.outputs(models.base, "embedding", everyone, workload, lambda name: None)
     assert len(verdicts) == len(everyone) == count
     for contestant in everyone:
         verdict = verdicts[contestant.name]
@@ -89,7 +84,7 @@ def _nobody():
 
 
 def _one_that_dies():
-    return [Batched("dies", Rows(), (2,), lambda sequences: os._exit(3))]
+    return [batched("dies", lambda pack: os._exit(3), (2,), Rows)]
 
 
 def test_what_goes_wrong_in_another_process_is_raised_in_this_one(workload):

@@ -1,14 +1,17 @@
 """Whoever computes something else is found out, by outputs and by gradients."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 
-from yanma.bench import ParityError, contestants_hf, contestants_training, contestants_yanma, parity
+from yanma import unpad
+from yanma.bench import ParityError, hf, ours, parity
 from yanma.bench.outputs import mean_of_pack, mean_of_rows
-from yanma.bench.parts import Gradients, Outputs
+from yanma.bench.parity import Gradient, gradients, outputs
 from yanma.bench.workloads import drawn, sample
+from yanma.errors import DataError
 
 from .conftest import MAX_LENGTH
 
@@ -21,28 +24,35 @@ def workload(models):
 @pytest.fixture
 def classifiers(models):
     """Contestants of training, with models of their own."""
-    from copy import deepcopy
-
-    from yanma import unpad
-
     stock = deepcopy(models.classifier)
-    return stock, contestants_training.contestants(stock, unpad(deepcopy(stock)), MAX_LENGTH)
+    return stock, [*hf.training(stock, MAX_LENGTH), *ours.training(unpad(deepcopy(stock)))]
 
 
 def ignore(name):
     pass
 
 
+def longest(model):
+    return hf.training(model, MAX_LENGTH)[1]
+
+
+def altered(contestant, change, **other):
+    """The same contestant, its outputs changed."""
+    return replace(
+        contestant, run=lambda workload, size: change(workload, contestant.run(workload, size)), **other
+    )
+
+
 def test_all_ways_agree_with_float64_one_text_at_a_time(models, workload):
     everyone = [
-        *contestants_hf.contestants(models.base, "embedding", MAX_LENGTH),
-        *contestants_yanma.contestants(models.unpadded, "embedding"),
-        *contestants_yanma.contestants(models.unpadded_bf16, "embedding", precision="bf16"),
+        *hf.inference(models.base, "embedding", MAX_LENGTH),
+        *ours.inference(models.unpadded, "embedding"),
+        ours.bf16(models.unpadded_bf16, "embedding"),
     ]
-    verdicts = Outputs(models.base, "embedding")(everyone, workload, ignore)
+    verdicts = outputs(models.base, "embedding", everyone, workload, ignore)
     assert [verdicts[each.name].limit is None for each in everyone] == [False] * 5 + [True]
     assert all(0 < verdicts[each.name].difference < 1e-5 for each in everyone[:-1])
-    assert 0.9999 < verdicts[contestants_yanma.BF16].cosine < 1
+    assert 0.9999 < verdicts[ours.BF16].cosine < 1
 
 
 @pytest.mark.parametrize(
@@ -51,96 +61,106 @@ def test_all_ways_agree_with_float64_one_text_at_a_time(models, workload):
     ids=["slightly off", "shifted", "not a number", "too short"],
 )
 def test_one_wrong_output_is_enough(models, workload, fault):
-    packs, _ = contestants_yanma.contestants(models.unpadded, "embedding")
-    longest = max(range(20), key=workload.lengths.__getitem__)
-    ids = workload.sequences[longest]
+    packs, _ = ours.inference(models.unpadded, "embedding")
+    place = max(range(20), key=workload.lengths.__getitem__)
 
-    def compute(sequences):
-        return [
-            fault(out) if tuple(s) == ids else out
-            for s, out in zip(sequences, packs.compute(sequences), strict=True)
-        ]
+    def change(workload, found):
+        return [fault(out) if index == place else out for index, out in enumerate(found)]
 
     with pytest.raises(ParityError, match="yanma"):
-        Outputs(models.base, "embedding")([replace(packs, compute=compute)], workload, ignore)
+        outputs(models.base, "embedding", [altered(packs, change)], workload, ignore)
 
 
 def test_a_batching_that_swaps_texts_is_found_out(models, workload):
-    _, _, by_length = contestants_hf.contestants(models.base, "embedding", MAX_LENGTH)
-
-    def compute(sequences):
-        return by_length.compute(sequences)[::-1]
-
+    compute = hf.padded(models.base, "embedding")
+    swapped = hf.batched(hf.SORTED, lambda pack: compute(pack)[::-1], hf.SIZES, hf.BY_LENGTH)
     with pytest.raises(ParityError, match="length-sorted"):
-        Outputs(models.base, "embedding")([replace(by_length, compute=compute)], workload, ignore)
+        outputs(models.base, "embedding", [swapped], workload, ignore)
 
 
-def test_a_stock_model_in_train_mode_is_no_yardstick(models, workload):
+def test_an_answer_that_fails_is_raised_and_not_timed(models, workload):
+    """The engine answers who is not at fault; here everyone must be answered."""
+    packs, _ = ours.inference(models.unpadded, "embedding")
+    broken = replace(workload, sequences=(*workload.sequences, (10**6,)))
+    with pytest.raises(DataError, match="request 20"):
+        packs.run(broken, 4096)
+
+
+def test_a_stock_model_in_train_mode_is_no_yardstick(models, workload, monkeypatch):
     """Its dropout is an error of its own, twice of which would let anything pass."""
     models.classifier.train()
     try:
         with pytest.raises(ParityError, match="stock transformers itself"):
-            Outputs(models.classifier, "logits")([], workload, ignore)
+            outputs(models.classifier, "logits", [], workload, ignore)
     finally:
         models.classifier.eval()
 
 
 def test_bf16_of_ours_must_be_close_to_its_fp32(models, workload):
-    packs, _ = contestants_yanma.contestants(models.unpadded, "embedding")
-    coarse = replace(
+    packs, _ = ours.inference(models.unpadded, "embedding")
+    coarse = altered(
         packs,
-        name=contestants_yanma.BF16,
+        lambda workload, found: [out + 0.05 * out.abs() for out in found],
+        name=ours.BF16,
         precision="bf16",
-        compute=lambda sequences: [out + 0.05 * out.abs() for out in packs.compute(sequences)],
     )
     with pytest.raises(ParityError, match="cosine"):
-        Outputs(models.base, "embedding")([packs, coarse], workload, ignore)
+        outputs(models.base, "embedding", [packs, coarse], workload, ignore)
 
 
 def test_gradients_agree_with_float64_one_text_at_a_time(classifiers, workload):
     stock, everyone = classifiers
-    verdicts = Gradients(stock)(everyone, workload, ignore)
+    verdicts = gradients(longest, stock, everyone, workload, ignore)
     assert len(verdicts) == 5
     assert all(0 < verdict.difference < 1e-5 for verdict in verdicts.values())
 
 
 @pytest.mark.parametrize("place", ["bert.embeddings.word_embeddings.weight", "classifier.bias"])
-def test_a_gradient_that_is_off_in_one_parameter_is_found_out(classifiers, workload, place):
+@pytest.mark.parametrize("fault", [1.001, float("nan")])
+def test_a_gradient_that_is_off_in_one_parameter_is_found_out(classifiers, workload, place, fault):
     stock, everyone = classifiers
     packs = everyone[3]
-    packs.model.get_parameter(place).register_hook(lambda grad: grad * 1.001)
-    with pytest.raises(ParityError, match="yanma"):
-        Gradients(stock)([packs], workload, ignore)
+    packs.model.get_parameter(place).register_hook(lambda grad: grad * fault)
+    with pytest.raises(ParityError, match="yanma: loss is off float64"):
+        gradients(longest, stock, [packs], workload, ignore)
 
 
-def test_a_loss_of_other_labels_is_found_out(classifiers, workload, monkeypatch):
+def test_a_loss_of_other_labels_is_found_out(classifiers, workload):
     stock, everyone = classifiers
-    expected = parity.Gradient.reference(stock, workload)
-    monkeypatch.setattr(
-        contestants_training, "labels_of", lambda workload: torch.zeros(20, dtype=torch.int64)
-    )
+    packs = everyone[3]
+    zeros = replace(workload, labels=(0,) * 20)
+    others = replace(packs, run=lambda workload, size: packs.run(zeros, size))
     with pytest.raises(ParityError):
-        parity.judge_gradient(everyone[3], workload, expected)
+        gradients(longest, stock, [others], workload, ignore)
 
 
 def test_dropout_is_off_for_parity_only(classifiers, workload):
     _, everyone = classifiers
     for contestant in everyone:
+        size = contestant.sizes[0]
         with parity.without_dropout(contestant.model):
-            (first,), (second,) = (contestant.run(workload, contestant.sizes[0]) for _ in range(2))
+            (first,), (second,) = (contestant.run(workload, size) for _ in range(2))
         assert first == second, f"{contestant.name}: dropout is off"
-        (first,), (second,) = (contestant.run(workload, contestant.sizes[0]) for _ in range(2))
-        assert first != second, f"{contestant.name}: what is timed has the model's own dropout"
+        (timed,) = contestant.run(workload, size)
+        assert first != timed, f"{contestant.name}: what is timed has the model's own dropout"
 
 
 def test_every_contestant_computes_the_gradient_of_the_mean_loss(classifiers, workload):
     """Batch sizes change nothing: parts are divided by the number of all texts."""
     _, everyone = classifiers
-    gradients = []
-    for size in (3, 20):
-        with parity.without_dropout(everyone[1].model):
-            gradients.append(parity.Gradient.of(everyone[1], workload, size))
-    assert gradients[0].relative_difference(gradients[1]) < 1e-5
+    for contestant in everyone:
+        small, large = (Gradient.of(contestant, workload, size) for size in (8, 4096))
+        assert small.verdict(contestant.name, large).difference < 1e-5
+
+
+def test_packs_in_the_order_of_arrival_hold_the_texts_of_the_padded_batches(classifiers, workload):
+    """The step may not sort its texts first."""
+    _, everyone = classifiers
+    arrival, seen = everyone[-1], []
+    forward = arrival.model.forward
+    arrival.model.forward = lambda batch, **named: seen.append(batch.lengths) or forward(batch, **named)
+    arrival.run(workload, 8)
+    assert seen == [workload.lengths[:8], workload.lengths[8:16], workload.lengths[16:]]
 
 
 def test_a_sample_has_the_shortest_and_the_longest(workload):

@@ -11,13 +11,14 @@ from rich.console import Console
 from transformers import AutoModel
 
 from yanma import cli
-from yanma.bench import PARTS, ParityError, Settings, contestants_yanma, run
-from yanma.bench.batching import Packs, Rows
+from yanma.bench import PARTS, ParityError, Settings, ours, run
+from yanma.bench.contestant import Rows
 from yanma.bench.measure import in_turns
 from yanma.bench.model import SHAPES, _published
 from yanma.bench.report import table
 from yanma.bench.run import bench
 from yanma.errors import ConfigError, DataError
+from yanma.objectives import Packed
 
 OTHERS = ("onnxruntime", "onnx", "onnxscript", "ctranslate2", "sentence_transformers")
 
@@ -26,7 +27,7 @@ OTHERS = ("onnxruntime", "onnx", "onnxscript", "ctranslate2", "sentence_transfor
 def alone(monkeypatch):
     """None of the other runtimes is installed."""
     find = importlib.util.find_spec
-    monkeypatch.setattr("yanma.bench.absent.find_spec", lambda name: None if name in OTHERS else find(name))
+    monkeypatch.setattr("yanma.bench.runtimes.find_spec", lambda name: None if name in OTHERS else find(name))
 
 
 @pytest.mark.usefixtures("alone")
@@ -46,9 +47,9 @@ def test_a_run_reports_every_part_on_both_workloads(settings):
         assert max(exact) < 1e-5, (
             f"{section.title}, {section.workload}: a part before it left its mark on the model"
         )
-        ours = section.row(contestants_yanma.FP32)
-        assert ours.timing.over(ours.timing) == 1.0
-        assert ours.padding == 0
+        packed = section.row(ours.FP32)
+        assert packed.timing.over(packed.timing) == 1.0
+        assert packed.padding == 0
 
 
 @pytest.mark.usefixtures("alone")
@@ -106,11 +107,11 @@ def test_all_batch_sizes_are_tried_and_the_fastest_is_measured(settings, monkeyp
         return in_turns(names, rounds, told=told)
 
     monkeypatch.setattr(run, "in_turns", taken)
-    for kind, fastest in ((Packs, 2048), (Rows, 16)):
+    for kind, size, fastest in ((Packed, "max_batch_tokens", 2048), (Rows, "size", 16)):
 
-        def groups(self, lengths, size, real=kind.groups, fastest=fastest):
-            time.sleep(0.0 if size == fastest else 0.05)
-            return real(self, lengths, size)
+        def groups(self, lengths, real=kind.groups, size=size, fastest=fastest):
+            time.sleep(0.0 if getattr(self, size) == fastest else 0.05)
+            return real(self, lengths)
 
         monkeypatch.setattr(kind, "groups", groups)
     wanted = replace(settings, quick=False, texts=8, rounds=1, workloads=("drawn",), only=(part,))
@@ -118,18 +119,14 @@ def test_all_batch_sizes_are_tried_and_the_fastest_is_measured(settings, monkeyp
     assert section.row("yanma").setting == "2048 tokens"
     padded = ["HF, static padding to 24", "HF, padded to the longest", "HF, length-sorted"]
     assert {section.row(name).setting for name in padded} == {"16 texts"}
-    assert section.row(contestants_yanma.ARRIVAL).setting == "16 texts", (
-        "the very batches of the padded baseline"
-    )
+    assert section.row(ours.ARRIVAL).setting == "16 texts", "the very batches of the padded baseline"
     best = [f"{name}, 16" for name in padded] + ["yanma, 2048"]
     assert len(turns[0]) == 16 and turns[1] == best, "what was slow at first is not tried again"
 
 
 def _faulty_packs(monkeypatch):
-    real = contestants_yanma.of_pack
-    monkeypatch.setattr(
-        contestants_yanma, "of_pack", lambda *arguments: [out + 1e-3 for out in real(*arguments)]
-    )
+    real = ours.of_pack
+    monkeypatch.setattr(ours, "of_pack", lambda *arguments: [out + 1e-3 for out in real(*arguments)])
 
 
 @pytest.mark.usefixtures("alone")

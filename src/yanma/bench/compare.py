@@ -5,28 +5,25 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from ..machine import bound_kernel_caches, keep_buffers
 from ..models import is_unpadded, restore, unpad
 from ..seeded import seeded
-from . import contestants_hf, contestants_training, contestants_yanma, parity
-from .batching import share_of_padding
-from .contestant import InBatches
-from .measure import Timing, in_turns, timed
+from . import hf, ours, parity
+from .contestant import Contestant
+from .measure import Timing, in_turns
 from .outputs import kind_of
-from .parts import Gradients
-from .workloads import SEED, Workload, sample
+from .run import turn_of
+from .workloads import SEED, Workload
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-LONGEST, DYNAMIC = "longest", "dynamic (yanma)"
+DYNAMIC = "dynamic (yanma)"
 _SIZES = (32, 32, 16, 4096)
-Way = TypeVar("Way", bound=InBatches)
 
 
 @dataclass(frozen=True)
@@ -126,14 +123,13 @@ def side_by_side(
     if is_unpadded(stock):
         restore(stock)
     kind, width = kind_of(stock), max(width, *workload.lengths)
-    packs, _ = contestants_yanma.contestants(unpad(copy.deepcopy(stock)), kind)
-    four = _four([*contestants_hf.contestants(stock, kind, width), packs], width)
-    outputs = {}
-    for each in four:
-        told(each.name)
-        outputs[each.name] = each.run(workload, each.sizes[0])
-    _check(stock, workload, outputs)
-    differences = {name: _largest(mine, outputs[DYNAMIC]) for name, mine in outputs.items()}
+    ways = [*hf.inference(stock, kind, width), *ours.inference(unpad(copy.deepcopy(stock)), kind)]
+    four, outputs = _four(ways, width), dict[str, list[Tensor]]()
+    parity.outputs(stock, kind, [_kept(each, outputs) for each in four], workload, told)
+    differences = {
+        name: max(float((a - b).abs().max()) for a, b in zip(mine, outputs[DYNAMIC], strict=True))
+        for name, mine in outputs.items()
+    }
     return _timed(four, workload, differences, rounds, told)
 
 
@@ -153,9 +149,8 @@ def training_side_by_side(
     """
     workload = _given(sequences)
     stock, width = copy.deepcopy(stock), max(width, *workload.lengths)
-    ways = contestants_training.contestants(stock, unpad(copy.deepcopy(stock)), width)
-    four = _four(ways[:4], width)
-    verdicts = Gradients(stock)(four, workload, told)
+    four = _four([*hf.training(stock, width), *ours.training(unpad(copy.deepcopy(stock)))], width)
+    verdicts = parity.gradients(lambda model: hf.training(model, width)[1], stock, four, workload, told)
     differences = {name: verdict.difference for name, verdict in verdicts.items()}
     return _timed(four, workload, differences, rounds, told)
 
@@ -166,16 +161,25 @@ def _given(sequences: Sequence[Sequence[int]]) -> Workload:
     return Workload("side by side", "given", tuple(tuple(sequence) for sequence in sequences))
 
 
-def _four(ways: Sequence[Way], width: int) -> list[Way]:
+def _four(ways: Sequence[Contestant], width: int) -> list[Contestant]:
     """Static, longest, length-sorted and packs, by their short names and with one batch size each."""
-    names = (f"static {width}", LONGEST, "length-sorted", DYNAMIC)
-    return [
-        replace(way, name=name, sizes=(size,)) for way, name, size in zip(ways, names, _SIZES, strict=True)
-    ]
+    names = (f"static {width}", "longest", "length-sorted", DYNAMIC)
+    four = zip(ways[:4], names, _SIZES, strict=True)
+    return [replace(way, name=name, sizes=(size,)) for way, name, size in four]
+
+
+def _kept(contestant: Contestant, outputs: dict[str, list[Tensor]]) -> Contestant:
+    """The same, which leaves what it computes in `outputs`."""
+
+    def run(workload: Workload, size: int) -> list[Tensor]:
+        outputs[contestant.name] = contestant.run(workload, size)
+        return outputs[contestant.name]
+
+    return replace(contestant, run=run)
 
 
 def _timed(
-    four: Sequence[InBatches],
+    four: Sequence[Contestant],
     workload: Workload,
     differences: Mapping[str, float],
     rounds: int,
@@ -183,28 +187,9 @@ def _timed(
 ) -> Comparison:
     keep_buffers()
     bound_kernel_caches()
-    turns = {each.name: timed(partial(each.run, workload, each.sizes[0])) for each in four}
-    timings = in_turns(turns, rounds, told=told)
+    timings = in_turns({each.name: turn_of(each, workload, *each.sizes) for each in four}, rounds, told=told)
     rows = (
-        Row(
-            each.name,
-            timings[each.name],
-            share_of_padding(each.batching, workload.lengths, each.sizes[0]),
-            differences[each.name],
-        )
+        Row(each.name, timings[each.name], each.padding(workload, *each.sizes) or 0.0, differences[each.name])
         for each in four
     )
     return Comparison(tuple(rows), len(workload.sequences), workload.num_tokens)
-
-
-def _check(stock: nn.Module, workload: Workload, outputs: Mapping[str, list[Tensor]]) -> None:
-    chosen = sample(workload, parity.SAMPLE)
-    expected = parity.reference(stock, kind_of(stock), workload.take(chosen).sequences)
-    sampled = {name: [mine[index] for index in chosen] for name, mine in outputs.items()}
-    limit = parity.accepted(parity.own_error(sampled[LONGEST], expected))
-    for name, mine in sampled.items():
-        parity.judge(name, mine, expected, limit)
-
-
-def _largest(outputs: list[Tensor], others: list[Tensor]) -> float:
-    return max(float((a - b).abs().max()) for a, b in zip(outputs, others, strict=True))

@@ -17,10 +17,11 @@ from ..attention import attention
 from ..attention.plans import make, make_whole
 from ..markers import Markers
 from ..masks import Mask, causal, documents, global_tokens, window
+from ..report.tables import markdown
 from ..seeded import seeded
-from .machine import Machine, here
 from .measure import Timing, in_turns, timed
 from .parity import ParityError
+from .report import Machine, here
 
 HEADS, HEAD_DIM = 12, 32
 TOKENS, QUICK_TOKENS = 8192, 1024
@@ -87,9 +88,7 @@ class MasksReport:
             f"{self.machine.device}, {self.machine.threads} threads, {self.machine.date}."
         )
         yield ""
-        yield f"| {' | '.join(COLUMNS)} |"
-        yield f"|---|{'---:|' * (len(COLUMNS) - 1)}"
-        yield from (f"| {' | '.join(row.cells)} |" for row in self.rows)
+        yield from markdown(COLUMNS, (row.cells for row in self.rows))
         yield ""
         grown = ", ".join(f"{tokens:,}: {1000 * seconds:.1f} ms" for tokens, seconds in self.growth)
         yield f"window(64, 64), forward: {grown}. Time grows with tokens to the power {self.slope:.2f}."
@@ -204,4 +203,3 @@ def _fixed_cost(rounds: int) -> tuple[float, float, float]:
 
 
 MARKERS = Markers("yanma bench masks")
-BEGIN, END = MARKERS.begin, MARKERS.end

@@ -15,7 +15,7 @@ from .. import packaged
 from ..errors import ConfigError, Unsupported
 from ..models import unpad
 from ..seeded import seeded
-from .contestants_training import NUM_LABELS
+from .workloads import NUM_LABELS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -53,14 +53,16 @@ class Models:
         """The classifier, unpadded."""
         return unpad(copy.deepcopy(self.classifier))
 
-    def save(self, folder: Path) -> Path:
-        """Base and tokenizer in a folder, for those who only read folders."""
+    def saved(self, folder: Path) -> Path:
+        """Base and tokenizer in a folder within this one, for those who only read folders; once."""
         from ..loading.pretrained import quiet
 
-        with quiet():
-            self.base.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
-        return folder
+        place = folder / "model"
+        if not place.exists():
+            with quiet():
+                self.base.save_pretrained(place)
+                self.tokenizer.save_pretrained(place)
+        return place
 
 
 SHAPES = ("bert-base", "xlm-roberta-base", "deberta-v3-base")

@@ -1,13 +1,13 @@
-"""What is compared: one output a text, from a padded rectangle or from a pack."""
+"""What is compared: one output a text, from a padded rectangle or from a pack, float32 on the host."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..batch import PackedBatch
 from ..models.known import recognise
 
 # B texts of a batch, S slots of a padded row, T tokens of a pack, H hidden width, C classes
@@ -24,26 +24,21 @@ def kind_of(model: nn.Module) -> Kind:
     return "embedding" if "last_hidden_state" in head.token_outputs else "token logits"
 
 
-def of_rows(model: nn.Module, kind: Kind, ids: Tensor, valid: Tensor) -> list[Tensor]:
-    """Outputs of a rectangle (B, S) through a stock model, one a text, float32 on the host."""
-    device = next(model.parameters()).device
-    output: Any = model(input_ids=ids.to(device), attention_mask=valid.to(device))
-    if kind == "logits":
-        return list(_on_host(output.logits).unbind())
+def of_rows(kind: Kind, output: Any, valid: Tensor) -> list[Tensor]:
+    """Of what a stock model gives for a rectangle; valid (B, S)."""
     if kind == "embedding":
-        return list(_on_host(mean_of_rows(output.last_hidden_state, valid.to(device))).unbind())
+        return list(_on_host(mean_of_rows(output.last_hidden_state, valid)).unbind())
     logits = _on_host(output.logits)
+    if kind == "logits":
+        return list(logits.unbind())
     return [row[:length] for row, length in zip(logits, valid.sum(1).tolist(), strict=True)]
 
 
-def of_pack(model: nn.Module, kind: Kind, batch: PackedBatch) -> list[Tensor]:
-    """Outputs of a pack through an unpadded model, one a text, float32 on the host."""
-    output: Any = model(batch.to(next(model.parameters()).device))
-    if kind == "logits":
-        return list(_on_host(output.logits).unbind())
+def of_pack(kind: Kind, logits: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+    """Of what an unpadded model gives for a pack: logits (B, C) or (T, C), or its last hidden states (T, H)."""
     if kind == "embedding":
-        return list(_on_host(mean_of_pack(output.last_hidden_state, batch.lengths)).unbind())
-    return list(_on_host(output.logits).split(batch.lengths))
+        return list(_on_host(mean_of_pack(logits, lengths)).unbind())
+    return list(_on_host(logits).unbind() if kind == "logits" else _on_host(logits).split(list(lengths)))
 
 
 def mean_of_rows(hidden: Tensor, valid: Tensor) -> Tensor:
@@ -56,7 +51,7 @@ def mean_of_rows(hidden: Tensor, valid: Tensor) -> Tensor:
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
-def mean_of_pack(hidden: Tensor, lengths: tuple[int, ...]) -> Tensor:
+def mean_of_pack(hidden: Tensor, lengths: Sequence[int]) -> Tensor:
     """hidden (T, H) of documents end to end: the mean of each (B, H), in float32.
 
     >>> mean_of_pack(torch.tensor([[1.0], [3.0], [5.0]]), (2, 1)).tolist()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,15 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import YanmaError
-from .contestant import Sequences
-from .contestants_hf import padded
-from .contestants_training import Training, gradient, padded_training
+from .contestant import Contestant
+from .hf import padded
+from .ours import BF16, FP32
 from .outputs import Kind
-from .workloads import Workload
+from .workloads import Workload, sample
 
 SAMPLE = 64
 FLOOR, MOST_OWN_ERROR = 1e-5, 1e-4
 LEAST_MEAN_COSINE = 0.9999
+
+Told = Callable[[str], None]
+"""Hears the name of whoever has its turn: one turn a batch size."""
 
 
 class ParityError(YanmaError):
@@ -34,7 +38,7 @@ class Verdict:
     difference: float
     """Inference: the largest of any number of the sample's outputs, over the reference's largest number or 1.
 
-    Training: of loss and whole gradient the larger relative difference, dropout off.
+    Training: the larger of `loss` and `gradient`.
     """
     limit: float | None
     """The difference that is accepted; None where no exactness is claimed."""
@@ -42,6 +46,10 @@ class Verdict:
     """The mean over the sample's texts; None in training."""
     least_cosine: float | None = None
     """Of any of them."""
+    loss: float | None = None
+    """Training: its relative difference, dropout off; None in inference."""
+    gradient: float | None = None
+    """That of the whole gradient: norm of the difference over norm of what was expected."""
 
     @property
     def text(self) -> str:
@@ -55,105 +63,148 @@ class Verdict:
         return f"cosine {self.cosine:.5f}, least {self.least_cosine:.5f}"
 
 
-def reference(model: nn.Module, kind: Kind, sequences: Sequences) -> list[Tensor]:
-    """Outputs of a stock model in float64, one text at a time: no padding, no neighbours."""
-    compute = padded(copy.deepcopy(model).double().eval(), kind)
-    return [compute([sequence])[0] for sequence in sequences]
+# -- outputs -----------------------------------------------------------------------------------------------------------
 
 
-def difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+def outputs(
+    stock: nn.Module, kind: Kind, contestants: Sequence[Contestant], workload: Workload, told: Told
+) -> dict[str, Verdict]:
+    """A verdict on each, by name: all of the workload is computed with every batch size, and a sample compared.
+
+    Raises ParityError if one fails: in fp32 where it is off by more than twice what stock transformers is off by
+    itself, or 1e-5, whichever is more.
+    """
+    chosen = sample(workload, SAMPLE)
+    examples = workload.take(chosen).examples
+    exact = padded(copy.deepcopy(stock).double().eval(), kind)
+    expected = [exact([example])[0] for example in examples]  # no padding, no neighbours
+    limit = max(2 * _own_error(padded(stock, kind)(examples), expected), FLOOR)
+    verdicts: dict[str, Verdict] = {}
+    in_fp32: Sequence[Tensor] = ()
+    for contestant in contestants:
+        for size in contestant.sizes:
+            told(contestant.name)
+            found = contestant.run(workload, size)
+            if contestant.name == FP32:
+                in_fp32 = found
+            if contestant.name == BF16:
+                _check_low_precision(contestant.name, found, in_fp32)
+            sampled = [found[index] for index in chosen]
+            verdict = judge(
+                contestant.name, sampled, expected, limit if contestant.precision == "fp32" else None
+            )
+            verdicts[contestant.name] = _worse(verdict, verdicts.get(contestant.name))
+    return verdicts
+
+
+def judge(name: str, found: Sequence[Tensor], expected: Sequence[Tensor], limit: float | None) -> Verdict:
+    """The verdict on one contestant's outputs; ParityError where they differ by more than `limit`."""
+    if [tuple(out.shape) for out in found] != [tuple(out.shape) for out in expected]:
+        raise ParityError(f"{name}: its outputs have other shapes than the model's; no time is reported")
+    similar = _cosines(found, expected)
+    verdict = Verdict(difference(found, expected), limit, float(similar.mean()), float(similar.min()))
+    if limit is not None and not verdict.difference <= limit:
+        raise ParityError(
+            f"{name}: results differ from float64, one text at a time, by {verdict.difference:.1e}, "
+            f"accepted is {limit:.1e}; no time is reported"
+        )
+    return verdict
+
+
+def difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """The largest difference of any number, over the largest expected number where that is above 1.
 
     >>> difference([torch.tensor([1.5, 4.0])], [torch.tensor([1.0, 4.0])])
     0.125
     """
-    got, wanted = _flat(outputs), _flat(expected)
+    got, wanted = (torch.cat([out.double().flatten() for out in outs]) for outs in (found, expected))
     largest = float((got - wanted).abs().max()) / max(1.0, float(wanted.abs().max()))
     return largest if got.isfinite().all() else float("inf")
 
 
-def cosines(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> Tensor:
+def _cosines(found: Sequence[Tensor], expected: Sequence[Tensor]) -> Tensor:
     """(N,) float64: the cosine of each text's output with what was expected of it."""
-    pairs = zip(outputs, expected, strict=True)
+    pairs = zip(found, expected, strict=True)
     return torch.stack(
         [F.cosine_similarity(a.double().flatten(), b.double().flatten(), dim=0) for a, b in pairs]
     )
 
 
-def own_error(padded_outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+def _own_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """How far stock transformers in fp32 is from the reference; ParityError where that is more than rounding."""
-    found = difference(padded_outputs, expected)
-    if not found <= MOST_OWN_ERROR:
+    off = difference(found, expected)
+    if not off <= MOST_OWN_ERROR:
         raise ParityError(
-            f"stock transformers itself differs from float64 by {found:.1e}, which is more than rounding"
+            f"stock transformers itself differs from float64 by {off:.1e}, which is more than rounding"
         )
-    return found
+    return off
 
 
-def accepted(own_error: float) -> float:
-    """The largest difference accepted in fp32: twice the error that stock transformers makes itself, or 1e-5."""
-    return max(2 * own_error, FLOOR)
-
-
-def judge(name: str, outputs: Sequence[Tensor], expected: Sequence[Tensor], limit: float | None) -> Verdict:
-    """The verdict on one contestant's outputs; ParityError where they differ by more than `limit`."""
-    shapes, wanted = [tuple(out.shape) for out in outputs], [tuple(out.shape) for out in expected]
-    if shapes != wanted:
-        raise ParityError(f"{name}: its outputs have other shapes than the model's; no time is reported")
-    similar = cosines(outputs, expected)
-    verdict = Verdict(difference(outputs, expected), limit, float(similar.mean()), float(similar.min()))
-    return _passed(name, verdict)
-
-
-def judge_gradient(contestant: Training, sample: Workload, expected: Gradient) -> Verdict:
-    """The verdict on one contestant's loss and gradient on a sample, with every batch size it may be measured with.
-
-    Raises ParityError where either is further than 1e-5 from the reference.
-    """
-    worst = 0.0
-    for size in contestant.sizes:
-        with without_dropout(contestant.model):
-            got = Gradient.of(contestant, sample, size)
-        worst = max(worst, got.relative_difference(expected))
-    return _passed(contestant.name, Verdict(worst, FLOOR))
-
-
-def check_low_precision(name: str, outputs: Sequence[Tensor], in_fp32: Sequence[Tensor]) -> None:
+def _check_low_precision(name: str, found: Sequence[Tensor], in_fp32: Sequence[Tensor]) -> None:
     """Raise ParityError where the outputs of yanma's own bf16 have a mean cosine below 0.9999 with its fp32."""
-    cosine = float(cosines(outputs, in_fp32).mean())
+    cosine = float(_cosines(found, in_fp32).mean())
     if not cosine >= LEAST_MEAN_COSINE:
         raise ParityError(
             f"{name}: cosine with fp32 is {cosine:.6f}, accepted is {LEAST_MEAN_COSINE}; no time is reported"
         )
 
 
+# -- gradients ---------------------------------------------------------------------------------------------------------
+
+
+def gradients(
+    reference: Callable[[nn.Module], Contestant],
+    stock: nn.Module,
+    contestants: Sequence[Contestant],
+    workload: Workload,
+    told: Told,
+) -> dict[str, Verdict]:
+    """A verdict on each, by name: loss and whole gradient of a sample with every batch size, dropout off.
+
+    They are compared with the stock model in float64, which `reference` computes, one text at a time. Raises
+    ParityError if one is off by more than 1e-5.
+    """
+    sampled = workload.take(sample(workload, SAMPLE))
+    expected = Gradient.of(reference(copy.deepcopy(stock).double()), sampled, 1)
+    verdicts: dict[str, Verdict] = {}
+    for contestant in contestants:
+        for size in contestant.sizes:
+            told(contestant.name)
+            verdict = Gradient.of(contestant, sampled, size).verdict(contestant.name, expected)
+            verdicts[contestant.name] = _worse(verdict, verdicts.get(contestant.name))
+    return verdicts
+
+
 @dataclass(frozen=True)
 class Gradient:
-    """Loss () and whole gradient (P,) of a sample, float64."""
+    """Of a sample, as one contestant computes it, dropout off."""
 
     loss: float
-    whole: Tensor
+    parts: tuple[Tensor, ...]
+    """Each parameter's; 0 where there is none."""
 
     @classmethod
-    def of(cls, contestant: Training, sample: Workload, size: int) -> Gradient:
-        """As a contestant computes it."""
-        (loss,) = contestant.run(sample, size)
-        found = cls(float(loss), gradient(contestant.model))
-        contestant.model.zero_grad(set_to_none=True)
-        return found
+    def of(cls, contestant: Contestant, sampled: Workload, size: int) -> Gradient:
+        """Computed now; nothing is left in the parameters."""
+        model = contestant.model
+        assert model is not None
+        with without_dropout(model):
+            (loss,) = contestant.run(sampled, size)
+        parts = tuple(torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters())
+        model.zero_grad(set_to_none=True)
+        return cls(float(loss), parts)
 
-    @classmethod
-    def reference(cls, stock: nn.Module, sample: Workload) -> Gradient:
-        """In float64, one text at a time, through a copy of the stock model, dropout off."""
-        exact = copy.deepcopy(stock).double()
-        with without_dropout(exact):
-            return cls.of(padded_training(exact), sample, 1)
-
-    def relative_difference(self, expected: Gradient) -> float:
-        """The larger of loss and gradient: norm of the difference over norm of what was expected."""
+    def verdict(self, name: str, expected: Gradient) -> Verdict:
+        """ParityError where loss or gradient is further than 1e-5 from what was expected."""
         loss = abs(self.loss - expected.loss) / abs(expected.loss)
-        whole = float((self.whole - expected.whole).norm() / expected.whole.norm())
-        return max(loss, whole) if self.whole.isfinite().all() else float("inf")
+        pairs = zip(self.parts, expected.parts, strict=True)
+        off = _norm((a.double() - b for a, b in pairs)) / _norm(expected.parts)
+        if not (loss <= FLOOR and off <= FLOOR):
+            raise ParityError(
+                f"{name}: loss is off float64, one text at a time, by {loss:.1e}, the gradient by {off:.1e}; "
+                f"accepted is {FLOOR:.0e}; no time is reported"
+            )
+        return Verdict(max(loss, off), FLOOR, loss=loss, gradient=off)
 
 
 @contextmanager
@@ -169,14 +220,9 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
             module.p = rate
 
 
-def _passed(name: str, verdict: Verdict) -> Verdict:
-    if verdict.limit is not None and not verdict.difference <= verdict.limit:
-        raise ParityError(
-            f"{name}: results differ from float64, one text at a time, by {verdict.difference:.1e}, "
-            f"accepted is {verdict.limit:.1e}; no time is reported"
-        )
-    return verdict
+def _norm(parts: Iterable[Tensor]) -> float:
+    return math.sqrt(sum(float(part.double().square().sum()) for part in parts))
 
 
-def _flat(outputs: Sequence[Tensor]) -> Tensor:
-    return torch.cat([output.double().flatten() for output in outputs])
+def _worse(verdict: Verdict, other: Verdict | None) -> Verdict:
+    return verdict if other is None or verdict.difference > other.difference else other

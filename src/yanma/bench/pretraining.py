@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..corruption import Plan, Vocabulary
 from ..machine import bound_kernel_caches, give_back, keep_buffers, peak_mib
 from ..markers import Markers
 from ..models import unpad
+from ..report.progress import ProgressReporter
+from ..report.tables import markdown
 from ..seeded import seeded
-from .contestants_hf import LONGEST as TO_LONGEST
-from .contestants_hf import STATIC
-from .contestants_pretraining import ALL_LOGITS, YANMA, Example, Packed, Pretraining, contestants
-from .machine import Machine, here
-from .measure import Timing, Turn, in_turns, timed
-from .parity import FLOOR, ParityError, without_dropout
-from .progress import Teller
+from . import hf, ours, parity
+from .contestant import Contestant
+from .measure import Timing, Turn, in_turns
+from .parity import Verdict
+from .report import Machine, here
+from .run import best_sizes, turn_of
 from .workloads import LONGEST as MAX_LENGTH
-from .workloads import SEED, lengths
+from .workloads import SEED, Workload, lengths
 
 TEXTS, SAMPLE = 32, 8
+SIZES = (8, TEXTS)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
 
@@ -71,17 +71,32 @@ class Shape:
         names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
         return PreTrainedTokenizerFast(tokenizer_object=made, **dict(zip(names, SPECIAL, strict=True)))
 
-    def texts(self, count: int) -> list[list[int]]:
+    def texts(self, count: int) -> Workload:
         """Random tokens between a first and a last special one; lengths as of the other benchmarks' drawn texts."""
         draw = torch.Generator().manual_seed(SEED)
         sizes = lengths(count, MAX_LENGTH)
         words = (torch.randint(len(SPECIAL), self.vocab_size, (size - 2,), generator=draw) for size in sizes)
-        return [[CLS, *each.tolist(), SEP] for each in words]
+        return Workload("drawn", "random tokens", tuple((CLS, *each.tolist(), SEP) for each in words))
 
-    def contestants(self, stock: nn.Module, unpadded: nn.Module, size: int) -> list[Pretraining]:
-        """Everyone, on models of this shape."""
-        vocabulary = Vocabulary(self.vocab_size, special_ids=tuple(range(len(SPECIAL))), mask_id=MASK)
-        return contestants(stock, unpadded, self.tokenizer(), Plan(vocabulary), MAX_LENGTH, size)
+    def corrupted(self, count: int) -> Workload:
+        """The same with tokens hidden, the same ones for everybody."""
+        texts = self.texts(count)
+        made = [self.plan(ids, seed=SEED, epoch=0, example=key) for key, ids in enumerate(texts.sequences)]
+        hidden = tuple(tuple(ids.tolist()) for ids, _ in made)
+        return replace(texts, sequences=hidden, labels=tuple(labels for _, labels in made))
+
+    @property
+    def plan(self) -> Plan:
+        """What yanma's contestants hide: 15 % of the tokens, by BERT's rule."""
+        return Plan(Vocabulary(self.vocab_size, special_ids=tuple(range(len(SPECIAL))), mask_id=MASK))
+
+    def padded(self, model: nn.Module) -> list[Contestant]:
+        """HF's, on a stock model of this shape."""
+        return hf.pretraining(model, self.tokenizer(), range(len(SPECIAL)), MAX_LENGTH, SIZES)
+
+    def packed(self, model: nn.Module) -> list[Contestant]:
+        """yanma's, on an unpadded one."""
+        return ours.pretraining(model, self.plan, TEXTS)
 
 
 SHAPES = (
@@ -117,10 +132,8 @@ class Row:
     """The most memory that a process of its own held; None where the system does not tell."""
     peak_at_once_mib: float | None
     """The same where all texts of the step are computed at once, the fastest or not; None of static padding, too."""
-    loss: float
-    """Relative difference, dropout off, from the stock model in float64 on one text at a time."""
-    gradient: float
-    """The same of the whole gradient."""
+    verdict: Verdict
+    """Loss and whole gradient, dropout off, against the stock model in float64 on one text at a time."""
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -132,8 +145,8 @@ class Row:
             f"{self.times_yanma:.2f}",
             _mib(self.peak_mib),
             _mib(self.peak_at_once_mib),
-            f"{self.loss:.1e}",
-            f"{self.gradient:.1e}",
+            f"{self.verdict.loss:.1e}",
+            f"{self.verdict.gradient:.1e}",
         )
 
 
@@ -154,9 +167,7 @@ class Section:
         shape = self.shape
         size = f"{shape.num_layers} layers of {shape.hidden_size}, {self.num_parameters / 1e6:.0f} million parameters"
         yield from ("", f"### {shape.name}, {size}", "")
-        yield f"| {' | '.join(COLUMNS)} |"
-        yield f"|---|{'---:|' * (len(COLUMNS) - 1)}"
-        yield from (f"| {' | '.join(row.cells)} |" for row in self.rows)
+        yield from markdown(COLUMNS, (row.cells for row in self.rows))
 
 
 @dataclass(frozen=True)
@@ -187,66 +198,52 @@ class PretrainingReport:
 
 @seeded(SEED)
 def bench_pretraining(
-    rounds: int = 3, *, quick: bool = False, teller: Teller | None = None
+    rounds: int = 3, *, quick: bool = False, reporter: ProgressReporter | None = None
 ) -> PretrainingReport:
     """Measure; raises ParityError where a loss or gradient is further than 1e-5 from float64, one text at a time."""
-    teller = teller or Teller(enabled=False)
+    reporter = reporter or ProgressReporter(enabled=False)
     keep_buffers()
     bound_kernel_caches()
     shapes = QUICK_SHAPES if quick else SHAPES
-    sections = tuple(_section(shape, rounds, teller) for shape in shapes)
+    sections = tuple(_section(shape, rounds, reporter) for shape in shapes)
     sizes = lengths(TEXTS, MAX_LENGTH)
     mean = f"mean {sum(sizes) / TEXTS:.1f}, longest {max(sizes)}"
     texts = f"{TEXTS} texts of random tokens, {sum(sizes):,} in all, {mean}, 15 % of them scored"
     return PretrainingReport(here(), texts, rounds, sections)
 
 
-def _section(shape: Shape, rounds: int, teller: Teller) -> Section:
+def _section(shape: Shape, rounds: int, reporter: ProgressReporter) -> Section:
+    stock = shape.model()
+    everyone = [*shape.padded(stock), *shape.packed(unpad(shape.model()))]
+    with reporter.counting(sum(len(each.sizes) for each in everyone), name=f"{shape.name}: parity"):
+        verdicts = parity.gradients(
+            lambda model: shape.padded(model)[1], stock, everyone, shape.corrupted(SAMPLE), reporter.turn
+        )
     texts = shape.texts(TEXTS)
-    everyone = shape.contestants(shape.model(), unpad(shape.model()), TEXTS)
-    tried = {(each.name, size): each for each in everyone for size in each.sizes}
-    turns = {
-        f"{name}, {size}": timed(partial(each.step, texts, size)) for (name, size), each in tried.items()
-    }
-    with teller.stage(f"{shape.name}: numbers of texts at once", len(turns)):
-        seconds = {label: timing.best for label, timing in in_turns(turns, 1, told=teller.turn).items()}
-    sizes = {
-        each.name: min(each.sizes, key=lambda size, name=each.name: seconds[f"{name}, {size}"])  # type: ignore[misc]
-        for each in everyone
-    }
-    with teller.stage(f"{shape.name}: parity", len(everyone)):
-        off = _parity(everyone, texts[:SAMPLE], sizes)
-    turns = {each.name: _second(partial(each.step, texts, sizes[each.name])) for each in everyone}
-    with teller.stage(f"{shape.name}: time", rounds * len(turns)):
-        times = in_turns(turns, rounds, told=teller.turn)
+    sizes = best_sizes(everyone, texts, reporter, shape.name)
+    turns = {each.name: _second(turn_of(each, texts, sizes[each.name])) for each in everyone}
+    with reporter.counting(rounds * len(turns), name=f"{shape.name}: time"):
+        times = in_turns(turns, rounds, told=reporter.turn)
     for name, time in times.items():  # what follows takes a minute, and may end for want of memory
         rounds_ms = ", ".join(f"{1000 * seconds:,.0f}" for seconds in time.seconds)
-        teller.note(f"  {name}: {rounds_ms} ms, {time.over(times[YANMA]):.2f} x yanma")
-    num_parameters = sum(p.numel() for p in everyone[0].model.parameters())
-    del tried, turns, everyone
+        reporter.note(f"  {name}: {rounds_ms} ms, {time.over(times[ours.FP32]):.2f} x yanma")
+    num_parameters = sum(p.numel() for p in stock.parameters())
+    del stock, turns, everyone
     give_back()
     rows = []
-    with teller.stage(f"{shape.name}: memory", len(times)):
+    with reporter.counting(len(times), name=f"{shape.name}: memory"):
         for name, time in times.items():
-            teller.turn(name)
+            reporter.turn(name)
+            size = sizes[name]
             # With 250,002 words, static padding of all at once takes 16 GB.
-            asked = {sizes[name]} if name.startswith(STATIC) else {sizes[name], TEXTS}
-            peaks = {size: _peak_mib(shape, name, size) for size in asked}
-            rows.append(
-                Row(
-                    name,
-                    sizes[name],
-                    time,
-                    time.over(times[YANMA]),
-                    peaks[sizes[name]],
-                    peaks.get(TEXTS),
-                    *off[name],
-                )
-            )
+            asked = {size} if name.startswith(hf.STATIC) else {size, TEXTS}
+            peaks = {each: _peak_mib(shape, name, each) for each in asked}
+            times_yanma = time.over(times[ours.FP32])
+            rows.append(Row(name, size, time, times_yanma, peaks[size], peaks.get(TEXTS), verdicts[name]))
     return Section(shape, num_parameters, tuple(rows))
 
 
-def _second(step: Callable[[], object]) -> Turn:
+def _second(step: Turn) -> Turn:
     """A step after one that is not timed, as in training: the memory that it takes is the contestant's own already.
 
     Else a step of half a second pays for what one of 20 seconds and 16 GB did to the heap.
@@ -254,47 +251,9 @@ def _second(step: Callable[[], object]) -> Turn:
 
     def turn() -> float:
         step()
-        return timed(step)()
+        return step()
 
     return turn
-
-
-def _parity(
-    everyone: Sequence[Pretraining], texts: list[list[int]], sizes: Mapping[str, int]
-) -> dict[str, tuple[float, float]]:
-    """How far loss and gradient of each are from float64, dropout off, on texts that are corrupted the same for all."""
-    examples = _examples(everyone, texts)
-    padded = next(each for each in everyone if each.name == TO_LONGEST)
-    exact = replace(padded, model=copy.deepcopy(padded.model).double())
-    with without_dropout(exact.model):
-        loss = exact.step_on(examples, 1)
-    wanted = list(_gradients(exact.model))
-    norm = sum(float(grad.square().sum()) for grad in wanted) ** 0.5
-    found = {}
-    for each in everyone:
-        with without_dropout(each.model):
-            off = abs(each.step_on(examples, sizes[each.name]) - loss) / loss
-        pairs = zip(_gradients(each.model), wanted, strict=True)
-        gradient = sum(float((a - b).square().sum()) for a, b in pairs) ** 0.5 / norm
-        each.model.zero_grad(set_to_none=True)
-        if not max(off, gradient) <= FLOOR:
-            raise ParityError(
-                f"{each.name}: loss is off float64, one text at a time, by {off:.1e}, the gradient by {gradient:.1e}; "
-                f"accepted is {FLOOR:.0e}; no time is reported"
-            )
-        found[each.name] = off, gradient
-    return found
-
-
-def _examples(everyone: Sequence[Pretraining], texts: list[list[int]]) -> list[Example]:
-    packed = next(each for each in everyone if isinstance(each, Packed))
-    return [packed.plan(text, seed=SEED, epoch=0, example=index) for index, text in enumerate(texts)]
-
-
-def _gradients(model: nn.Module) -> Iterator[Tensor]:
-    """Each parameter's, float64; 0 where there is none."""
-    for parameter in model.parameters():
-        yield (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).double()
 
 
 _LIBRARIES = (
@@ -316,11 +275,10 @@ def _peak_there(shape: Shape, name: str, size: int, threads: int) -> float | Non
     keep_buffers()
     bound_kernel_caches()
     torch.set_num_threads(threads)
-    model = shape.model()
-    if name in (YANMA, ALL_LOGITS):
-        unpad(model)
-    contestant = next(each for each in shape.contestants(model, model, TEXTS) if each.name == name)
-    contestant.step(shape.texts(TEXTS), size)
+    packed = name in (ours.FP32, ours.ALL_LOGITS)
+    everyone = shape.packed(unpad(shape.model())) if packed else shape.padded(shape.model())
+    contestant = next(each for each in everyone if each.name == name)
+    contestant.run(shape.texts(TEXTS), size)
     return peak_mib()
 
 

@@ -1,40 +1,70 @@
-"""bench(settings): parity of everyone on a workload, then everyone's time on it."""
+"""bench(settings): parity of everyone on a workload, then everyone's time on it; execute(settings) shows and keeps."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from rich.console import Console
 
+from ..errors import ConfigError
 from ..machine import bound_kernel_caches, keep_buffers
+from ..report.progress import ProgressReporter
 from ..seeded import seeded
 from . import workloads as makers
 from .contestant import Contestant
-from .contestants_hf import LONGEST
-from .contestants_yanma import ARRIVAL
-from .machine import here
+from .hf import LONGEST
 from .measure import Timing, Turn, in_turns, timed
 from .model import Models, load
+from .ours import ARRIVAL
 from .parity import Verdict
 from .parts import Part, parts
-from .progress import Teller
-from .report import Report, Row, Section
+from .report import MARKERS, Report, Row, Section, here, table
 from .settings import Settings
 from .workloads import Workload
 
 _NEARLY = 1.1
+_WIDTH = 170  # what the widest table needs
+
+
+def execute(settings: Settings, *, json_to: str | None = None, write: Path | None = None) -> None:
+    """Tables on stdout as they come, or all as JSON there (`json_to="-"`); the page last, when all is measured."""
+    if json_to not in (None, "-") and not Path(str(json_to)).absolute().parent.is_dir():
+        raise ConfigError(f"--json {json_to}: there is no such folder")
+    if write is not None:
+        MARKERS.check(write)
+    # A cell cut short would be a number lost: on a narrow terminal the lines wrap instead.
+    out = Console(quiet=json_to == "-", highlight=False, width=max(Console().width, _WIDTH))
+    report = bench(settings, reporter=ProgressReporter(), show=lambda section: _show(section, out))
+    text = json.dumps(report.as_dict(), indent=2) + "\n"
+    if json_to == "-":
+        sys.stdout.write(text)
+    elif json_to is not None:
+        Path(json_to).write_text(text, encoding="utf-8")
+    if write is not None:
+        MARKERS.write(write, report.lines())
+
+
+def _show(section: Section, out: Console) -> None:
+    out.print(f"{section.title}\n{section.about}", markup=False)
+    out.print(table(section))
+    for name, why in section.absent:
+        out.print(f"{name}: {why}", markup=False)
+    out.print()
 
 
 @seeded(makers.SEED)  # dropout, in training
 def bench(
     settings: Settings,
     *,
-    teller: Teller | None = None,
+    reporter: ProgressReporter | None = None,
     show: Callable[[Section], None] = lambda section: None,
 ) -> Report:
     """Measure what `settings` ask for; `show` gets each section as soon as it is there.
@@ -42,19 +72,19 @@ def bench(
     Nothing of a workload is shown before every contestant of every part has passed its comparison on it: ParityError
     says who has not. Raises ConfigError or DataError for a model or data that cannot be used.
     """
-    teller = teller or Teller(enabled=False)
+    reporter = reporter or ProgressReporter(enabled=False)
     keep_buffers()
     bound_kernel_caches()
     with _threads(settings.threads), TemporaryDirectory(prefix="yanma-bench-") as folder:
         models = load(settings.model, settings.max_length, settings.shape)
         texts = [_workload(name, settings, models) for name in settings.workloads]
-        teller.note("preparing: models are copied, exported and converted")
+        reporter.note("preparing: models are copied, exported and converted")
         contests = parts(models, settings.only, settings.max_length, Path(folder))
         if settings.quick:
             contests = [_with_one_size(part) for part in contests]
         sections = []
         for workload in texts:
-            for section in _sections(contests, workload, settings.num_rounds, teller):
+            for section in _sections(contests, workload, settings.num_rounds, reporter):
                 sections.append(section)
                 show(section)
         return Report(
@@ -71,30 +101,40 @@ def _workload(name: str, settings: Settings, models: Models) -> Workload:
     return makers.from_file(settings.data, settings.text_column, tokenizer, count, longest)
 
 
-def _sections(contests: list[Part], workload: Workload, rounds: int, teller: Teller) -> Iterator[Section]:
+def _sections(
+    contests: list[Part], workload: Workload, rounds: int, reporter: ProgressReporter
+) -> Iterator[Section]:
     verdicts = []
     for part in contests:
-        with teller.stage(f"{workload.name}, {part.key}: parity", part.examine.turns(part.contestants)):
-            verdicts.append(part.examine(part.contestants, workload, teller.turn))
+        turns = sum(len(each.sizes) for each in part.contestants)
+        with reporter.counting(turns, name=f"{workload.name}, {part.key}: parity"):
+            verdicts.append(part.examine(part.contestants, workload, reporter.turn))
     for part, passed in zip(contests, verdicts, strict=True):
-        sizes = _best_sizes(part, workload, teller)
-        timings = _timings(part, workload, sizes, rounds, teller)
+        about = f"{workload.name}, {part.key}"
+        sizes = best_sizes(part.contestants, workload, reporter, about)
+        turns_by_name = {each.name: turn_of(each, workload, sizes[each.name]) for each in part.contestants}
+        turns_by_name |= {floor.name: floor.turn(workload) for floor in part.floors}
+        with reporter.counting((rounds + 1) * len(turns_by_name), name=f"{about}: time"):
+            in_turns(turns_by_name, 1, told=reporter.turn)  # the warm-up
+            timings = in_turns(turns_by_name, rounds, told=reporter.turn)
         yield _section(part, workload, sizes, timings, passed)
 
 
-def _best_sizes(part: Part, workload: Workload, teller: Teller) -> dict[str, int]:
+def best_sizes(
+    contestants: Sequence[Contestant], workload: Workload, reporter: ProgressReporter, about: str
+) -> dict[str, int]:
     """Each contestant's fastest batch size: one round of all, and a second of those that were nearly as fast.
 
     Packs of the padded baseline's batches follow that baseline.
     """
-    best = {each.name: each.sizes[0] for each in part.contestants}
-    tuned = [each for each in part.contestants if len(each.sizes) > 1 and each.name != ARRIVAL]
+    best = {each.name: each.sizes[0] for each in contestants}
+    tuned = [each for each in contestants if len(each.sizes) > 1 and each.name != ARRIVAL]
     left = {f"{each.name}, {size}": (each, size) for each in tuned for size in each.sizes}
     seconds = dict.fromkeys(left, math.inf)
     for stage in ("batch sizes", "batch sizes again") if left else ():
-        turns = {label: _turn(each, workload, size) for label, (each, size) in left.items()}
-        with teller.stage(f"{workload.name}, {part.key}: {stage}", len(turns)):
-            for label, timing in in_turns(turns, 1, told=teller.turn).items():
+        turns = {label: turn_of(each, workload, size) for label, (each, size) in left.items()}
+        with reporter.counting(len(turns), name=f"{about}: {stage}"):
+            for label, timing in in_turns(turns, 1, told=reporter.turn).items():
                 seconds[label] = min(seconds[label], timing.best)
         for each in tuned:
             mine = {label: seconds[label] for label, (other, _) in left.items() if other is each}
@@ -108,17 +148,8 @@ def _best_sizes(part: Part, workload: Workload, teller: Teller) -> dict[str, int
     return best
 
 
-def _timings(
-    part: Part, workload: Workload, sizes: Mapping[str, int], rounds: int, teller: Teller
-) -> dict[str, Timing]:
-    turns = {each.name: _turn(each, workload, sizes[each.name]) for each in part.contestants}
-    turns |= {floor.name: floor.turn(workload) for floor in part.floors}
-    with teller.stage(f"{workload.name}, {part.key}: time", (rounds + 1) * len(turns)):
-        in_turns(turns, 1, told=teller.turn)  # the warm-up
-        return in_turns(turns, rounds, told=teller.turn)
-
-
-def _turn(contestant: Contestant, workload: Workload, size: int) -> Turn:
+def turn_of(contestant: Contestant, workload: Workload, size: int) -> Turn:
+    """A turn that computes the workload once."""
     return timed(lambda: contestant.run(workload, size))
 
 
@@ -154,8 +185,8 @@ def _section(
 
 def _with_one_size(part: Part) -> Part:
     """Everyone has one batch size to try, the middle one."""
-    contestants = tuple(each.with_sizes((each.sizes[len(each.sizes) // 2],)) for each in part.contestants)
-    return replace(part, contestants=contestants)
+    contestants = (replace(each, sizes=each.sizes[len(each.sizes) // 2 :][:1]) for each in part.contestants)
+    return replace(part, contestants=tuple(contestants))
 
 
 @contextmanager

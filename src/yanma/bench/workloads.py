@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from .. import packaged
+from ..data.examples import Example, Tokens
 from ..errors import ConfigError, Unsupported
 from ..packing import shuffled
 
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SEED = 0
+NUM_LABELS = 77
 MU, SIGMA, SHORTEST, LONGEST = 3.116, 0.6, 3, 128
 
 
@@ -30,6 +35,15 @@ class Workload:
     """The same as text, not cut; () where there is none."""
     truncated: int = 0
     """How many sequences were cut at the tokenizer's `max_length`."""
+    labels: tuple[Tensor, ...] = ()
+    """Of each token of sequences that are corrupted already, what is to be found there; () where they are not."""
+
+    @cached_property
+    def examples(self) -> tuple[Example, ...]:
+        """A text each; without labels its target is a class made of its tokens, so that it is the same in a sample."""
+        targets = self.labels or [hash((SEED, *ids)) % NUM_LABELS for ids in self.sequences]
+        pairs = zip(self.sequences, targets, strict=True)
+        return tuple(Example(place, (Tokens(ids),), target) for place, (ids, target) in enumerate(pairs))
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -44,7 +58,9 @@ class Workload:
     def take(self, indices: Sequence[int]) -> Workload:
         """Some of the texts, in the order of `indices`."""
         texts = tuple(self.texts[index] for index in indices) if self.texts else ()
-        return Workload(self.name, self.about, tuple(self.sequences[index] for index in indices), texts)
+        return replace(
+            self, sequences=tuple(self.sequences[index] for index in indices), texts=texts, truncated=0
+        )
 
     def describe(self) -> str:
         """Counts of texts and tokens.

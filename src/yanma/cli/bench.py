@@ -59,7 +59,7 @@ def bench(
     if context.invoked_subcommand is not None:
         return
     from ..bench import PARTS, WORKLOADS, ParityError, Settings
-    from ..bench.command import execute
+    from ..bench.run import execute
 
     wanted = Settings(
         model=model,
@@ -102,9 +102,9 @@ def bench_pretraining(
     """Measure steps of masked pre-training, padded and packed. Losses and gradients are compared with float64 first."""
     from ..bench.pretraining import MARKERS
     from ..bench.pretraining import bench_pretraining as run
-    from ..bench.progress import Teller
+    from ..report.progress import ProgressReporter
 
-    _measured(lambda: run(rounds, quick=quick, teller=Teller()), MARKERS, as_json, write)
+    _measured(lambda: run(rounds, quick=quick, reporter=ProgressReporter()), MARKERS, as_json, write)
 
 
 def _measured(run: Callable[[], Any], markers: Markers, as_json: bool, write: Path | None) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ..markers import Markers
+from ..report.tables import markdown
 from .report import Report
-from .statistics import Line
 from .table import HEADINGS, reading, rows
 
 MARKERS = Markers("yanma compare-masking")
@@ -22,13 +20,6 @@ def render(report: Report) -> str:
     for lines in report.lines():
         metric = lines[0].metric
         parts.append(f"**{metric.title[0].upper()}{metric.title[1:]}** ({metric.better} is better)\n")
-        parts.append("\n".join(_table(lines)) + "\n")
+        shown = (cells[:-1] for cells in rows(lines))  # seed by seed is in the HTML page
+        parts.append("\n".join(markdown(HEADINGS[:-1], shown)) + "\n")
     return "\n".join(parts)
-
-
-def _table(lines: list[Line]) -> Iterator[str]:
-    heads = HEADINGS[:-1]  # seed by seed is in the HTML page
-    yield f"| {' | '.join(heads)} |"
-    yield f"|---|{'---:|' * (len(heads) - 1)}"
-    for cells in rows(lines):
-        yield f"| {' | '.join(cells[:-1])} |"
