@@ -6,13 +6,11 @@ import random
 import sys
 
 import pytest
-import torch
 import yaml
 from rich.console import Console
-from transformers import BertConfig, BertModel
 
+from tiny_bert import save_tiny_bert
 from yanma import ConfigError, DataError, Unsupported, demo, packaged
-from yanma.loading.pretrained import quiet
 from yanma.loading.tokenizer import learn_tokenizer
 
 TOPICS = {"Food": "bread soup apple eat cook".split(), "Sports": "ball run goal team win".split()}
@@ -35,22 +33,13 @@ def corpus(tmp_path):
 @pytest.fixture
 def weights(tmp_path):
     """A BERT of one layer and its tokenizer."""
-    folder = tmp_path / "weights"
     texts = [" ".join(word for words in TOPICS.values() for word in words)] * 5
-    tokenizer = learn_tokenizer(lambda: iter(texts))
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
+    return save_tiny_bert(
+        tmp_path / "weights",
+        learn_tokenizer(lambda: iter(texts)),
         num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
         max_position_embeddings=demo.MAX_LENGTH,
     )
-    with quiet():
-        BertModel(config).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return folder
 
 
 def _write(folder, topic, conversations):

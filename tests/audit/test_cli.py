@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from audit.subjects import build
-from yanma import cli
 from yanma.audit import WAYS
 from yanma.loading.pretrained import quiet
 from yanma.loading.tokenizer import learn_tokenizer
@@ -29,18 +28,10 @@ def folders(tmp_path_factory):
     return made
 
 
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Exit code, stdout and stderr of a command."""
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """Tables are not wrapped."""
     monkeypatch.setenv("COLUMNS", "200")
-
-    def started(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return caught.value.code, printed.out, printed.err
-
-    return started
 
 
 def test_bert_passes_unpadded_and_the_tables_say_what_fails_packed(run, folders):

@@ -4,12 +4,10 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import BertConfig, BertModel
 
+from tiny_bert import save_tiny_bert
 from yanma.bench import Settings, measure
 from yanma.bench.model import Models, load
-from yanma.loading.pretrained import quiet
 from yanma.loading.tokenizer import learn_tokenizer
 
 WORDS = "the a lost card my app paid twice refund where is bank red blue money soon".split()
@@ -24,21 +22,8 @@ def no_pauses(monkeypatch) -> None:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
     """A BERT of two layers with random weights, without a head, and its tokenizer."""
-    folder = tmp_path_factory.mktemp("tiny-bert")
     tokenizer = learn_tokenizer(lambda: iter([" ".join(WORDS)] * 5))
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=32,
-    )
-    with quiet():
-        BertModel(config).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return folder
+    return save_tiny_bert(tmp_path_factory.mktemp("tiny-bert"), tokenizer, max_position_embeddings=32)
 
 
 @pytest.fixture(scope="session")

@@ -7,18 +7,16 @@ import sys
 
 import pytest
 
-from yanma import cli
 from yanma.bench import ParityError
 from yanma.bench.masks import MARKERS
 
 
-def test_a_quick_run_writes_its_part_of_the_page_and_nothing_else(tmp_path, capsys):
+def test_a_quick_run_writes_its_part_of_the_page_and_nothing_else(tmp_path, run):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{MARKERS.begin}\nold\n{MARKERS.end}\nafter\n", encoding="utf-8")
-    with pytest.raises(SystemExit) as done:
-        cli.main(["bench", "masks", "--quick", "--rounds", "1", "--json", "--write", str(page)])
-    assert done.value.code == 0
-    report = json.loads(capsys.readouterr().out)
+    code, out, _ = run("bench", "masks", "--quick", "--rounds", 1, "--json", "--write", page)
+    assert code == 0
+    report = json.loads(out)
     assert len(report["rows"]) == 6 and all(row["difference"] < 1e-5 for row in report["rows"])
     text = page.read_text(encoding="utf-8")
     assert (
@@ -29,13 +27,12 @@ def test_a_quick_run_writes_its_part_of_the_page_and_nothing_else(tmp_path, caps
     assert "| window(64, 64), forward |" in text and "to the power" in text
 
 
-def test_a_page_without_markers_is_refused_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+def test_a_page_without_markers_is_refused_before_anything_is_measured(tmp_path, run, monkeypatch):
     monkeypatch.setattr(sys.modules["yanma.bench.masks"], "bench_masks", None)
     page = tmp_path / "page.md"
     page.write_text("nothing", encoding="utf-8")
-    with pytest.raises(SystemExit) as done:
-        cli.main(["bench", "masks", "--write", str(page)])
-    assert done.value.code == 2 and "page.md: it must have these two lines" in capsys.readouterr().err
+    code, _, err = run("bench", "masks", "--write", page)
+    assert code == 2 and "page.md: it must have these two lines" in err
     assert page.read_text(encoding="utf-8") == "nothing"
 
 

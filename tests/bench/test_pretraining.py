@@ -7,19 +7,18 @@ import json
 import pytest
 import torch
 
-from yanma import cli, unpad
+from yanma import unpad
 from yanma.bench import ParityError, hf, ours, pretraining
 from yanma.bench.pretraining import MARKERS, MASK, MAX_LENGTH, QUICK_SHAPES, SPECIAL
 from yanma.corruption import IGNORE
 
 
-def test_a_quick_run_writes_its_part_of_the_page_and_nothing_else(tmp_path, capsys):
+def test_a_quick_run_writes_its_part_of_the_page_and_nothing_else(tmp_path, run):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{MARKERS.empty}after\n", encoding="utf-8")
-    with pytest.raises(SystemExit) as done:
-        cli.main(["bench", "pretraining", "--quick", "--rounds", "1", "--json", "--write", str(page)])
-    assert done.value.code == 0
-    report = json.loads(capsys.readouterr().out)
+    code, out, _ = run("bench", "pretraining", "--quick", "--rounds", 1, "--json", "--write", page)
+    assert code == 0
+    report = json.loads(out)
     assert [len(section["rows"]) for section in report["sections"]] == [5, 5]
     rows = [row for section in report["sections"] for row in section["rows"]]
     assert all(row["verdict"][part] < 1e-5 for row in rows for part in ("loss", "gradient"))

@@ -4,33 +4,8 @@ import json
 
 import pytest
 
-from yanma import cli
 from yanma.runs import pretrain_setup as setup
 from yanma.runs.stepper import Stepper
-
-
-@pytest.fixture
-def run(capsys):
-    """Exit code, stdout and stderr of a command."""
-
-    def started(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return caught.value.code, printed.out, printed.err
-
-    return started
-
-
-@pytest.fixture
-def flags(settings):
-    """A short run's settings as they are typed."""
-
-    def make(*args, **more):
-        given = {name: value for name, value in settings(*args, **more).items() if value is not None}
-        return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-
-    return make
 
 
 def test_a_run_from_flags_prints_its_figures_and_goes_on_without_them(run, flags, corpus, tmp_path):

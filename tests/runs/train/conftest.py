@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import BertConfig, BertModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from yanma.loading.pretrained import quiet
+from tiny_bert import save_tiny_bert
 from yanma.loading.tokenizer import learn_tokenizer
 from yanma.runs.train_config import TrainConfig as Config
 from yanma.runs.train_config import load
@@ -32,20 +31,8 @@ def tokenizer() -> PreTrainedTokenizerBase:
 def model_folder(tmp_path_factory, tokenizer) -> Path:
     """A BERT of two layers with random weights and no head, and its tokenizer."""
     folder = tmp_path_factory.mktemp("tiny-bert")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=48,
-        initializer_range=0.2,  # so that texts differ in their outputs, and an error in one shows
-    )
-    with quiet():
-        BertModel(config).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return folder
+    # Texts differ in their outputs by weights so large, and an error in one shows.
+    return save_tiny_bert(folder, tokenizer, max_position_embeddings=48, initializer_range=0.2)
 
 
 @pytest.fixture(scope="session")

@@ -14,30 +14,6 @@ from yanma.runs.train_config import TrainConfig
 from yanma.settings import settings_of
 
 
-@pytest.fixture
-def flags(settings):
-    """A short run's settings as they are typed."""
-
-    def make(*args, **more):
-        given = {name: value for name, value in settings(*args, **more).items() if value is not None}
-        return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-
-    return make
-
-
-@pytest.fixture
-def run(capsys):
-    """Exit code, stdout and stderr of a command."""
-
-    def started(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return caught.value.code, printed.out, printed.err
-
-    return started
-
-
 @pytest.mark.parametrize("task", ["sequence-classification", "token-classification"])
 def test_evaluate_reproduces_the_test_report(run, flags, settings, task):
     code, out, _ = run("train", *flags(task, epochs=2, max_batch_tokens=200), "--json")
