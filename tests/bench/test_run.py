@@ -15,10 +15,10 @@ from yanma.bench import PARTS, ParityError, Settings, ours, run
 from yanma.bench.contestant import Rows
 from yanma.bench.measure import in_turns
 from yanma.bench.model import SHAPES, _published
-from yanma.bench.report import table
 from yanma.bench.run import bench
 from yanma.errors import ConfigError, DataError
 from yanma.objectives import Packed
+from yanma.report.tables import rich_table
 
 OTHERS = ("onnxruntime", "onnx", "onnxscript", "ctranslate2", "sentence_transformers")
 
@@ -89,7 +89,7 @@ def test_a_table_shows_every_row_whole(settings):
     (section,) = bench(replace(settings, only=("embeddings",), workloads=("drawn",))).sections
     console = Console(width=170)
     with console.capture() as captured:
-        console.print(table(section))
+        console.print(rich_table(section.columns(), section.cells()))
     shown = captured.get()
     assert "…" not in shown
     for cells in section.cells():

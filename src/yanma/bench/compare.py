@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..machine import bound_kernel_caches, keep_buffers
 from ..models import is_unpadded, restore, unpad
+from ..report.tables import rich_table
 from ..seeded import seeded
 from . import hf, ours, parity
 from .contestant import Contestant
@@ -63,25 +64,21 @@ class Comparison:
 
     def table(self) -> Table:
         """For a rich console."""
-        from rich.table import Table
-
-        table = Table("", box=None, pad_edge=False)
-        for heading in ("seconds", "tokens/s", "padding", "x dynamic's time", "largest difference"):
-            table.add_column(heading, justify="right")
-        for row in self.rows:
-            numbers = self._row_as_dict(row)
-            table.add_row(
-                row.name,
-                f"{row.timing.median:.2f}",
-                f"{numbers['tokens_per_s']:,.0f}",
-                f"{row.padding:.0%}".replace("%", " %"),
-                f"{numbers['times_dynamic']:.2f}",
-                f"{row.difference:.1e}" if row is not self.rows[-1] else "",
-            )
-        return table
+        columns = ("", "seconds", "tokens/s", "padding", "x dynamic's time", "largest difference")
+        return rich_table(columns, map(self._cells, self.rows))
 
     def __rich__(self) -> Table:
         return self.table()
+
+    def _cells(self, row: Row) -> tuple[str, ...]:
+        return (
+            row.name,
+            f"{row.timing.median:.2f}",
+            f"{self.num_tokens / row.timing.median:,.0f}",
+            f"{row.padding:.0%}".replace("%", " %"),
+            f"{row.timing.over(self.rows[-1].timing):.2f}",
+            f"{row.difference:.1e}" if row is not self.rows[-1] else "",
+        )
 
     def _row_as_dict(self, row: Row) -> dict[str, Any]:
         return {

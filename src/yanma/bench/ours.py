@@ -23,7 +23,7 @@ from ..objectives.objective import Pack
 from ..objectives.task import summed_cross_entropy
 from ..runs.loop import started
 from ..runs.stepper import Place, Stepper
-from .contestant import Contestant, Rows
+from .contestant import Contestant, Rows, Run
 from .hf import SIZES as ROWS
 from .outputs import Kind, of_pack
 from .workloads import NUM_LABELS, SEED, Workload
@@ -53,14 +53,8 @@ def _rows(size: int) -> Packed:
 
 
 def inference(model: nn.Module, kind: Kind) -> list[Contestant]:
-    """Packs of the best size, and the very batches that the padded baseline computes, at its best size.
-
-    `model` is unpadded and in eval mode.
-    """
-    return [
-        Contestant(name, partial(_answered, model, kind, cuts), sizes, cuts, unit)
-        for name, cuts, sizes, unit in _two_ways()
-    ]
+    """The outputs of an unpadded model in eval mode, packed in two ways."""
+    return _two_ways(lambda batching, workload: _outputs(model, kind, batching, workload.examples))
 
 
 def bf16(model: nn.Module, kind: Kind) -> Contestant:
@@ -85,14 +79,7 @@ def from_text(
 def training(model: nn.Module) -> list[Contestant]:
     """The gradient of an unpadded classifier, packed in two ways."""
     task = SequenceClassification(tuple(map(str, range(NUM_LABELS))))
-
-    def run(cuts: Callable[[int], Packed], workload: Workload, size: int) -> list[Tensor]:
-        return [step(task, model, cuts(size), workload.examples)]
-
-    return [
-        Contestant(name, partial(run, cuts), sizes, cuts, unit, model=model)
-        for name, cuts, sizes, unit in _two_ways()
-    ]
+    return _two_ways(lambda batching, workload: [step(task, model, batching, workload.examples)], model)
 
 
 def pretraining(model: nn.Module, plan: Plan, size: int) -> list[Contestant]:
@@ -152,15 +139,18 @@ class Given:
         return self.learned.terms(compute, pack)
 
 
-def _two_ways() -> list[tuple[str, Callable[[int], Packed], tuple[int, ...], str]]:
-    """Name, packs of a size, sizes, and what they count."""
-    return [(FP32, Packed, PACK_SIZES, "tokens"), (ARRIVAL, _rows, ROWS, "texts")]
+def _two_ways(
+    run: Callable[[Packed, Workload], list[Tensor]], model: nn.Module | None = None
+) -> list[Contestant]:
+    """Packs of the best size, and the very batches that the padded baseline computes, at its best size."""
 
+    def cut(cuts: Callable[[int], Packed]) -> Run:
+        return lambda workload, size: run(cuts(size), workload)
 
-def _answered(
-    model: nn.Module, kind: Kind, cuts: Callable[[int], Packed], workload: Workload, size: int
-) -> list[Tensor]:
-    return _outputs(model, kind, cuts(size), workload.examples)
+    return [
+        Contestant(FP32, cut(Packed), PACK_SIZES, Packed, "tokens", model=model),
+        Contestant(ARRIVAL, cut(_rows), ROWS, _rows, model=model),
+    ]
 
 
 def _outputs(model: nn.Module, kind: Kind, batching: Packed, examples: Sequence[Example]) -> list[Tensor]:

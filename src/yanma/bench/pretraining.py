@@ -108,15 +108,9 @@ QUICK_SHAPES = (
     Shape("XLM-R with 5,000 words", "XLMRobertaForMaskedLM", 5000, num_layers=2, hidden_size=32),
 )
 COLUMNS = (
-    "",
-    "texts at once",
-    "a step",
-    "x yanma",
-    "peak memory",
-    f"with {TEXTS} texts at once",
-    "loss off float64 by",
+    "", "texts at once", "a step", "x yanma", "peak memory", f"with {TEXTS} texts at once", "loss off float64 by",
     "gradient off by",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

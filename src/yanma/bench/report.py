@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -18,9 +18,6 @@ from ..models.kernels import fastest
 from ..report.tables import markdown
 from .measure import Timing
 from .parity import Verdict
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 MARKERS = Markers("yanma bench", heading="# Benchmarks")
 PACKAGES = ("yanma", "torch", "transformers", "sentence-transformers", "onnxruntime", "ctranslate2", "numpy")
@@ -187,28 +184,8 @@ class Report:
             yield from ("", f"### {section.title}, {section.workload}", "", f"{section.about}.", "")
             yield from markdown(section.columns(), section.cells())
             yield from (f"\n{name}: {why}." for name, why in section.absent)
-        yield from (
-            "",
-            "### How it is measured",
-            "",
-            _METHOD,
-            "",
-            "### What is not claimed",
-            "",
-            _NOT_CLAIMED,
-        )
-
-
-def table(section: Section) -> Table:
-    """A section's rows for a rich console."""
-    from rich.table import Table
-
-    found = Table(box=None, pad_edge=False)
-    for index, heading in enumerate(section.columns()):
-        found.add_column(heading, justify="right" if index else "left", no_wrap=index > 0)
-    for cells in section.cells():
-        found.add_row(*cells)
-    return found
+        yield from ("", "### How it is measured", "", _METHOD)
+        yield from ("", "### What is not claimed", "", _NOT_CLAIMED)
 
 
 _METHOD = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +17,16 @@ from rich.console import Console
 from ..errors import ConfigError
 from ..machine import bound_kernel_caches, keep_buffers
 from ..report.progress import ProgressReporter
+from ..report.tables import rich_table
 from ..seeded import seeded
 from . import workloads as makers
 from .contestant import Contestant
 from .hf import LONGEST
-from .measure import Timing, Turn, in_turns, timed
+from .measure import Turn, in_turns, timed
 from .model import Models, load
 from .ours import ARRIVAL
-from .parity import Verdict
 from .parts import Part, parts
-from .report import MARKERS, Report, Row, Section, here, table
+from .report import MARKERS, Report, Row, Section, here
 from .settings import Settings
 from .workloads import Workload
 
@@ -54,7 +54,7 @@ def execute(settings: Settings, *, json_to: str | None = None, write: Path | Non
 
 def _show(section: Section, out: Console) -> None:
     out.print(f"{section.title}\n{section.about}", markup=False)
-    out.print(table(section))
+    out.print(rich_table(section.columns(), section.cells()))
     for name, why in section.absent:
         out.print(f"{name}: {why}", markup=False)
     out.print()
@@ -117,7 +117,18 @@ def _sections(
         with reporter.counting((rounds + 1) * len(turns_by_name), name=f"{about}: time"):
             in_turns(turns_by_name, 1, told=reporter.turn)  # the warm-up
             timings = in_turns(turns_by_name, rounds, told=reporter.turn)
-        yield _section(part, workload, sizes, timings, passed)
+        rows = [
+            Row(
+                each.name,
+                timings[each.name],
+                f"{size} {each.unit}",
+                each.padding(workload, size),
+                passed[each.name],
+            )
+            for each, size in zip(part.contestants, sizes.values(), strict=True)
+        ]
+        rows += [Row(floor.name, timings[floor.name]) for floor in part.floors]
+        yield _section(part, workload, rows)
 
 
 def best_sizes(
@@ -153,33 +164,16 @@ def turn_of(contestant: Contestant, workload: Workload, size: int) -> Turn:
     return timed(lambda: contestant.run(workload, size))
 
 
-def _section(
-    part: Part,
-    workload: Workload,
-    sizes: Mapping[str, int],
-    timings: Mapping[str, Timing],
-    verdicts: Mapping[str, Verdict],
-) -> Section:
-    rows = [
-        Row(
-            each.name,
-            timings[each.name],
-            f"{sizes[each.name]} {each.unit}",
-            each.padding(workload, sizes[each.name]),
-            verdicts[each.name],
-        )
-        for each in part.contestants
-    ]
-    rows += [Row(floor.name, timings[floor.name]) for floor in part.floors]
+def _section(part: Part, workload: Workload, rows: Sequence[Row]) -> Section:
     return Section(
-        part.key,
-        part.title,
-        workload.name,
-        f"{workload.about}; {workload.describe()}",
-        workload.num_tokens,
-        tuple(rows),
-        part.absent,
-        part.yardsticks,
+        part=part.key,
+        title=part.title,
+        workload=workload.name,
+        about=f"{workload.about}; {workload.describe()}",
+        num_tokens=workload.num_tokens,
+        rows=tuple(rows),
+        absent=part.absent,
+        yardsticks=part.yardsticks,
     )
 
 
