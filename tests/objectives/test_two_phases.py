@@ -2,15 +2,12 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from objectives.contrastive import Contrastive, examples, model, plain_gradient, step_gradient
-from runs.ranks import PATHS, launch
+from runs.ranks import launch
 from yanma.data.examples import Example, Tokens
 from yanma.objectives import Packed, Padded, TwoPhase
 from yanma.runs.stepper import dropout_seed
@@ -117,8 +114,8 @@ def test_two_ranks_have_the_gradient_of_one(tmp_path):
     """Also where a rank has no example, and of what the loss of the whole step learns itself."""
     cases = [("even", [5, 9, 3, 3], 0.0), ("odd", [5, 12, 3, 3, 9], 0.3), ("one", [6], 0.0)]
     argument = json.dumps([str(tmp_path), *cases])
-    launch(ON_RANKS, argument, num_processes=2)
-    alone_in_its_process(argument)
+    for num_processes in (2, 1):
+        launch(ON_RANKS, [argument], num_processes, tmp_path / "log")
     for name, lengths, _ in cases:
         files = [tmp_path / f"{name}.{rank}.pt" for rank in ("alone", 0, 1)]
         (loss, alone), *ranks = (torch.load(file, weights_only=True) for file in files)
@@ -132,8 +129,3 @@ def test_two_ranks_have_the_gradient_of_one(tmp_path):
             assert found == pytest.approx(learned, rel=1e-4) and abs(learned) > 0.1
             assert differ(alone, gradient) < 1e-5, name
         assert all(torch.equal(grad, ranks[1][1][key]) for key, grad in ranks[0][1].items()), "ranks agree"
-
-
-def alone_in_its_process(argument: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", ON_RANKS, argument], env=environment, check=True, timeout=300)

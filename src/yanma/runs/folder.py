@@ -173,6 +173,11 @@ class RunFolder(Generic[Run]):
             return None
         return found
 
+    def kept_step(self) -> int | None:
+        """After so many steps the model was as it is in the folder; None where there is none, or nobody can say."""
+        metrics = self._metrics()
+        return None if metrics is None or not self.model.is_dir() else metrics["best"]["step"]
+
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Replace metrics.json."""
         write(self.path / "metrics.json", _as_json(metrics))

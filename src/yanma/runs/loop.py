@@ -178,12 +178,19 @@ class _Loop:
         """Go back to a checkpoint. Raises DataError where it is not of these texts, ConfigError of other settings."""
         state, tensors = restore(checkpoint, self._setup.model, self._optimizer)
         check_fixed(state.pop("settings"), self._setup.config)  # config.toml may have been edited
-        if state.pop("fingerprint") != self._setup.fingerprint:
-            raise DataError(
-                f"{checkpoint}: the texts of train are others now than when the run was begun, or what is known of "
-                f"them: labels, words (--phrases)"
-            )
+        before = state.pop("fingerprint")
+        for name, found in self._setup.fingerprint.items():
+            if before.get(name) != found:
+                raise DataError(
+                    f"{checkpoint}: the texts of {name} are others now than when the run was begun, or what is known "
+                    f"of them: labels, words (--phrases)"
+                )
         self._progress = Progress(**state, losses=tensors["losses"].tolist())
+        best = self._progress.best
+        if best is not None and best["step"] != self._folder.kept_step():
+            self._progress.best = (
+                None  # a later model has taken its place, of a step that is now to be done again
+            )
         self._saved_at = self._progress.step
         if self._stepper.losses is not None:
             self._stepper.losses = RunningLoss(tensors["hard_values"], tensors["hard_seen"])

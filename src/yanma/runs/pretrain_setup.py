@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -100,7 +100,10 @@ def set_up(config: PretrainConfig, device: torch.device, note: Note, begun: Path
             "vocabulary": vocabulary.size,
             "data": sizes | ({} if train is None else {"train": _size(train)}),
         },
-        _fingerprint(order),
+        {
+            "train": _fingerprint(train or cast(Streamed, order).items),
+            "validation": _fingerprint(held.blocks),
+        },
         within=trainee.within,
         losses=RunningLoss.start(vocabulary.size) if config.objective.hard_tokens else None,
     )
@@ -314,14 +317,12 @@ def _size(blocks: Blocks) -> dict[str, int]:
     return {"blocks": len(blocks), "tokens": int(sum(blocks.lengths)), "longest": int(max(blocks.lengths))}
 
 
-def _fingerprint(order: Shuffled | Streamed) -> str:
+def _fingerprint(blocks: Blocks | Callable[[], Iterable[Block]]) -> str:
     """Of all that is hidden by: tokens, their words, where blocks end; of a stream's first blocks alone."""
-    if isinstance(order, Streamed):
-        first = islice(order.items(), _COMPARED)
-        parts = [part for block in first for part in (block.input_ids, block.words)]
-    else:
-        blocks = cast(Blocks, order.items)
+    if isinstance(blocks, Blocks):
         parts = [blocks.flat, blocks.flat_words, torch.tensor(blocks.lengths)]
+    else:
+        parts = [part for block in islice(blocks(), _COMPARED) for part in (block.input_ids, block.words)]
     found = blake2b(digest_size=16)
     for part in parts:
         if part is not None:

@@ -75,8 +75,8 @@ class Setup:
     judge: Judge
     about: dict[str, Any]
     """What metrics.json says from the start."""
-    fingerprint: str
-    """Of what is learned from; a run that goes on must find it as it was."""
+    fingerprint: Mapping[str, str]
+    """Of the texts of train and of validation; a run that goes on must find them as they were."""
     within: Mapping[str, PreTrainedModel] = field(default_factory=dict)
     """What stands in model/ beside it."""
     losses: RunningLoss | None = None

@@ -272,7 +272,7 @@ def _with_data(config: TrainConfig, predictor: Predictor, rows: Rows, note: Note
         num_steps,
         TaskJudge(predictor, validation, test),
         {"task": task.name, "labels": list(task.labels), "data": sizes},
-        _fingerprint(first),
+        {"train": _fingerprint(first, task), "validation": _fingerprint(validation, task)},
         card=card(task),
     )
 
@@ -315,9 +315,9 @@ def _size(examples: Sequence[Example]) -> dict[str, int]:
     return {"examples": len(lengths), "tokens": sum(lengths), "longest": max(lengths, default=0)}
 
 
-def _fingerprint(examples: Sequence[Example]) -> str:
-    """Of all that is learned from: keys, tokens and targets."""
-    found = blake2b(digest_size=16)
+def _fingerprint(examples: Sequence[Example], task: Task) -> str:
+    """Of all that is learned from: keys, tokens, targets and what they mean."""
+    found = blake2b(repr(task.labels).encode(), digest_size=16)
     for example in examples:
         ids = chain.from_iterable(own.input_ids for own in example.sequences)
         found.update(f"{example.key}:{list(ids)}:{example.targets};".encode())

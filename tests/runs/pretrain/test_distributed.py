@@ -32,7 +32,7 @@ def test_one_and_two_processes_learn_the_same(settings, tmp_path):
     }
     for flags in runs[1]:
         pretrain(load(flags=flags))
-    printed = launch(PRETRAIN_ALL, json.dumps(runs[2]), num_processes=2)
+    printed = launch(PRETRAIN_ALL, [json.dumps(runs[2])], 2, tmp_path / "log")
     assert "validation" in printed[0] and "validation" not in printed[1], "only the first rank speaks"
     for goal in OBJECTIVES:
         one, two = (json.loads((tmp_path / f"{goal}-{n}" / "metrics.json").read_text()) for n in (1, 2))

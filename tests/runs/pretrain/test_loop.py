@@ -1,14 +1,8 @@
 """Whole runs: the loss falls, a run goes on where it stopped with the same bits, and the folder is of use."""
 
 import json
-import os
-import random
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig
 
+from runs.ranks import killed
 from yanma.corruption.pmi import collocations, save
 from yanma.data.order import Streamed
 from yanma.errors import ConfigError, DataError, Unsupported
@@ -33,7 +28,6 @@ from yanma.runs.trainee import make
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 CPU = torch.device("cpu")
-SOURCE = str(Path(__file__).resolve().parents[3] / "src")
 RUN = """
 import json, sys
 from yanma.runs.pretrain_config import load
@@ -228,24 +222,8 @@ def test_a_run_killed_at_a_random_step_and_resumed_ends_with_the_same_bits(setti
         name: value for name, value in settings(**how, out=str(tmp_path / "cut")).items() if value is not None
     }
     whole = pretrain(load(flags=flags | {"out": str(tmp_path / "whole")}))
-    environment = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-c", RUN, json.dumps(flags)]
     checkpoints = RunFolder(tmp_path / "cut", PretrainConfig).checkpoints
-    target = random.SystemRandom().randrange(1, 50)
-    log = tmp_path / "log"
-    with log.open("w") as told:
-        process = subprocess.Popen(command, env=environment, stdout=told, stderr=subprocess.STDOUT)
-    try:
-        begin = time.monotonic()
-        while (newest := checkpoints.newest()) is None or newest.name < f"step-{target:08}":
-            assert process.poll() is None and time.monotonic() - begin < 200, log.read_text()
-            time.sleep(0.002)
-        time.sleep(random.SystemRandom().random() * 0.05)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL, "it was killed while it ran"
-    reached = checkpoints.newest().name
+    reached = killed(RUN, [json.dumps(flags)], checkpoints, last=50, log=tmp_path / "log")
     resumed = pretrain(load(flags=flags), resume=True)
     assert resumed.steps == whole.steps == 60
     for name, tensor in weights(whole.folder).items():

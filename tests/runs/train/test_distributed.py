@@ -25,7 +25,7 @@ def test_one_and_two_processes_learn_the_same(settings, tmp_path):
     wanted = {n: [short(settings(task), tmp_path, f"{task}-{n}") for task in TASKS] for n in (1, 2)}
     for flags in wanted[1]:
         train(load(flags=flags))
-    printed = launch(TRAIN_ALL, json.dumps(wanted[2]), num_processes=2)
+    printed = launch(TRAIN_ALL, [json.dumps(wanted[2])], 2, tmp_path / "log")
     assert "validation" in printed[0] and "validation" not in printed[1], "only the first rank speaks"
     for flags in zip(wanted[1], wanted[2], strict=True):
         told = [json.loads((Path(own["out"]) / "metrics.json").read_text()) for own in flags]

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import resource
-import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
+from runs.stops import kill_at
 from yanma import cli
 from yanma.errors import ConfigError
 from yanma.loading import pretrained
@@ -124,30 +124,6 @@ def test_a_run_killed_at_any_moment_of_its_first_save_leaves_the_run_before_or_i
         if len(calls) < call:
             break
     assert {0, 1} == set(seeds) and seeds == sorted(seeds) and len(seeds) > 12
-
-
-def kill_at(monkeypatch, first: int) -> list[int]:
-    """Let every flush, move and removal from the `first`-th on raise; the list counts them."""
-    calls: list[int] = []
-
-    def counted(genuine):
-        def maybe(*args, **kwargs):
-            calls.append(1)
-            if len(calls) >= first:
-                raise SystemExit
-            return genuine(*args, **kwargs)
-
-        return maybe
-
-    for place, name in [
-        (os, "fsync"),
-        (Path, "replace"),
-        (Path, "unlink"),
-        (Path, "rmdir"),
-        (shutil, "rmtree"),
-    ]:
-        monkeypatch.setattr(place, name, counted(getattr(place, name)))
-    return calls
 
 
 def test_ctrl_c_in_the_first_epoch_keeps_the_run_that_was_to_be_overwritten(settings, monkeypatch, capsys):
