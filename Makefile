@@ -7,19 +7,21 @@ NEWEST := .venv-newest/bin
 PIP_INSTALL := -m pip --disable-pip-version-check install -qq
 INSTALL := $(BIN)/python $(PIP_INSTALL) --constraint constraints.txt
 
-.PHONY: demo test test-newest bench clean
+.PHONY: demo test test-all test-newest bench clean
 .NOTPARALLEL:
 
 demo: .venv/.demo
 	$(BIN)/yanma demo
 
-test: .venv/.dev
+# Of the grids of families, heads and arguments a few cases; the others are marked slow.
+test: TESTS := -m 'not slow'
+test test-all: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python scripts/docs.py --check
 	$(BIN)/python scripts/families.py --check
-	OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses 2
+	OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses 2 $(TESTS)
 
 # The tests with the newest releases that pyproject.toml allows; `rm -r .venv-newest` to look for newer ones.
 test-newest: .venv-newest/.dev

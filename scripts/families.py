@@ -28,8 +28,8 @@ HEAD = """\
 <!-- Written by scripts/families.py: python scripts/families.py --write --pairs 10000 -->
 
 Every head of every family that [unpad](unpad.md) supports, as a small model with random weights: six documents in one
-pack against the same stock model on one document at a time. `make test` runs the same matrix and fails where an error
-is above 2, a document leaks, or a gradient in float32 differs by more than 1e-5.
+pack against the same stock model on one document at a time. `make test-all` runs the same matrix, `make test` a part;
+they fail where an error is above 2, a document leaks, or a gradient in float32 differs by more than 1e-5.
 
 - error: of outputs (root mean square), in units of plain torch's own error against float64 and a rounding step
 - gradient: in float32 the relative difference of the whole gradient from the stock model's; in bfloat16 its error, in

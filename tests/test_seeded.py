@@ -107,7 +107,6 @@ def test_a_call_moves_no_generator(name: str):
     CALLS[name]()
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("unmoved")
 def test_a_bench_moves_no_generator():
     bench_pretraining(1, quick=True)

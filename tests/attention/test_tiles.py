@@ -185,7 +185,6 @@ def test_random_masks_do_not_fill_the_plans(monkeypatch):
     assert 1 < len(plans.PLANS) < 40
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
 )  # the compiler's own

@@ -53,7 +53,6 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(compare, "processes", here)
 
 
-@pytest.mark.slow
 def test_from_text_to_page_in_processes_of_their_own(data, tmp_path):
     probe = {
         "probe_train": str(data / "rows.jsonl"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,6 +201,37 @@ def every_head(decodes: bool = False) -> Iterator[tuple[Family, str]]:
         for name, head in family.heads.items():
             if head.decodes == decodes:
                 yield family, name
+
+
+WHOLE = ("bert", "llama", "bart", "wav2vec2")
+"""Families of which every head is tried in every round."""
+FEW = (*WHOLE, "roberta", "modernbert", "mpnet", "deberta-v2", "gpt2", "gemma2", "t5")
+"""Families that are tried in every round: each kind of attention, of positions and of padding is in one of them."""
+
+
+def few_heads(cases: Iterable[tuple[Family, str]]) -> Any:
+    """A grid of heads: all heads of a few families, and of each other family one; the rest is `slow`.
+
+    Which head that is differs from family to family, so that every kind is tried in several.
+    """
+    cases = list(cases)
+    names: dict[str, list[str]] = {}
+    for family, name in cases:
+        names.setdefault(family.model_type, []).append(name)
+    chosen = {own[number % len(own)] for number, own in enumerate(names.values())}
+    kept = [family.model_type in WHOLE or name in chosen for family, name in cases]
+    parameters = [_slow_unless(keep, *case) for keep, case in zip(kept, cases, strict=True)]
+    return pytest.mark.parametrize(("family", "name"), parameters, ids=[name for _, name in cases])
+
+
+def few_families(families: Iterable[Family]) -> Any:
+    """A grid of families, of which all but a few are `slow`."""
+    parameters = [_slow_unless(family.model_type in FEW, family) for family in families]
+    return pytest.mark.parametrize("family", parameters, ids=lambda family: family.model_type)
+
+
+def _slow_unless(keep: bool, *values: Any) -> Any:
+    return pytest.param(*values, marks=[] if keep else pytest.mark.slow)
 
 
 SPAN_FAMILIES = pytest.mark.parametrize(

@@ -10,7 +10,18 @@ import transformers
 from torch import nn
 
 import yanma
-from models.builders import FAMILIES, TABLE, build, doubled, gradient, head_named, rectangle, relative
+from models.builders import (
+    FAMILIES,
+    TABLE,
+    build,
+    doubled,
+    few_families,
+    few_heads,
+    gradient,
+    head_named,
+    rectangle,
+    relative,
+)
 from models.measured import autocast_to, differing_pairs, measure, sharpened
 from models.pairs import generator, pairs
 from models.sounds import padded, recordings
@@ -19,7 +30,7 @@ from yanma.models.family import Family
 from yanma.models.scored import scored_loss
 
 BF16 = torch.bfloat16
-EVERY_FAMILY = pytest.mark.parametrize("family", [*TABLE, *SPEECH], ids=lambda family: family.model_type)
+EVERY_FAMILY = few_families([*TABLE, *SPEECH])
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 BY_TOKEN_AND_DOCUMENT = [
     (family, name)
@@ -45,9 +56,7 @@ def loss_of(output) -> torch.Tensor:
     return output[0] if output.get("loss") is not None else output[0].float().square().sum()
 
 
-@pytest.mark.parametrize(
-    ("family", "name"), BY_TOKEN_AND_DOCUMENT, ids=[name for _, name in BY_TOKEN_AND_DOCUMENT]
-)
+@few_heads(BY_TOKEN_AND_DOCUMENT)
 def test_outputs_and_gradients_of_packs_err_no_more_than_the_stock_models(family: Family, name: str):
     found = measure(family, name, "train", torch.float32, autocast=BF16)
     assert found.error <= 2, f"outputs err by {found.error:.2f} times the stock model's error"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import yanma
-from models.builders import FAMILIES, SEQ2SEQ, build, head_named
+from models.builders import FAMILIES, SEQ2SEQ, build, few_families, few_heads, head_named
 from models.pairs import generator, ours_by_pair, pairs
 from models.test_company import assert_same_bits_in_packs_of, random_documents, using_threads
 from models.test_exactness import DTYPES, sharpened
@@ -20,7 +20,6 @@ from yanma.models.family import Family
 from yanma.models.kernels import Kernels
 
 BERT = FAMILIES[0]
-EACH = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 PRODUCT = linear._product
 
 
@@ -42,7 +41,7 @@ def bert(**settings) -> nn.Module:
     return sharpened(build(BERT, "BertModel", **settings))
 
 
-@EACH
+@few_families(FAMILIES)
 @DTYPES
 @pytest.mark.usefixtures("quick")
 def test_every_family_keeps_its_bits_here(family: Family, dtype: torch.dtype):
@@ -69,9 +68,7 @@ def test_an_encoder_with_distances_is_tried_beyond_its_batch():
 PAIR_HEADS = [(f, n) for f in SEQ2SEQ for n in f.heads if n == generator(f) or n.startswith(("Bart", "T5"))]
 
 
-@pytest.mark.parametrize(
-    ("family", "name"), [(f, n) for f, n in PAIR_HEADS if f.heads[n].decodes], ids=lambda x: str(x)[:40]
-)
+@few_heads((f, n) for f, n in PAIR_HEADS if f.heads[n].decodes)
 @DTYPES
 @pytest.mark.usefixtures("quick")
 def test_encoders_with_decoders_keep_their_bits_here(family: Family, name: str, dtype: torch.dtype):

@@ -10,8 +10,18 @@ import pytest
 import torch
 
 import yanma
-from models.builders import FAMILIES, SMALL, build, every_head, gradient, head_named, rectangle
-from models.test_exactness import DTYPES, HEADS, sharpened
+from models.builders import (
+    FAMILIES,
+    SMALL,
+    build,
+    every_head,
+    few_families,
+    few_heads,
+    gradient,
+    head_named,
+    rectangle,
+)
+from models.test_exactness import DTYPES, sharpened
 from yanma.attention import attention
 from yanma.attention.biased import attend_biased
 from yanma.models.family import Family
@@ -93,7 +103,7 @@ def assert_same_bits_in_packs_of(size: int, model, head, documents: list[torch.T
                 assert torch.equal(part, expected), f"document {index} of {length} tokens among {len(pack)}"
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+@few_families(FAMILIES)
 @DTYPES
 @pytest.mark.usefixtures("threads")
 def test_a_documents_bits_are_its_own_among_250_or_50_or_alone(family: Family, dtype: torch.dtype):
@@ -102,14 +112,14 @@ def test_a_documents_bits_are_its_own_among_250_or_50_or_alone(family: Family, d
     assert_same_bits_in_packs_of(50, model, family.heads[name], random_documents(250, longest=60))
 
 
-@HEADS
+@few_heads(every_head())
 @DTYPES
 def test_a_documents_bits_are_its_own_under_every_head(family: Family, name: str, dtype: torch.dtype):
     model = yanma.unpad(sharpened(build(family, name)).to(dtype))
     assert_same_bits_in_packs_of(20, model, family.heads[name], random_documents(40))
 
 
-@HEADS
+@few_heads(every_head())
 @DTYPES
 @pytest.mark.parametrize("threads", [2], indirect=True)
 def test_among_200_documents_each_has_the_bits_that_it_has_alone(
@@ -159,14 +169,10 @@ def test_a_row_of_a_product_does_not_depend_on_the_number_of_rows(inputs, output
             assert torch.equal(part, whole[start : start + count]), f"{count} rows from {start}"
 
 
-DROPPING = pytest.mark.parametrize(
-    ("family", "name"),
-    [
-        (family, name)
-        for family, name in every_head()
-        if family.model_type != "gemma2" or name.endswith("ForTokenClassification")
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
+DROPPING = few_heads(
+    (family, name)
+    for family, name in every_head()
+    if family.model_type != "gemma2" or name.endswith("ForTokenClassification")
 )
 """Gemma 2 drops nothing but in this head."""
 
@@ -253,7 +259,7 @@ def test_every_layer_and_token_drops_other_things(family: Family, monkeypatch: p
 
 @pytest.mark.parametrize("attention_only", [False, True], ids=["everywhere", "attention"])
 @pytest.mark.parametrize("suffix", ["ForTokenClassification", "ForSequenceClassification"])
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+@few_families(FAMILIES)
 def test_with_dropout_gradients_of_the_parts_add_up_to_the_whole(
     family: Family, suffix: str, attention_only: bool
 ):

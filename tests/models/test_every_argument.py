@@ -14,7 +14,7 @@ from transformers.loss import loss_utils
 from transformers.utils import TransformersKwargs
 
 import yanma
-from models.builders import build, every_head, rectangle
+from models.builders import build, every_head, few_heads, rectangle
 from models.measured import sharpened
 from models.pairs import pairs
 from yanma import PackedBatch
@@ -27,13 +27,13 @@ from yanma.models.pairs import _UNKNOWN
 
 ALL = [(family, name) for family in (*FAMILIES, *SPEECH) for name in family.heads]
 READERS = list(every_head())
-EACH = pytest.mark.parametrize(("family", "name"), ALL, ids=[name for _, name in ALL])
+EACH = few_heads(ALL)
 WITH_LOSS = [
     (family, name)
     for family, name in READERS
     if family.heads[name].token_labels or family.heads[name].document_labels
 ]
-SCORED = pytest.mark.parametrize(("family", "name"), WITH_LOSS, ids=[name for _, name in WITH_LOSS])
+SCORED = few_heads(WITH_LOSS)
 ONE_EACH = pytest.mark.parametrize(
     ("family", "name"),
     [(family, list(family.heads)[-1]) for family in (*FAMILIES, *SPEECH)],
@@ -62,7 +62,7 @@ def parameters(function) -> set[str]:
     }
 
 
-@EACH
+@pytest.mark.parametrize(("family", "name"), ALL, ids=[name for _, name in ALL])
 def test_every_parameter_of_a_stock_forward_is_known(family: Family, name: str):
     head = family.heads[name]
     known = KNOWN | set(arguments.by_token(family, head)) | set(head.document_labels)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import yanma
-from models.builders import FAMILIES, TABLE, build, every_head
+from models.builders import FAMILIES, TABLE, build, every_head, few_families, few_heads
 from models.measured import differing_pairs, measure, sharpened
 from yanma.models import linear
 from yanma.models.families import SPEECH
@@ -17,7 +17,7 @@ EVERY = [
     *every_head(decodes=True),
     *((family, name) for family in SPEECH for name in family.heads),
 ]
-HEADS = pytest.mark.parametrize(("family", "name"), EVERY, ids=[name for _, name in EVERY])
+HEADS = few_heads(EVERY)
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 
 
@@ -35,7 +35,7 @@ def test_outputs_gradients_and_isolation_against_one_document_at_a_time(
 
 
 @DTYPES
-@pytest.mark.parametrize("family", [*TABLE, *SPEECH], ids=lambda family: family.model_type)
+@few_families([*TABLE, *SPEECH])
 def test_no_pair_of_a_document_and_a_batch_differs_in_any_bit(family: Family, dtype: torch.dtype):
     name = next(iter(family.heads))
     model = yanma.unpad(sharpened(build(family, name)).to(dtype))

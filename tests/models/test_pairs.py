@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 import yanma
-from models.builders import SEQ2SEQ, build, doubled, every_head, gradient
+from models.builders import SEQ2SEQ, build, doubled, every_head, few_heads, gradient
 from models.pairs import EOS, SOURCES, generator, many, mask_of, ours_by_pair, pairs, stock_by_pair
 from models.test_company import dropouts
 from models.test_exactness import DTYPES, sharpened
@@ -23,9 +23,7 @@ from yanma.models import is_unpadded
 from yanma.models.family import Family
 
 BY_TYPE = {family.model_type: family for family in SEQ2SEQ}
-HEADS = pytest.mark.parametrize(
-    ("family", "name"), list(every_head(decodes=True)), ids=[name for _, name in every_head(decodes=True)]
-)
+HEADS = few_heads(every_head(decodes=True))
 EACH = pytest.mark.parametrize("family", SEQ2SEQ, ids=lambda family: family.model_type)
 
 

@@ -109,7 +109,6 @@ def test_more_weights_than_losses_are_refused():
         step_gradient(objective, model(), examples())
 
 
-@pytest.mark.slow
 def test_two_ranks_have_the_gradient_of_one(tmp_path):
     """Also where a rank has no example, and of what the loss of the whole step learns itself."""
     cases = [("even", [5, 9, 3, 3], 0.0), ("odd", [5, 12, 3, 3, 9], 0.3), ("one", [6], 0.0)]

@@ -18,7 +18,6 @@ for flags in json.loads(sys.argv[1]):
 """
 
 
-@pytest.mark.slow
 def test_one_and_two_processes_learn_the_same(settings, tmp_path):
     """Steps of 60 tokens: some have one block, so a rank has none."""
     short = {"steps": 6, "batch_tokens": 60, "max_batch_tokens": 60, "vocab_size": 300, "dropout": 0.1}

@@ -215,7 +215,6 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(config, monkeypatch, 
     assert (again.steps, again.validation) == (7, resumed.validation), "nothing is left to do"
 
 
-@pytest.mark.slow
 def test_a_run_killed_at_a_random_step_and_resumed_ends_with_the_same_bits(settings, tmp_path):
     how = {"steps": 60, "save_every": 1, "unit": "word", "epochs": None, "pseudo_perplexity_tokens": 0}
     flags = {

@@ -19,7 +19,6 @@ for flags in json.loads(sys.argv[1]):
 """
 
 
-@pytest.mark.slow
 def test_one_and_two_processes_learn_the_same(settings, tmp_path):
     """89 examples in steps of 8: the last step has one, so a rank has none; packs of two or three texts."""
     wanted = {n: [short(settings(task), tmp_path, f"{task}-{n}") for task in TASKS] for n in (1, 2)}
