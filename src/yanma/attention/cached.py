@@ -4,7 +4,7 @@ Each document reads the columns that hold its own tokens, in kernel calls of its
 whatever shares the batch, and so are its bits.
 """
 
-# T new tokens in the pack, H and Hk heads, G = H / Hk, D head head_dim, R rows of a cache, of which S columns are kept
+# T new tokens in the pack, H and Hk heads, G = H / Hk, D head dim, R rows of a cache, of which S columns are kept
 # Q queries of a document, K of its keys
 
 from __future__ import annotations
