@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 
 from ..corruption import RunningLoss
 from ..errors import ConfigError, DataError
@@ -27,6 +26,14 @@ from .stepper import REMEDY, NoNumberError, Place, Stepper
 
 SetUp = Callable[[Run, torch.device, Note, Path | None], Setup]
 """Of a config, a device, where to tell, and the tokenizer's folder of a run that goes on."""
+
+_SHARDED = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "tensor or context parallelism",
+}
+"""What `accelerate launch` sets for what is not done here; accelerate itself ignores some of it on a CPU."""
 
 
 @dataclass
@@ -133,18 +140,22 @@ def started(*, bf16: bool) -> Accelerator:
     """The accelerator of this process, one of those that a launcher started or the only one.
 
     bfloat16 is entered where the model is called, not by the accelerator: evaluation must compute the same way.
-    Raises ConfigError where the launcher asks for another precision, or shards the model.
+    Raises ConfigError where the launcher asks for another precision, for a sharded model or for a compiled one.
     """
     wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if wanted not in ("no", "bf16") or (wanted == "bf16" and not bf16):
         raise ConfigError(f"the launcher asks for mixed precision {wanted}; tell yanma instead, with --bf16")
-    accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
-    kind = accelerator.distributed_type
-    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+    for variable, name in _SHARDED.items():
+        if os.environ.get(variable, "false").lower() in ("true", "1"):
+            raise ConfigError(
+                f"the launcher asks for {name}; each process holds the whole model here: launch without it"
+            )
+    compiler = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no")
+    if compiler.lower() != "no":
         raise ConfigError(
-            f"the launcher asks for {kind.value}; each process holds the whole model here: launch without it"
+            f"the launcher asks for torch.compile ({compiler}); nothing is compiled here: launch without it"
         )
-    return accelerator
+    return Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
 
 
 class _Loop:
