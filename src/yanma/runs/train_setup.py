@@ -56,6 +56,31 @@ class Stream:
 Rows = Sequence[Row] | Stream
 
 
+@dataclass
+class StreamedExamples:
+    """The examples of a stream, encoded some rows at a time."""
+
+    predictor: Predictor
+    rows: Stream
+    note: Note
+    is_told: bool = False
+    """Whether it was said that rows were cut, or the like."""
+
+    def read(self) -> Iterator[Example]:
+        """From its first row on."""
+        predictor, first, stream = self.predictor, 0, iter(self.rows)
+        while some_rows := list(islice(stream, _AT_ONCE)):
+            found = predictor.task.encode(
+                some_rows, predictor.tokenizer, max_length=predictor.max_length, first=first
+            )
+            if found.notes and not self.is_told:
+                self.is_told = True
+                for said in found.notes:
+                    self.note(f"{self.rows.source}, rows {first + 1} to {first + len(some_rows)}: {said}")
+            yield from found.examples
+            first += len(some_rows)
+
+
 @dataclass(frozen=True)
 class TaskJudge:
     """Measures by the task's report."""
@@ -241,7 +266,7 @@ def _with_data(config: TrainConfig, predictor: Predictor, rows: Rows, note: Note
     order: Shuffled | Streamed
     if isinstance(rows, Stream):
         validation = read_examples(predictor, cast(str, named.validation), note)
-        order = Streamed(lambda: _examples(predictor, rows), config.seed, size)
+        order = Streamed(StreamedExamples(predictor, rows, note).read, config.seed, size)
         first = list(islice(order.items(), _COMPARED))
     else:
         train: Sequence[Example] = _encoded(predictor, rows, named.train, note)
@@ -283,17 +308,6 @@ def _encoded(predictor: Predictor, rows: Sequence[Row], name: str, note: Note) -
     for said in encoded.notes:
         note(f"{name}: {said}")
     return encoded.examples
-
-
-def _examples(predictor: Predictor, rows: Stream) -> Iterator[Example]:
-    """Of a stream, some rows at a time."""
-    first, stream = 0, iter(rows)
-    while some_rows := list(islice(stream, _AT_ONCE)):
-        found = predictor.task.encode(
-            some_rows, predictor.tokenizer, max_length=predictor.max_length, first=first
-        )
-        yield from found.examples
-        first += len(some_rows)
 
 
 def _hardly_learned(task: Task, train: Sequence[Example], validation: Sequence[Example]) -> Iterator[str]:
