@@ -55,12 +55,10 @@ def states() -> dict[str, bytes]:
 
 
 @pytest.fixture
-def unmoved() -> Iterator[None]:
-    """That the test, after its models are made, leaves all generators as they were."""
+def moved() -> Callable[[], list[str]]:
+    """Names of the generators that have moved since the test began."""
     before = states()
-    yield
-    moved = [name for name, state in states().items() if state != before[name]]
-    assert not moved, f"generators that were moved: {moved}"
+    return lambda: [name for name, state in states().items() if state != before[name]]
 
 
 MODEL, TRAINED, CLASSIFIER = (
@@ -102,17 +100,24 @@ def drawing(texts: list[list[int]]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.usefixtures("unmoved")
-def test_a_call_moves_no_generator(name: str):
+def test_a_call_moves_no_generator(name: str, moved):
     CALLS[name]()
+    assert not moved()
 
 
-@pytest.mark.usefixtures("unmoved")
-def test_a_bench_moves_no_generator():
+def test_a_bench_moves_no_generator(moved):
     bench_pretraining(1, quick=True)
+    assert not moved()
 
 
-def test_weights_that_a_saved_model_lacks_are_the_same_and_move_no_generator(tmp_path, unmoved):
+def test_a_draw_is_noticed(moved):
+    with torch.random.fork_rng(devices=[]):
+        torch.rand(1)
+        assert moved() == ["torch"]
+    assert not moved()
+
+
+def test_weights_that_a_saved_model_lacks_are_the_same_and_move_no_generator(tmp_path, moved):
     with seeded(1), quiet():
         bert().bert.save_pretrained(tmp_path)
         config = BertConfig.from_pretrained(tmp_path)
@@ -121,29 +126,33 @@ def test_weights_that_a_saved_model_lacks_are_the_same_and_move_no_generator(tmp
     one, other = (load_as_saved(str(tmp_path)).state_dict() for _ in range(2))
     assert "cls.predictions.transform.dense.weight" in one
     assert all(torch.equal(x, other[name]) for name, x in one.items())
+    assert not moved()
 
 
-def test_a_model_that_is_whole_is_loaded_without_a_draw(tmp_path, unmoved):
+def test_a_model_that_is_whole_is_loaded_without_a_draw(tmp_path, moved):
     with seeded(1):
         bert().save_pretrained(tmp_path)
     assert not load_with(AutoModelForMaskedLM, str(tmp_path)).fresh
+    assert not moved()
 
 
-def test_fresh_weights_are_those_of_torchs_seed(unmoved):
+def test_fresh_weights_are_those_of_torchs_seed(moved):
     with seeded(3):
         ours = fresh_with(AutoModelForMaskedLM, BertConfig(**SIZES)).model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         theirs = AutoModelForMaskedLM.from_config(BertConfig(**SIZES))
     assert all(torch.equal(x, y) for x, y in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert not moved()
 
 
-def test_a_seed_holds_within_and_where_something_is_raised_the_state_is_put_back(unmoved):
+def test_a_seed_holds_within_and_where_something_is_raised_the_state_is_put_back(moved):
     with pytest.raises(KeyError), seeded(5):
         first = torch.rand(3)
         raise KeyError
     with seeded(5):
         assert torch.equal(torch.rand(3), first)
+    assert not moved()
 
 
 @pytest.mark.gpu

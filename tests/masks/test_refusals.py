@@ -1,5 +1,7 @@
 """What no mask can be is refused by a message that names it."""
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 
@@ -127,5 +129,5 @@ def test_a_mask_combines_with_masks_only(other):
 
 
 def test_a_mask_is_frozen():
-    with pytest.raises(AttributeError):
+    with pytest.raises(FrozenInstanceError, match="'left'"):
         causal().left = 3

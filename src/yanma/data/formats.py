@@ -3,7 +3,7 @@
 jsonl, ndjson            an object a line
 csv                      a header; a field in quotes may hold commas, quotes (doubled) and newlines
 tsv                      a header; fields are taken as they stand: a quote is a character like any other
-conll, bio, iob, txt     a line a word, first column the token, last its tag; an empty line ends a sentence
+conll, bio, iob          a line a word, first column the token, last its tag; an empty line ends a sentence
 parquet                  columns
 any of them with .gz     the same, compressed
 """
@@ -170,7 +170,7 @@ _READERS: dict[str, Callable[[Path, Sequence[str]], Iterator[Record]]] = {
     **dict.fromkeys((".jsonl", ".ndjson"), read_jsonl),
     ".csv": read_csv,
     ".tsv": read_tsv,
-    **dict.fromkeys((".conll", ".bio", ".iob", ".iob2", ".bioes", ".txt"), read_conll),
+    **dict.fromkeys((".conll", ".bio", ".iob", ".iob2", ".bioes"), read_conll),
     ".parquet": read_parquet,
 }
 SUFFIXES = tuple(_READERS)

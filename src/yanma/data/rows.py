@@ -128,6 +128,11 @@ def _records(source: str, columns: Sequence[str], split: str | None) -> Iterator
         return read_dataset(source, columns, split)
     if not path.exists():
         raise DataError(f"{source}: no such file{_nearest(path)}")
+    if path.name.lower().removesuffix(".gz").endswith((".txt", ".text")):
+        raise DataError(
+            f"{source}: .txt is plain text, a text a line, and rows are wanted here; one word a line with its tag is "
+            f"called .conll, rows .jsonl, .csv, .tsv or .parquet"
+        )
     if reader is None:
         more = "; one JSON object a line is called .jsonl" if ".json" in path.name.lower() else ""
         raise DataError(
