@@ -125,7 +125,7 @@ def refusal(*args, error=DataError, **how):
         ),
         ("a.txt", "one\n".encode("utf-16"), "a.txt:1: not UTF-8 (it looks like UTF-16)"),
         ("a.parquet", "no", "a.parquet: cannot be read as parquet"),
-        ("a.conll", "in O\n", "a.conll: the name does not say its format; known: .txt"),
+        ("a.conll", "in O\n", "a.conll: words with tags, which yanma train reads"),
     ],
 )
 def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path, name, content, said):

@@ -74,7 +74,7 @@ def test_a_byte_order_mark_and_windows_newlines_change_nothing(tmp_path, kind):
 
 
 def test_conll_has_columns_in_between_and_marks_of_documents(tmp_path):
-    path = tmp_path / "eng.txt"
+    path = tmp_path / "eng.conll"
     path.write_text("-DOCSTART- -X- O\n\nEU NNP B-ORG\nsays  VBZ O\n \n\n\nNo UH O\n", encoding="utf-8")
     rows = read_rows(path, ["tokens", "tags"])
     assert [(row.where, row.fields) for row in rows] == [
@@ -168,7 +168,11 @@ def test_an_empty_file_is_refused(tmp_path, kind):
         ("a.tsv", b"text,label\nx,y\n", ":1: no column 'text'; it has: text,label"),
         ("a.conll", b"a O\nb\n", ":2, read as CoNLL: 1 columns, but the lines before have 2"),
         ("a.conll", b"a O\nb O\n", ":1, read as CoNLL: no column 'text'; it has: tokens, tags"),
-        ("a.txt", b"a text\nanother\n", ":1, read as CoNLL: no column 'text'"),
+        (
+            "a.txt",
+            b"a O\nb O\n",
+            ": .txt is plain text, a text a line, and rows are wanted here; one word a line",
+        ),
         ("a.parquet", b"PAR1 this is none", ": cannot be read as parquet: "),
         (
             "a.jsonl.gz",

@@ -137,6 +137,8 @@ def _kind(path: Path) -> str | None:
 
 
 def _checked(path: Path) -> Path:
+    if format_of(path) is read_conll:
+        raise DataError(f"{path}: words with tags, which yanma train reads; plain text is called .txt")
     if _kind(path) is None:
         raise DataError(
             f"{path}: the name does not say its format; known: {', '.join(_KNOWN)} (.gz); plain text is called .txt"

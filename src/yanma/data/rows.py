@@ -121,14 +121,14 @@ def json_row(line: str, where: str, columns: Sequence[str]) -> Row:
 
 def _records(source: str, columns: Sequence[str], split: str | None) -> Iterator[Record]:
     path = Path(source)
-    reader = format_of(path)
+    reader, is_plain = format_of(path), path.name.lower().removesuffix(".gz").endswith((".txt", ".text"))
     if path.is_dir():
         raise DataError(f"{source}: a folder; give the file in it")
-    if not path.exists() and reader is None:
+    if not path.exists() and reader is None and not is_plain:
         return read_dataset(source, columns, split)
     if not path.exists():
         raise DataError(f"{source}: no such file{_nearest(path)}")
-    if path.name.lower().removesuffix(".gz").endswith((".txt", ".text")):
+    if is_plain:
         raise DataError(
             f"{source}: .txt is plain text, a text a line, and rows are wanted here; one word a line with its tag is "
             f"called .conll, rows .jsonl, .csv, .tsv or .parquet"

@@ -138,7 +138,9 @@ class Padded:
             if (
                 model.training
             ):  # the stock model's dropout draws from the global generator: anew for each batch
-                torch.manual_seed(seed ^ examples[0].key)
+                torch.default_generator.manual_seed(seed ^ examples[0].key)
+                if devices:
+                    torch.cuda.manual_seed(seed ^ examples[0].key)
             logits = _told(model(**rectangle))
         per_token = logits.dim() == 3
         return (logits[rectangle["attention_mask"].bool()] if per_token else logits).float()
