@@ -12,6 +12,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig
 
 from runs.ranks import killed
 from yanma.corruption.pmi import collocations, save
+from yanma.data.hold_out import hold_out
 from yanma.data.order import Streamed
 from yanma.errors import ConfigError, DataError, Unsupported
 from yanma.loading.pretrained import load_tokenizer, quiet
@@ -269,6 +270,19 @@ def test_other_words_or_another_stream_are_refused_on_resume(config, corpus, tmp
         stream.write_text("\n".join([*lines[:place], "Another text.", *lines[place:]]))
         with pytest.raises(DataError, match="the texts of train are others now"):
             pretrain(config(**how), resume=True)
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_other_texts_of_validation_are_refused_on_resume(config, corpus, tmp_path, held_out):
+    """Which model is the best one was measured on them."""
+    lines, path = corpus.read_text().splitlines(), tmp_path / "texts.txt"
+    path.write_text("\n".join(lines))
+    how = {"train": str(path), "validation": 0.2} if held_out else {"validation": str(path)}
+    pretrain(config(steps=1, **how))
+    place = hold_out(range(len(lines)), 0.2, seed=0)[1][0] if held_out else 0
+    path.write_text("\n".join([*lines[:place], "Another text.", *lines[place + 1 :]]))
+    with pytest.raises(DataError, match="the texts of validation are others now"):
+        pretrain(config(steps=1, **how), resume=True)
 
 
 def test_settings_that_were_edited_in_the_folder_are_refused_on_resume(config, tmp_path):
