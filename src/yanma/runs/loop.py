@@ -190,8 +190,9 @@ class _Loop:
         state, tensors = restore(checkpoint, self._setup.model, self._optimizer)
         check_fixed(state.pop("settings"), self._setup.config)  # config.toml may have been edited
         before = state.pop("fingerprint")
+        before = {"train": before} if isinstance(before, str) else before  # as it was once: of train alone
         for name, found in self._setup.fingerprint.items():
-            if before.get(name) != found:
+            if before.get(name, found) != found:
                 raise DataError(
                     f"{checkpoint}: the texts of {name} are others now than when the run was begun, or what is known "
                     f"of them: labels, words (--phrases)"

@@ -285,6 +285,19 @@ def test_other_texts_of_validation_are_refused_on_resume(config, corpus, tmp_pat
         pretrain(config(steps=1, **how), resume=True)
 
 
+def test_a_checkpoint_that_knows_the_texts_of_train_alone_is_read(config):
+    """As checkpoints were before: no best model, one fingerprint, fewer figures of a validation."""
+    done = pretrain(config(steps=4, save_every=2))
+    whole = weights(done.folder)
+    shutil.rmtree(done.folder / "checkpoints" / "step-00000004")
+    path = done.folder / "checkpoints" / "step-00000002" / "state.json"
+    state = json.loads(path.read_text())
+    del state["best"]
+    path.write_text(json.dumps(state | {"fingerprint": state["fingerprint"]["train"]}))
+    resumed = pretrain(config(steps=4, save_every=2), resume=True)
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(resumed.folder).items())
+
+
 def test_settings_that_were_edited_in_the_folder_are_refused_on_resume(config, tmp_path):
     done = pretrain(config(steps=4, save_every=2))
     shutil.rmtree(done.folder / "checkpoints" / "step-00000004")
