@@ -26,7 +26,6 @@ for name, num_topics, num_names in cases:
 """
 
 
-@pytest.mark.slow
 def test_what_has_no_gradient_in_a_process_alone_has_none_on_two_ranks(tmp_path):
     """Of one item a rank has nothing; of one of each kind a rank has no gradient for the other's head."""
     cases = [("topics alone", 3, 0), ("one topic", 1, 0), ("one of each", 1, 1), ("many", 6, 4)]

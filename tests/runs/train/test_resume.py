@@ -85,7 +85,6 @@ def test_a_run_killed_at_a_random_moment_and_resumed_ends_with_the_same_bits(set
     assert [each["step"] for each in figures(resumed.folder)["validations"]] == [*range(7, 60, 7), 60]
 
 
-@pytest.mark.slow
 def test_two_ranks_killed_twice_and_resumed_end_with_the_same_bits(settings, tmp_path):
     flags = settings(**LONG, max_batch_tokens=60, out=str(tmp_path / "cut"))
     checkpoints = RunFolder(flags["out"], TrainConfig).checkpoints
@@ -101,7 +100,6 @@ def test_two_ranks_killed_twice_and_resumed_end_with_the_same_bits(settings, tmp
     assert figures(tmp_path / "cut")["processes"] == 2
 
 
-@pytest.mark.slow
 def test_a_run_killed_at_any_moment_leaves_the_run_that_it_replaces_or_goes_on_with_the_same_bits(
     settings, data_folder, monkeypatch, tmp_path
 ):
