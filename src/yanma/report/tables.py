@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines of Markdown; all columns but the first are aligned at the right.
+    r"""Lines of Markdown; all columns but the first are aligned at the right.
 
-    >>> print(*markdown(["", "seconds"], [["a", "1.5"]]), sep="\\\\n")
+    >>> print(*markdown(["", "seconds"], [["a", "1.5"]]), sep="\n")
     |  | seconds |
     |---|---:|
     | a | 1.5 |
