@@ -39,7 +39,7 @@ def test_refused_beneath_another_error():
         raise RuntimeError("no attentions") from error
 
 def test_error_that_befalls():
-    yanma.PackedBatch.from_padded(1, 2)
+    yanma.PackedBatch.from_sequences([[1, 2]]).unpack(3)
 
 def test_fault():
     assert type(made().eval()) is BertForSequenceClassification
