@@ -176,7 +176,8 @@ DRAWS = re.compile(r"^torch\.(rand|randn|randint|randperm|normal|bernoulli|multi
 MAY = {
     ("seeded.py", "torch.default_generator.manual_seed"),
     # within fork_rng: stock dropout of padded batches
-    ("objectives/batching.py", "torch.manual_seed"),
+    ("objectives/batching.py", "torch.cuda.manual_seed"),
+    ("objectives/batching.py", "torch.default_generator.manual_seed"),
     # dropout without a seed follows torch's generator, as stock dropout does
     ("models/inputs.py", "torch.randint"),
 }

@@ -160,7 +160,7 @@ def test_documents_told_by_positions_alone_are_refused_where_peft_leaves_these_o
 )
 def test_prefix_tuning_of_an_encoder_refuses_them_in_the_other_order_too(name, task):
     """It calls the base model by itself, which is given positions behind the prefix."""
-    skip_what_peft_cannot("prefix", task)
+    skip_what_peft_cannot(task, "prefix")
     family = next(family for family in FAMILIES if name in family.heads)
     model = tuned(family.model_type, name, task, "prefix", "peft of unpadded")
     first = family.reserved_positions(model.config.pad_token_id)
