@@ -17,7 +17,7 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, Bert
 
 import yanma
 from yanma.attention import AdaptiveSpan, adaptive_attention, topk_keys
-from yanma.bench import side_by_side, training_side_by_side
+from yanma.bench.compare import side_by_side, training_side_by_side
 from yanma.bench.pretraining import QUICK_SHAPES, bench_pretraining
 from yanma.bench.workloads import NUM_LABELS
 from yanma.corruption import MaskedDataset, Plan, Vocabulary

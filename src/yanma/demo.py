@@ -25,7 +25,7 @@ from .packing import shuffled
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .bench import Comparison
+    from .bench.compare import Comparison
     from .packaged import Conversation
     from .runs.predictor import Predictor
     from .runs.train import Trained
@@ -200,10 +200,10 @@ def claim(folder: Path) -> Path:
     """The demo's folder: a new or empty one, or that of an earlier demo. ConfigError for any other."""
     mark = folder / "README.txt"
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file, not a folder; name another --out")
+        raise ConfigError(f"{folder} is a file, not a folder; name another `out`")
     ours = mark.is_file() and mark.read_text(encoding="utf-8", errors="replace") == _ABOUT
     if folder.exists() and any(folder.iterdir()) and not ours:
-        raise ConfigError(f"{folder} holds something that is not a demo's; name another --out")
+        raise ConfigError(f"{folder} holds something that is not a demo's; name another `out`")
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(_ABOUT, encoding="utf-8")
     return folder
@@ -239,7 +239,7 @@ def compare(
     run: Path, weights: Path, texts: Sequence[str], console: Console
 ) -> tuple[Comparison, Comparison]:
     """Inference of the fine-tuned model and training of the pretrained one, each padded in three ways and packed."""
-    from .bench import side_by_side, training_side_by_side
+    from .bench.compare import side_by_side, training_side_by_side
     from .bench.model import load
     from .report.progress import ProgressReporter
 

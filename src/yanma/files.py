@@ -15,16 +15,19 @@ def remove(place: Path) -> None:
     shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Make or replace a file, in one instant."""
     fresh = path.with_name(f".{path.name}.new")
     try:
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with fresh.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
         flush_to_disk(path.parent)
+    except OSError as error:
+        error.filename = str(path)  # a full disk names no file
+        raise
     finally:
         fresh.unlink(missing_ok=True)
 

@@ -67,4 +67,4 @@ class Markers:
         try:
             return path.read_text(encoding="utf-8")
         except OSError as error:
-            raise ConfigError(f"--write {path}: {error.strerror or error}") from None
+            raise ConfigError(f"`write` {path}: {error.strerror or error}") from None

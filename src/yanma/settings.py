@@ -1,17 +1,19 @@
 """Settings of a program as one model of pydantic's: a TOML file, flags that override it, errors that name the key.
 
 The command line makes its flags from the model, `to_toml` saves it beside the run, and a key that is not in it is
-refused with the nearest one that is.
+refused with the nearest one that is. A message names a setting between backquotes, `max_length`; where the command line
+was used, its flag is said in that place, --max-length (cli/output.py).
 """
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -40,7 +42,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     flags: ClassVar[Mapping[tuple[str, str], str]] = {}
-    """(section, key) -> flag, where that is not the key's own name."""
+    """(section, key) -> flag, where that is not the key's own name; the section of keys at the top is ""."""
 
     @classmethod
     def sections(cls) -> dict[str, type[Section]]:
@@ -61,8 +63,13 @@ class Setting:
     section: str | None
     key: str
     flag: str
-    """Without dashes before it."""
+    """Its name among all settings: of a flag, and of a keyword in Python."""
     field: FieldInfo
+
+    @property
+    def dashed(self) -> str:
+        """As the command line spells it."""
+        return f"--{self.flag.replace('_', '-')}"
 
     @property
     def help(self) -> str:
@@ -81,15 +88,22 @@ class Setting:
     @property
     def metavar(self) -> str:
         """What kind of value it takes: its choices, or a word."""
-        kinds = [
-            kind
-            for kind in get_args(self.field.annotation) or (self.field.annotation,)
-            if kind is not NoneType
+        kinds = [*_kinds(self.field.annotation)]
+        if ... in kinds and int in kinds:
+            return "N,N,..."
+        choices = [
+            kind if isinstance(kind, str) else "N" for kind in kinds if kind is int or isinstance(kind, str)
         ]
-        choices = [choice for kind in kinds for choice in get_args(kind)] or [
-            k for k in kinds if isinstance(k, str)
-        ]
-        return "|".join(choices) or {int: "N", float: "X"}.get(kinds[0], "TEXT")
+        return "|".join(choices) or ("X" if kinds[0] is float else "TEXT")
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """What stands in an annotation: types, and the values of a Literal."""
+    inner = get_args(annotation)
+    if not inner:
+        yield annotation
+    for one in inner:
+        yield from _kinds(one)
 
 
 def settings_of(config: type[Section]) -> Iterator[Setting]:
@@ -97,7 +111,7 @@ def settings_of(config: type[Section]) -> Iterator[Setting]:
     sections = config.sections()
     for name, field in config.model_fields.items():
         if name not in sections:
-            yield Setting(None, name, name, field)
+            yield Setting(None, name, config.flags.get(("", name), name), field)
             continue
         for key, inner in sections[name].model_fields.items():
             yield Setting(name, key, config.flags.get((name, key), key), inner)
@@ -106,14 +120,14 @@ def settings_of(config: type[Section]) -> Iterator[Setting]:
 def read(config: type[Config], path: Path | None, flags: Mapping[str, object] | None) -> Config:
     """The config in a TOML file, or an empty one, overridden by those `flags` (by name) that are not None.
 
-    Raises ConfigError, which names file and key, or the flag.
+    Raises ConfigError, which names file and key, or the setting as the flags name it.
     """
     given: dict[str, Any] = {} if path is None else _read_toml(path)
-    said = {}
+    said = set()
     for setting in settings_of(config):
         value = (flags or {}).get(setting.flag)
-        if value is not None:
-            said[setting.section, setting.key] = setting.flag
+        if value is not None and value != []:  # a flag that may be repeated was not said
+            said.add((setting.section, setting.key))
             _place(given, setting, value)
     for name in config.sections():
         given.setdefault(name, {})
@@ -132,6 +146,56 @@ def to_toml(config: Section) -> str:
         lines += ["", f"[{name}]"]
         lines += [f"{key} = {_toml(value)}" for key, value in tables[name].items()]
     return "\n".join(lines) + "\n"
+
+
+def command_line(config: Section, command: str, *, shown: Callable[[str], str] = str) -> str:
+    """The command that asks for this config: what is not as it usually is, as a shell reads it, and --out in the end.
+
+    `shown` says how a text, which may be a path, is written.
+
+    >>> class Copying(Section):
+    ...     out: str
+    ...     files: Files = ()
+    >>> command_line(Copying(out="b", files=("my a.txt", "c.txt")), "copy")
+    "copy --files 'my a.txt' --files c.txt --out b"
+    """
+    words, out = [command], list[str]()
+    for setting in settings_of(type(config)):
+        section = config if setting.section is None else getattr(config, setting.section)
+        value = getattr(section, setting.key)
+        if value is None or value == _usual(config, setting):
+            continue
+        said = out if setting.flag == "out" else words
+        if isinstance(value, bool):  # all of them are off where nobody says otherwise
+            said.append(setting.dashed)
+            continue
+        for each in value if setting.is_repeated else [value]:
+            said += [setting.dashed, shlex.quote(shown(each) if isinstance(each, str) else _as_flag(each))]
+    return " ".join([*words, *out])
+
+
+def last_two_parts(path: str) -> str:
+    """Of a path, what may mean something elsewhere.
+
+    >>> last_two_parts("/home/ann/wiki/valid.txt"), last_two_parts("text")
+    ('wiki/valid.txt', 'text')
+    """
+    return "/".join(Path(path).parts[-2:])
+
+
+def _usual(config: Section, setting: Setting) -> object:
+    """What a setting is where nobody says it; a section may choose that when it is made."""
+    section = None if setting.section is None else type(config).model_fields[setting.section].default
+    return getattr(section, setting.key) if isinstance(section, Section) else setting.field.default
+
+
+def _as_flag(value: object) -> str:
+    match value:
+        case tuple():
+            return ",".join(map(str, value))
+        case dict():
+            return ",".join(f"{key}={each}" for key, each in value.items())
+    return str(value)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -153,7 +217,7 @@ def _explain(
     config: type[Section],
     error: ValidationError,
     path: Path | None,
-    said: Mapping[tuple[str | None, str], str],
+    said: set[tuple[str | None, str]],
 ) -> str:
     """The first thing that is wrong, as one line; a misspelt key first, for it is what makes the right one missing."""
     errors = error.errors(include_url=False)
@@ -163,14 +227,15 @@ def _explain(
     if wrong["type"] == "extra_forbidden":
         return source + _unknown(config, section, key)
     flags = {(s.section, s.key): s.flag for s in settings_of(config)}
-    flag = flags.get((section, key), key).replace("_", "-")
+    name = flags.get((section, key), key)
     if (section, key) in said:
-        return f"--{flag}: {_plainly(wrong)}"
+        return f"`{name}`: {_plainly(wrong)}"
     place = " ".join(filter(None, (section and f"[{section}]", key)))
     if not place:  # settings of several sections do not go together
         return f"{source}{_plainly(wrong)}"
     if wrong["type"] == "missing":
-        return f"{source}{place} is missing: set it in a config file, or say --{flag}"
+        in_file = "set it in a config file, or " if config.sections() else ""
+        return f"{source}{place} is missing: {in_file}say `{name}`"
     return f"{source}{place}: {_plainly(wrong)}"
 
 
@@ -196,7 +261,9 @@ def _plainly(wrong: ErrorDetails) -> str:
     if wrong["type"] == "model_type":
         return f"must be a section with keys of its own; got {wrong['input']!r}"
     message = _KINDS.get(wrong["type"]) or wrong["msg"].replace("Input should be", "must be")
-    return f"{message}; got {wrong['input']!r}"
+    known = re.findall(r"'([^']+)'", wrong["ctx"]["expected"]) if wrong["type"] == "literal_error" else ()
+    hint = did_you_mean(str(wrong["input"]), known)
+    return f"{message}; got {wrong['input']!r}{hint and '; '}{hint}"
 
 
 def _unknown(config: type[Section], section: str | None, key: str) -> str:

@@ -101,7 +101,7 @@ def test_plain_text_is_a_text_a_line(run, folders, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--as", "flat"), 2, "padded, packed, unpadded"),
+        (("--as", "flat"), 2, "--as: must be 'padded', 'packed' or 'unpadded'; got 'flat'"),
         (("--data", "nowhere.jsonl"), 1, "nowhere.jsonl"),
     ],
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tiny_bert import save_tiny_bert
-from yanma.bench import Settings, measure
+from yanma.bench import measure
+from yanma.bench.config import BenchConfig
 from yanma.bench.model import Models, load
 from yanma.loading.tokenizer import learn_tokenizer
 
@@ -42,8 +43,8 @@ def data(tmp_path) -> Path:
 
 
 @pytest.fixture
-def settings(model_folder, data) -> Settings:
+def settings(model_folder, data) -> BenchConfig:
     """A quick run of everything."""
-    return Settings(
+    return BenchConfig(
         model=str(model_folder), data=str(data), text_column="said", max_length=MAX_LENGTH, quick=True
     )

@@ -7,7 +7,9 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification, BertModel
 
 from yanma import unpad
-from yanma.bench import ParityError, ours, side_by_side
+from yanma.bench import ours
+from yanma.bench.compare import side_by_side
+from yanma.bench.parity import ParityError
 from yanma.models import is_unpadded
 
 CONFIG = {

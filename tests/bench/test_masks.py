@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from yanma.bench import ParityError
 from yanma.bench.masks import MARKERS
+from yanma.bench.parity import ParityError
 
 
 def test_a_quick_run_writes_its_part_of_the_page_and_nothing_else(tmp_path, run):

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from yanma import unpad
-from yanma.bench import ParityError, hf, ours, parity
+from yanma.bench import hf, ours, parity
 from yanma.bench.outputs import mean_of_pack, mean_of_rows
-from yanma.bench.parity import Gradient, gradients, outputs
+from yanma.bench.parity import Gradient, ParityError, gradients, outputs
 from yanma.bench.workloads import drawn, sample
 from yanma.errors import DataError
 

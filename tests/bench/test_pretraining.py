@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from yanma import unpad
-from yanma.bench import ParityError, hf, ours, pretraining
+from yanma.bench import hf, ours, pretraining
+from yanma.bench.parity import ParityError
 from yanma.bench.pretraining import MARKERS, MASK, MAX_LENGTH, QUICK_SHAPES, SPECIAL
 from yanma.corruption import IGNORE
 

@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import time
-from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -11,14 +11,17 @@ from rich.console import Console
 from transformers import AutoModel
 
 from yanma import cli
-from yanma.bench import PARTS, ParityError, Settings, ours, run
+from yanma.bench import ours, run
+from yanma.bench.config import BenchConfig, PartName, Shape
 from yanma.bench.contestant import Rows
 from yanma.bench.measure import in_turns
-from yanma.bench.model import SHAPES, _published
+from yanma.bench.model import _published
+from yanma.bench.parity import ParityError
 from yanma.bench.run import bench
 from yanma.errors import ConfigError, DataError
 from yanma.objectives import Packed
 from yanma.report.tables import rich_table
+from yanma.settings import read
 
 OTHERS = ("onnxruntime", "onnx", "onnxscript", "ctranslate2", "sentence_transformers")
 
@@ -36,7 +39,7 @@ def test_a_run_reports_every_part_on_both_workloads(settings):
     report = bench(settings, show=shown.append)
     assert tuple(shown) == report.sections
     assert [(s.workload, s.part) for s in shown] == [
-        (workload, part) for workload in ("drawn lengths", "real text") for part in PARTS
+        (workload, part) for workload in ("drawn lengths", "real text") for part in get_args(PartName)
     ]
     for section in shown:
         assert all(len(row.timing.seconds) == 2 for row in section.rows), "two rounds in a quick run"
@@ -54,7 +57,7 @@ def test_a_run_reports_every_part_on_both_workloads(settings):
 
 @pytest.mark.usefixtures("alone")
 def test_who_is_not_installed_is_named_and_skipped(settings):
-    embeddings, text, *_ = bench(replace(settings, workloads=("drawn",))).sections
+    embeddings, text, *_ = bench(settings.model_copy(update=dict(workloads=("drawn",)))).sections
     assert dict(embeddings.absent) == {
         "ONNX Runtime": "not installed: onnxruntime, onnx, onnxscript (pip install 'yanma[bench]')",
         "CTranslate2": "not installed: ctranslate2 (pip install 'yanma[bench]')",
@@ -65,7 +68,7 @@ def test_who_is_not_installed_is_named_and_skipped(settings):
 
 @pytest.mark.usefixtures("alone")
 def test_the_report_says_what_the_numbers_hold_for(settings):
-    report = bench(replace(settings, only=("embeddings",)))
+    report = bench(settings.model_copy(update=dict(only=("embeddings",))))
     data = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert data["machine"]["versions"]["torch"].startswith("2.")
     assert (
@@ -86,7 +89,7 @@ def test_the_report_says_what_the_numbers_hold_for(settings):
 
 @pytest.mark.usefixtures("alone")
 def test_a_table_shows_every_row_whole(settings):
-    (section,) = bench(replace(settings, only=("embeddings",), workloads=("drawn",))).sections
+    (section,) = bench(settings.model_copy(update=dict(only=("embeddings",), workloads=("drawn",)))).sections
     console = Console(width=170)
     with console.capture() as captured:
         console.print(rich_table(section.columns(), section.cells()))
@@ -114,7 +117,9 @@ def test_all_batch_sizes_are_tried_and_the_fastest_is_measured(settings, monkeyp
             return real(self, lengths)
 
         monkeypatch.setattr(kind, "groups", groups)
-    wanted = replace(settings, quick=False, texts=8, rounds=1, workloads=("drawn",), only=(part,))
+    wanted = settings.model_copy(
+        update=dict(quick=False, texts=8, rounds=1, workloads=("drawn",), only=(part,))
+    )
     (section,) = bench(wanted).sections
     assert section.row("yanma").setting == "2048 tokens"
     padded = ["HF, static padding to 24", "HF, padded to the longest", "HF, length-sorted"]
@@ -200,24 +205,24 @@ def _flags(settings):
 )
 def test_what_cannot_be_measured_is_refused(settings, change, error, words):
     with pytest.raises(error, match=words):
-        bench(replace(settings, **change))
+        bench(settings.model_copy(update=change))
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rounds": 0}, {"texts": 1}, {"threads": 0}, {"only": ("speed",)}, {"workloads": ()}], ids=str
+    "wrong", [{"rounds": 0}, {"texts": 1}, {"threads": 0}, {"only": ("speed",)}, {"workload": ()}], ids=str
 )
 def test_a_wrong_setting_is_refused(wrong):
-    with pytest.raises(ConfigError, match="--"):
-        Settings(**wrong)
+    with pytest.raises(ConfigError, match=f"^`{next(iter(wrong))}`: "):
+        read(BenchConfig, None, wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"shape": "bert-huge"}, {"shape": "bert-base", "model": "m"}], ids=str)
 def test_a_wrong_shape_is_refused(wrong):
-    with pytest.raises(ConfigError, match="--shape"):
-        Settings(**wrong)
+    with pytest.raises(ConfigError, match="`shape`"):
+        read(BenchConfig, None, wrong)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", get_args(Shape))
 def test_a_shape_is_a_published_models(shape):
     """Numbers of parameters as published, without poolers: BERT 109.5 M, XLM-R 278.0 M, DeBERTa 183.8 M."""
     with torch.device("meta"):

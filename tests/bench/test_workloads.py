@@ -53,7 +53,7 @@ def test_real_texts_are_a_seeded_draw_and_are_cut_with_a_count(models, data):
 
 def test_a_missing_corpus_is_told_with_what_to_do(models, monkeypatch):
     monkeypatch.setitem(sys.modules, "chatterbot_corpus.corpus", None)
-    with pytest.raises(ConfigError, match=r"chatterbot-corpus.*yanma\[demo\].*--data FILE"):
+    with pytest.raises(ConfigError, match=r"chatterbot-corpus.*yanma\[demo\].*`data` FILE"):
         workloads.from_corpus(models.tokenizer, 10, MAX_LENGTH)
 
 

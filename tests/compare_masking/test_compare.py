@@ -120,7 +120,7 @@ def test_a_second_call_computes_what_is_missing_and_refuses_other_settings(
     again = compare_masking(config(data, tmp_path, arms="dynamic,word", seeds=2), reporter=SILENT)
     assert asked[4:] == [("word", 0), ("word", 1)], "an arm more: only its runs"
     assert again.pairs.outcomes["dynamic", 1] == first.pairs.outcomes["dynamic", 1]
-    with pytest.raises(ConfigError, match=r"--steps is 4, but what is in .* was made with 3; name"):
+    with pytest.raises(ConfigError, match=r"`steps` is 4, but what is in .* was made with 3; name"):
         compare_masking(config(data, tmp_path, steps=4), reporter=SILENT)
 
 
@@ -129,7 +129,7 @@ def test_a_comparison_goes_on_whose_settings_have_their_name_of_before(
 ):
     compare_masking(config(data, tmp_path), reporter=SILENT)
     (tmp_path / "comparison.toml").rename(tmp_path / "laboratory.toml")
-    with pytest.raises(ConfigError, match=r"--steps is 4, but what is in .* was made with 3; name"):
+    with pytest.raises(ConfigError, match=r"`steps` is 4, but what is in .* was made with 3; name"):
         compare_masking(config(data, tmp_path, steps=4), reporter=SILENT)
     monkeypatch.setattr(Runner, "__call__", lambda *_: pytest.fail("nothing is computed again"))
     compare_masking(config(data, tmp_path), reporter=SILENT)
@@ -151,13 +151,13 @@ def test_a_run_that_fails_is_named_with_its_log(data, tmp_path, in_this_process,
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        ({"arms": "dynamic,statik"}, "--arms: there is no 'statik'; did you mean 'static-1'?"),
-        ({"arms": "word,span"}, "--arms: differences are taken from dynamic"),
+        ({"arms": "dynamic,statik"}, "`arms`: there is no 'statik'; did you mean 'static-1'?"),
+        ({"arms": "word,span"}, "`arms`: differences are taken from dynamic"),
         ({"arms": "dynamic"}, "name it and at least one other arm"),
-        ({"seeds": 1}, "--seeds: must be greater than or equal to 2"),
-        ({"epochs": 2}, "epochs and steps"),
-        ({"probe_train": "a.jsonl"}, "--probe-train, --probe-test"),
-        ({"validation": 1.5}, "--validation: 1.5 is no share"),
+        ({"seeds": 1}, "`seeds`: must be greater than or equal to 2"),
+        ({"epochs": 2}, "`epochs` and `steps`"),
+        ({"probe_train": "a.jsonl"}, "`probe_train` and `probe_test` go together"),
+        ({"validation": 1.5}, "`validation`: 1.5 is no share"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(data, tmp_path, flags, told):
@@ -183,12 +183,12 @@ def test_arms_that_would_be_others_under_another_name_are_refused(data, tmp_path
     ("flags", "told"),
     [
         ({"train": ("{0}/empty.txt",)}, r"empty\.txt: no text in it"),
-        ({"column": "body"}, r"--column is 'body', but .*text\.txt is plain text without columns"),
+        ({"column": "body"}, r"`column` is 'body', but .*text\.txt is plain text without columns"),
         ({"train": ("{0}/one.txt",)}, r"one\.txt: one text alone cannot be both learned from and held out"),
         ({"probe_train": "{0}/none.jsonl"}, r"none\.jsonl: no such file"),
         ({"probe_test": "{0}/none.jsonl"}, r"none\.jsonl: no such file"),
         ({"probe_columns": "label=intent"}, r"rows\.jsonl:1: no column 'intent'"),
-        ({"probe_columns": "lable=label"}, r"--probe-columns: this task has no column 'lable'"),
+        ({"probe_columns": "lable=label"}, r"`probe_columns`: this task has no column 'lable'"),
     ],
 )
 def test_what_cannot_be_read_is_found_before_a_run_and_binds_nothing(
@@ -215,7 +215,7 @@ def test_settings_bind_only_where_something_was_made_by_them(data, tmp_path, in_
     (tmp_path / "comparison.toml").write_text(to_toml(other))
     compare_masking(config(data, tmp_path), reporter=SILENT)
     with pytest.raises(
-        ConfigError, match=r"--train is none\.txt, but what is in .* was made with .*text\.txt;"
+        ConfigError, match=r"`train` is none\.txt, but what is in .* was made with .*text\.txt;"
     ):
         compare_masking(config(data, tmp_path, train=("none.txt",)), reporter=SILENT)
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from typer.testing import CliRunner
 
 from yanma.cli import app, main
 from yanma.corruption import Corrupted, Vocabulary, statistics
+from yanma.corruption.by_name import REPLACEMENTS, UNITS
 from yanma.corruption.command import shown
+from yanma.corruption.config import DENOISERS, CorruptConfig
 
 TEXT = "the unbelievable cat sat on the cat in new york ."
 
@@ -218,8 +221,8 @@ def test_of_rows_the_text_is_read_and_versions_of_a_text_stand_together(tokenize
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--size", "0"], "--size is 0; give 1 or more"),
-        (["--min-count", "-1"], "--min-count is -1; give 1 or more"),
+        (["--size", "0"], "--size: must be greater than or equal to 1; got '0'"),
+        (["--min-count", "-1"], "--min-count: must be greater than or equal to 1; got '-1'"),
         (["--out", "a.txt"], "--out is a.txt, which is read; name another file"),
     ],
 )
@@ -278,28 +281,44 @@ def test_a_text_without_a_word_is_refused(tokenizer_folder, capsys, text):
     assert (caught.value.code, capsys.readouterr().err) == (1, f"error: {text!r}: no text in it\n")
 
 
+def test_units_and_replacements_of_the_command_are_those_of_plans_and_denoisers():
+    known = {key: CorruptConfig.model_fields[key].annotation for key in ("unit", "replacement")}
+    assert get_args(known["unit"]) == (*UNITS, *DENOISERS)
+    assert get_args(get_args(known["replacement"])[0]) == (*REPLACEMENTS,)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--unit", "wrod"], "--unit is 'wrod'; did you mean 'word'?"),
-        (["--epochs", "0"], "--epochs is 0"),
-        (["--unit", "phrase"], "go together; give both"),
-        (["--rate", "1.5"], "--rate is 1.5; give a share above 0 and up to 0.8"),
-        (["--rate", "0.9"], "--rate is 0.9; give a share above 0 and up to 0.8"),
-        (["--seed", "-1"], "--seed is -1; give 0 or more"),
+        (["--unit", "wrod"], "--unit: must be 'token', 'word', "),
+        (["--unit", "wrod"], "; got 'wrod'; did you mean 'word'?"),
+        (["--epochs", "0"], "--epochs: must be greater than or equal to 1; got '0'"),
+        (["--unit", "phrase"], "--unit phrase and --phrases (which yanma pmi writes) go together; give both"),
+        (
+            ["--rate", "1.5"],
+            "--rate: give a share above 0 and up to 0.8, no more is hidden of a text; got 1.5",
+        ),
+        (
+            ["--rate", "0.9"],
+            "--rate: give a share above 0 and up to 0.8, no more is hidden of a text; got 0.9",
+        ),
+        (["--seed", "-1"], "--seed: must be greater than or equal to 0; got '-1'"),
         (["--unit", "t5"], "--unit t5: the tokenizer has no <extra_id_0>, <extra_id_1>, ... to stand for"),
         (["--unit", "ul2"], "--unit ul2: the tokenizer has no <extra_id_0>, <extra_id_1>, ... to stand for"),
-        (["--unit", "ul2", "--rate", "0.3"], "seven denoisers, each with a rate of its own"),
-        (["--unit", "bart", "--rate", "0"], "--rate is 0; give a share between 0 and 1"),
-        (["--rate", "0"], "--rate is 0; give a share above 0"),
-        (["--unit", "word", "--segmenter", "x"], "--segmenter is 'x'; there is 'jieba'"),
+        (
+            ["--unit", "ul2", "--rate", "0.3"],
+            "--rate: --unit ul2 is seven denoisers, each with a rate of its own",
+        ),
+        (["--unit", "bart", "--rate", "0"], "--rate: give a share between 0 and 1, such as 0.15; got 0"),
+        (["--rate", "0"], "--rate: give a share above 0"),
+        (["--unit", "word", "--segmenter", "x"], "--segmenter: must be 'jieba'; got 'x'"),
         (["--rate", "most"], "--rate: 'most' is no rate; give a share as 0.15"),
-        (["--rate", "0.9->0.1 linear"], "--rate is 0.9; give a share above 0 and up to 0.8"),
+        (["--rate", "0.9->0.1 linear"], "--rate: give a share above 0 and up to 0.8"),
         (
             ["--unit", "bart", "--rate", "0.1..0.5"],
             "--rate: --unit bart takes one share for all texts and epochs",
         ),
-        (["--replacement", "berd"], "--replacement is 'berd'; did you mean 'bert'?"),
+        (["--replacement", "berd"], "; got 'berd'; did you mean 'bert'?"),
         (["--unit", "bart", "--replacement", "mask"], "--replacement: --unit bart has one of its own"),
         (["--resampling", "0"], "--resampling: must be 'every epoch', 'never' or a number of fixed copies"),
         (["--rate", "0.3->0.1 linear", "--resampling", "2"], "--resampling is 2; a --rate that changes"),

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from transformers import T5Tokenizer
 
 from yanma.corruption import Continuation, Infilling, Mixture, SpanCorruption, Vocabulary, sentinels_of
-from yanma.corruption.command import Settings, lines
+from yanma.corruption.command import lines
+from yanma.corruption.config import CorruptConfig
 
 END, PREFIX = 1, (996, 997, 998)
 SENTINELS = tuple(range(999 - 4, 700, -1))
@@ -107,7 +108,9 @@ def test_sentinels_are_those_of_the_tokenizer_in_their_order(tokenizer):
     sentinels = sentinels_of(t5)
     assert t5.convert_ids_to_tokens(sentinels) == ["<extra_id_0>", "<extra_id_1>", "<extra_id_2>"]
     assert set(sentinels) <= set(Vocabulary.of(t5).special_ids), "a sentinel is never hidden"
-    (shown,) = lines(["the cat sat on a mat"], t5, Settings("t5", epochs=1), color=False)
+    (shown,) = lines(
+        ["the cat sat on a mat"], t5, CorruptConfig(tokenizer="t5", unit="t5", epochs=1), color=False
+    )
     assert shown.count("<extra_id_0>") == 2 and shown.count("<extra_id_1>") == 1 and shown.endswith("</s>")
     with pytest.raises(ValueError, match="has no <extra_id_0>"):
         sentinels_of(tokenizer)

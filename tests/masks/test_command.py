@@ -125,10 +125,10 @@ def test_a_picture_that_cannot_be_written_leaves_what_was_there(tmp_path, monkey
     path = tmp_path / "mask.html"
     path.write_text("an earlier one")
 
-    def full(self, data):
+    def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("yanma.files.os.fsync", full)
     with pytest.raises(SystemExit) as ended:
         cli.main(["mask", "causal", "--lengths", "3", "--out", str(path)])
     assert ended.value.code == 1 and f"{path}: No space left" in capsys.readouterr().err

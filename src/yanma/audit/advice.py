@@ -17,7 +17,7 @@ _STEP = (
     "(yanma train does); a mean of the micro-batches' means weighs short documents too much"
 )
 _EVAL = "call model.eval(), and look for dropout or noise that does not ask self.training"
-_MEANT = "or say who may read whom, as in mask=yanma.masks.causal() (--mask causal)"
+_MEANT = "or say who may read whom, as in mask=yanma.masks.causal() (yanma audit --mask causal)"
 _TRAINING = "run a step in train() mode in your tests; the error says what is missing"
 
 

@@ -4,20 +4,6 @@ workloads    texts                             contestant            how a way o
 hf, ours     transformers and yanma            runtimes, apart       others, in processes of their own
 parts        who meets whom                    floor                 the least time there is
 parity       are the results the model's       measure               times, taken in turns
-run          bench(settings)                   compare               side_by_side, training_side_by_side
+run          bench(config)                     compare               side_by_side, training_side_by_side
 report       what was found                    pretraining, masks    benches of their own
 """
-
-from .compare import Comparison, side_by_side, training_side_by_side
-from .parity import ParityError
-from .settings import PARTS, WORKLOADS, Settings
-
-__all__ = [
-    "PARTS",
-    "WORKLOADS",
-    "Comparison",
-    "ParityError",
-    "Settings",
-    "side_by_side",
-    "training_side_by_side",
-]

@@ -65,10 +65,6 @@ class Models:
         return place
 
 
-SHAPES = ("bert-base", "xlm-roberta-base", "deberta-v3-base")
-"""Models whose time is that of the pretrained ones, as it does not depend on the weights: these are random."""
-
-
 def load(name: str | None, max_length: int, shape: str | None = None) -> Models:
     """The models of a folder or hub name, or MiniLM where that is None; with `shape`, random weights of that shape.
 
@@ -92,7 +88,7 @@ def load(name: str | None, max_length: int, shape: str | None = None) -> Models:
     name = name if shape is None else f"{shape}, random weights, texts in MiniLM's tokens"
     longest = longest_text(base, tokenizer)
     if longest is not None and max_length > longest:
-        raise ConfigError(f"--max-length is {max_length}; this model reads at most {longest} tokens")
+        raise ConfigError(f"`max_length` is {max_length}; this model reads at most {longest} tokens")
     return Models(_about(name, base), tokenizer, base, classifier)
 
 
@@ -142,4 +138,4 @@ def _minilm() -> str:
     try:
         return str(packaged.minilm())
     except Unsupported as error:
-        raise ConfigError(f"{error}, or name a model with --model") from error
+        raise ConfigError(f"{error}, or name a `model`") from error

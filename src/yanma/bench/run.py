@@ -1,4 +1,4 @@
-"""bench(settings): parity of everyone on a workload, then everyone's time on it; execute(settings) shows and keeps."""
+"""bench(config): parity of everyone on a workload, then everyone's time on it; execute(config) shows and keeps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from ..machine import bound_kernel_caches, keep_buffers
 from ..report.progress import ProgressReporter
 from ..report.tables import rich_table
 from ..seeded import seeded
+from ..settings import command_line, last_two_parts
 from . import workloads as makers
+from .config import BenchConfig
 from .contestant import Contestant
 from .hf import LONGEST
 from .measure import Turn, in_turns, timed
@@ -27,22 +29,21 @@ from .model import Models, load
 from .ours import ARRIVAL
 from .parts import Part, parts
 from .report import MARKERS, Report, Row, Section, here
-from .settings import Settings
 from .workloads import Workload
 
 _NEARLY = 1.1
 _WIDTH = 170  # what the widest table needs
 
 
-def execute(settings: Settings, *, json_to: str | None = None, write: Path | None = None) -> None:
+def execute(config: BenchConfig, *, json_to: str | None = None, write: Path | None = None) -> None:
     """Tables on stdout as they come, or all as JSON there (`json_to="-"`); the page last, when all is measured."""
     if json_to not in (None, "-") and not Path(str(json_to)).absolute().parent.is_dir():
-        raise ConfigError(f"--json {json_to}: there is no such folder")
+        raise ConfigError(f"`json_to` {json_to}: there is no such folder")
     if write is not None:
         MARKERS.check(write)
     # A cell cut short would be a number lost: on a narrow terminal the lines wrap instead.
     out = Console(quiet=json_to == "-", highlight=False, width=max(Console().width, _WIDTH))
-    report = bench(settings, reporter=ProgressReporter(), show=lambda section: _show(section, out))
+    report = bench(config, reporter=ProgressReporter(), show=lambda section: _show(section, out))
     text = json.dumps(report.as_dict(), indent=2) + "\n"
     if json_to == "-":
         sys.stdout.write(text)
@@ -62,12 +63,12 @@ def _show(section: Section, out: Console) -> None:
 
 @seeded(makers.SEED)  # dropout, in training
 def bench(
-    settings: Settings,
+    config: BenchConfig,
     *,
     reporter: ProgressReporter | None = None,
     show: Callable[[Section], None] = lambda section: None,
 ) -> Report:
-    """Measure what `settings` ask for; `show` gets each section as soon as it is there.
+    """Measure what `config` asks for; `show` gets each section as soon as it is there.
 
     Nothing of a workload is shown before every contestant of every part has passed its comparison on it: ParityError
     says who has not. Raises ConfigError or DataError for a model or data that cannot be used.
@@ -75,30 +76,29 @@ def bench(
     reporter = reporter or ProgressReporter(enabled=False)
     keep_buffers()
     bound_kernel_caches()
-    with _threads(settings.threads), TemporaryDirectory(prefix="yanma-bench-") as folder:
-        models = load(settings.model, settings.max_length, settings.shape)
-        texts = [_workload(name, settings, models) for name in settings.workloads]
+    with _threads(config.threads), TemporaryDirectory(prefix="yanma-bench-") as folder:
+        models = load(config.model, config.max_length, config.shape)
+        texts = [_workload(name, config, models) for name in config.workloads]
         reporter.note("preparing: models are copied, exported and converted")
-        contests = parts(models, settings.only, settings.max_length, Path(folder))
-        if settings.quick:
+        contests = parts(models, config.only, config.max_length, Path(folder))
+        if config.quick:
             contests = [_with_one_size(part) for part in contests]
         sections = []
         for workload in texts:
-            for section in _sections(contests, workload, settings.num_rounds, reporter):
+            for section in _sections(contests, workload, config.num_rounds, reporter):
                 sections.append(section)
                 show(section)
-        return Report(
-            here(), models.about, settings.command, settings.num_rounds, settings.quick, tuple(sections)
-        )
+        asked = command_line(config, config.command, shown=last_two_parts)
+        return Report(here(), models.about, asked, config.num_rounds, config.quick, tuple(sections))
 
 
-def _workload(name: str, settings: Settings, models: Models) -> Workload:
-    tokenizer, count, longest = models.tokenizer, settings.num_texts, settings.max_length
+def _workload(name: str, config: BenchConfig, models: Models) -> Workload:
+    tokenizer, count, longest = models.tokenizer, config.num_texts, config.max_length
     if name == "drawn":
         return makers.drawn(tokenizer, count, longest)
-    if settings.data is None:
+    if config.data is None:
         return makers.from_corpus(tokenizer, count, longest)
-    return makers.from_file(settings.data, settings.text_column, tokenizer, count, longest)
+    return makers.from_file(config.data, config.text_column, tokenizer, count, longest)
 
 
 def _sections(

@@ -120,7 +120,7 @@ def from_corpus(tokenizer: PreTrainedTokenizerBase, count: int, max_length: int)
     try:
         folder = packaged.corpus()
     except Unsupported as error:
-        raise ConfigError(f"{error}, or name real text with --data FILE --text-column NAME") from error
+        raise ConfigError(f"{error}, or name real text: `data` FILE `text_column` NAME") from error
     texts = [line for conversation in packaged.conversations(folder) for line in conversation.lines]
     about = "chatterbot-corpus, English questions and answers"
     return _encoded("real text", about, _draw(texts, count), tokenizer, max_length)

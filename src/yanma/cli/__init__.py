@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -30,7 +30,7 @@ from .compare_masking import compare_masking
 from .corrupt import corrupt, pmi
 from .demo import demo
 from .mask import mask
-from .output import fail, told
+from .output import fail, told, with_flags
 from .pretrain import pretrain
 from .train import evaluate, predict, train
 
@@ -61,10 +61,22 @@ app.add_typer(benches, name="bench")
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit; every error that is the user's to solve is one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(None if arguments is None else list(arguments))
+        app(arguments)
     except YanmaError as error:
-        fail(str(error), code=1 if isinstance(error, DataError) else 2)
+        fail(with_flags(str(error), _flags(arguments)), code=1 if isinstance(error, DataError) else 2)
     except OSError as error:
         fail(told(error), code=1)
     sys.exit(0)
+
+
+def _flags(arguments: Sequence[str]) -> dict[str, str]:
+    """Of the command that was asked for: how it spells each setting, by the setting's name."""
+    command: Any = typer.main.get_command(app)
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word, command)
+    return {
+        parameter.name: parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
+        for parameter in command.params
+    }

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..bench.config import BenchConfig
+from ..settings import read
+from .flags import one_flag_a_setting
 from .output import Json, Page, fail, put
 
 if TYPE_CHECKING:
@@ -20,37 +23,14 @@ Quick = Annotated[
 ]
 
 
+@one_flag_a_setting(BenchConfig)
 def bench(
     context: typer.Context,
-    model: Annotated[
-        str | None, typer.Option(help="folder or hub name (default: MiniLM, from the extra `demo`)")
-    ] = None,
-    shape: Annotated[
-        str | None,
-        typer.Option(
-            metavar="bert-base|xlm-roberta-base|deberta-v3-base",
-            help="random weights of this shape instead of a model: the time is that of real ones",
-        ),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="real text: a file, or NAME:SPLIT (default: the demo's corpus)")
-    ] = None,
-    text_column: Annotated[str, typer.Option(help="its column of texts")] = "text",
-    texts: Annotated[int, typer.Option(help="how many texts of each kind are computed")] = 512,
-    max_length: Annotated[
-        int, typer.Option(help="longer texts are cut; also the width of static padding")
-    ] = 128,
-    rounds: Annotated[int, typer.Option(help="turns of each contestant that are counted")] = 5,
-    threads: Annotated[int | None, typer.Option(help="of everyone (default: as many as torch takes)")] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="embeddings, text, classification or training; may be repeated")
-    ] = None,
-    workload: Annotated[list[str] | None, typer.Option(help="drawn or real; may be repeated")] = None,
-    quick: Quick = False,
     json_to: Annotated[
         str | None, typer.Option("--json", metavar="FILE|-", help="all numbers as JSON")
     ] = None,
     write: Page = None,
+    **flags: str | bool | list[str] | None,
 ) -> None:
     """Measure speed side by side: padded in three ways, other runtimes, yanma. Results are compared first.
 
@@ -58,24 +38,12 @@ def bench(
     """
     if context.invoked_subcommand is not None:
         return
-    from ..bench import PARTS, WORKLOADS, ParityError, Settings
+    config = read(BenchConfig, None, flags)
+    from ..bench.parity import ParityError
     from ..bench.run import execute
 
-    wanted = Settings(
-        model=model,
-        shape=shape,
-        data=data,
-        text_column=text_column,
-        texts=texts,
-        max_length=max_length,
-        rounds=rounds,
-        threads=threads,
-        only=tuple(only or PARTS),
-        workloads=tuple(workload or WORKLOADS),
-        quick=quick,
-    )
     try:
-        execute(wanted, json_to=json_to, write=write)
+        execute(config, json_to=json_to, write=write)
     except ParityError as error:
         fail(str(error), code=1)
 
@@ -109,7 +77,7 @@ def bench_pretraining(
 
 def _measured(run: Callable[[], Any], markers: Markers, as_json: bool, write: Path | None) -> None:
     """Run a bench whose report has a part of a page to itself."""
-    from ..bench import ParityError
+    from ..bench.parity import ParityError
 
     if write is not None:
         markers.check(write)

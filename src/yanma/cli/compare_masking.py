@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
+from ..compare_masking.config import ComparisonConfig
+from ..settings import read
 from .flags import Config, one_flag_a_setting
 from .output import Json, Page, put, say
 
-if TYPE_CHECKING:
-    from ..settings import Section
 
-
-def _config() -> type[Section]:
-    from ..compare_masking.config import ComparisonConfig
-
-    return ComparisonConfig
-
-
-@one_flag_a_setting(_config)
+@one_flag_a_setting(ComparisonConfig)
 def compare_masking(
     config: Config = None,
     write: Page = None,
@@ -34,9 +26,7 @@ def compare_masking(
 
     Example: yanma compare-masking --train corpus.txt --epochs 40 --seeds 5 --jobs 2 --out runs/masking
     """
-    from ..compare_masking.config import load
-
-    wanted = load(config, {name: value for name, value in flags.items() if value != []})
+    wanted = read(ComparisonConfig, config, flags)
     try:
         from ..compare_masking import markdown
         from ..compare_masking.compare import compare_masking as run

@@ -14,7 +14,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="folder for its data, run and figures")] = Path("runs/demo"),
 ) -> None:
     """Fine-tune MiniLM on real text, and time it side by side with padding. Needs the extra `demo`, no network."""
-    from ..bench import ParityError
+    from ..bench.parity import ParityError
     from ..demo import run
 
     try:

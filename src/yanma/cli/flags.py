@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from ..errors import ConfigError
+from ..settings import read, settings_of
 
 if TYPE_CHECKING:
     from ..runs.config import Run
@@ -37,33 +38,33 @@ def wished(
 ) -> Run:
     """The config of a run: of the file, else of the run in --out that goes on, with flags over it."""
     from ..runs.config import begun
-    from ..settings import read
 
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other: begin anew, or go on")
     out = flags.get("out")
     if resume and config is None and isinstance(out, str):
         config = begun(Path(out).expanduser(), kind.command)
-    return read(kind, config, {name: value for name, value in flags.items() if value != []})
+    return read(kind, config, flags)
 
 
-def one_flag_a_setting(config: Callable[[], type[Section]]) -> Callable[[Command], Command]:
-    """Give a command a flag for every setting of a config, so that flags and settings never differ."""
+def one_flag_a_setting(config: type[Section]) -> Callable[[Command], Command]:
+    """Give a command a flag for every setting of a config, so that they never differ, but for those that it names."""
 
     def with_flags(command: Command) -> Command:
-        from ..settings import settings_of
-
         named = inspect.signature(command).parameters.values()
         parameters = [p for p in named if p.kind is not p.VAR_KEYWORD]
         hints = get_type_hints(command, include_extras=True)
-        for setting in settings_of(config()):
+        own, sections = {p.name for p in parameters}, config.sections()
+        for setting in settings_of(config):
+            if setting.flag in own:  # an argument, or one that is spelt otherwise
+                continue
             switch = setting.field.annotation is bool
-            dashed = setting.flag.replace("_", "-")
+            required = " (required)" if setting.field.is_required() and not sections else ""  # by no file
             about = typer.Option(
-                f"--{dashed}/--no-{dashed}" if switch else f"--{dashed}",
-                help=setting.help,
+                f"{setting.dashed}/--no-{setting.dashed[2:]}" if switch else setting.dashed,
+                help=setting.help + required,
                 metavar=None if switch else setting.metavar,
-                rich_help_panel=setting.section or "run",
+                rich_help_panel=setting.section or ("run" if sections else None),
             )
             kind: Any = bool if switch else list[str] if setting.is_repeated else str
             hints[setting.flag] = Annotated[kind | None, about]

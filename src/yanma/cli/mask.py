@@ -8,44 +8,35 @@ from typing import Annotated
 
 import typer
 
+from ..masks.command import MaskConfig, shown, summary, table
+from ..settings import read
+from .flags import one_flag_a_setting
 from .output import Json, is_coloured, put, say
 
 
+@one_flag_a_setting(MaskConfig)
 def mask(
     expression: Annotated[
         str, typer.Argument(metavar="EXPRESSION", help="as in 'documents & causal & window(2, 0)'")
     ],
-    lengths: Annotated[
-        str | None,
-        typer.Option(metavar="N,N,...", help="tokens of each document (default: those of --tokens)"),
-    ] = None,
-    kv_lengths: Annotated[
-        str | None, typer.Option(metavar="N,N,...", help="keys of each document, where they differ")
-    ] = None,
-    tokens: Annotated[
-        str | None, typer.Option(metavar="TEXT|FILE", help="words to show beside it, a document a line")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="draw into this file instead: .html, .svg, .png or .pdf")
-    ] = None,
     counts: Annotated[
         bool, typer.Option("--counts", help="print the visible pairs of each document instead")
     ] = False,
     as_json: Json = False,
+    **flags: str | None,
 ) -> None:
     """Draw a mask: who may read whom. What is visible is counted on stderr.
 
     Example: yanma mask "documents & causal & window(2, 0)" --lengths 5,3,7
     """
-    from ..masks.command import read, summary, table
-
-    shown = read(expression, lengths, kv_lengths, tokens)
-    if out is not None:
-        shown.save(out)
+    config = read(MaskConfig, None, {**flags, "expression": expression})
+    drawn = shown(config)
+    if config.out is not None:
+        drawn.save(Path(config.out))
     if as_json:
-        put(json.dumps(shown.as_dict(), ensure_ascii=False))
+        put(json.dumps(drawn.as_dict(), ensure_ascii=False))
     elif counts:
-        put(table(shown.counts))
-    elif out is None:
-        put(shown.mask.show(shown.size, tokens=shown.tokens, color=is_coloured()))
-    say(summary(shown.counts))
+        put(table(drawn.counts))
+    elif config.out is None:
+        put(drawn.mask.show(drawn.size, tokens=drawn.tokens, color=is_coloured()))
+    say(summary(drawn.counts))

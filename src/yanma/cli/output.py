@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -63,6 +64,15 @@ def leaving(kind: type[RunConfig], out: str) -> Iterator[None]:
     except OSError as error:
         fail(f"{told(error)}; {folder.describe()}", code=1)
     say(folder.describe())
+
+
+def with_flags(words: str, flags: Mapping[str, str]) -> str:
+    """A message of the library with the command's own flags in the place of the settings that it names.
+
+    >>> with_flags("`max_length` is 9; `it` must be less", {"max_length": "--max-length"})
+    '--max-length is 9; `it` must be less'
+    """
+    return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), words)
 
 
 def told(error: OSError) -> str:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
+from ..runs.pretrain_config import PretrainConfig
 from .flags import Config, Overwrite, Resume, one_flag_a_setting, wished
 from .output import Json, leaving, put
 
-if TYPE_CHECKING:
-    from ..settings import Section
 
-
-def _config() -> type[Section]:
-    from ..runs.pretrain_config import PretrainConfig
-
-    return PretrainConfig
-
-
-@one_flag_a_setting(_config)
+@one_flag_a_setting(PretrainConfig)
 def pretrain(
     config: Config = None,
     overwrite: Overwrite = False,
@@ -30,8 +21,6 @@ def pretrain(
 
     Example: yanma pretrain --objective mlm --train a.txt --from-scratch bert-mini --unit word --steps 1000 --out runs/x
     """
-    from ..runs.pretrain_config import PretrainConfig
-
     wanted = wished(PretrainConfig, config, flags, overwrite=overwrite, resume=resume)
     with leaving(PretrainConfig, wanted.out):
         from ..runs.pretrain import pretrain as run

@@ -8,23 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..runs.train_config import TrainConfig
 from .flags import Config, Overwrite, Resume, one_flag_a_setting, wished
 from .output import Json, is_first_rank, leaving, put, say, say_error
 
 if TYPE_CHECKING:
     from ..runs.evaluate import Evaluation
-    from ..settings import Section
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="folder that `yanma train` made")]
 
 
-def _config() -> type[Section]:
-    from ..runs.train_config import TrainConfig
-
-    return TrainConfig
-
-
-@one_flag_a_setting(_config)
+@one_flag_a_setting(TrainConfig)
 def train(
     config: Config = None,
     overwrite: Overwrite = False,
@@ -36,8 +30,6 @@ def train(
 
     Example: yanma train --task sequence-classification --train a.jsonl --test b.jsonl --model DIR --out runs/x
     """
-    from ..runs.train_config import TrainConfig
-
     wanted = wished(TrainConfig, config, flags, overwrite=overwrite, resume=resume)
     with leaving(TrainConfig, wanted.out):
         from ..runs.train import train as run

@@ -22,9 +22,9 @@ from ..files import write
 from ..loading.pretrained import at_home
 from ..report.progress import ProgressReporter
 from ..runs.records import versions
-from ..settings import to_toml
+from ..settings import command_line, last_two_parts, settings_of, to_toml
 from . import plot
-from .config import ComparisonConfig, load, settings
+from .config import ComparisonConfig, load
 from .outcome import paired
 from .page import page
 from .prepare import Sizes, counted, prepare
@@ -58,45 +58,11 @@ def compare_masking(config: ComparisonConfig, *, reporter: ProgressReporter | No
         (folder / _CONFIG_BEFORE).unlink(missing_ok=True)
     with processes(config.jobs) as executor:
         outcomes = complete(runs, Runner(config, folder, shared), folder, executor, reporter)
-    report = Report(
-        command(config), date.today().isoformat(), _about(config, sizes), paired(outcomes, config.arms)
-    )
+    asked = command_line(config, config.command, shown=last_two_parts)
+    report = Report(asked, date.today().isoformat(), _about(config, sizes), paired(outcomes, config.arms))
     write(folder / "report.json", json.dumps(report.as_dict(), indent=2) + "\n")
     write(folder / "page.html", page(report))
     return report
-
-
-def command(config: ComparisonConfig) -> str:
-    """The command line that asks for this; of paths only the last two parts, as they mean nothing elsewhere.
-
-    >>> command(load(flags={"train": ("/home/ann/wiki/valid.txt",), "out": "runs/x", "epochs": "20"}))
-    'yanma compare-masking --train wiki/valid.txt --epochs 20 --out runs/x'
-    """
-    words = ["yanma compare-masking"]
-    out = ""
-    for setting in settings():
-        section = config if setting.section is None else getattr(config, setting.section)
-        value, usual = getattr(section, setting.key), setting.field.default
-        if setting.key == "epochs" and setting.section == "budget":
-            usual = 40
-        if value == usual or value is None:
-            continue
-        dashed = setting.flag.replace("_", "-")
-        if setting.key == "out":
-            out = f" --out {_short(value)}"
-        elif setting.is_repeated:
-            words += [f"--{dashed} {_short(each)}" for each in value]
-        elif isinstance(value, tuple):
-            words.append(f"--{dashed} {','.join(value)}")
-        elif isinstance(value, dict):
-            words.append(f"--{dashed} {','.join('='.join(pair) for pair in value.items())}")
-        else:
-            words.append(f"--{dashed} {_short(value) if isinstance(value, str) else value}")
-    return " ".join(words) + out
-
-
-def _short(path: str) -> str:
-    return "/".join(Path(path).parts[-2:])
 
 
 def _check_folder(config: ComparisonConfig, folder: Path) -> None:
@@ -106,7 +72,7 @@ def _check_folder(config: ComparisonConfig, folder: Path) -> None:
         if _is_begun(folder):
             _check_unchanged(load(places[0]), config, folder)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not empty and holds no comparison; name another --out")
+        raise ConfigError(f"{folder} is not empty and holds no comparison; name another `out`")
 
 
 def _is_begun(folder: Path) -> bool:
@@ -133,15 +99,14 @@ def _nothing_left_where_refused(folder: Path) -> Iterator[None]:
 
 
 def _check_unchanged(before: ComparisonConfig, now: ComparisonConfig, folder: Path) -> None:
-    for setting in settings():
+    for setting in settings_of(ComparisonConfig):
         if setting.section is None and setting.key in _MAY_CHANGE:
             continue
         was, is_now = (getattr(getattr(one, setting.section or ""), setting.key) for one in (before, now))
         if was != is_now:
-            flag = setting.flag.replace("_", "-")
             raise ConfigError(
-                f"--{flag} is {_said(is_now)}, but what is in {folder} was made with {_said(was)}; name another --out, "
-                f"or say what was said then ({', '.join(_MAY_CHANGE)} may change)"
+                f"`{setting.flag}` is {_said(is_now)}, but what is in {folder} was made with {_said(was)}; name "
+                f"another `out`, or say what was said then ({', '.join(_MAY_CHANGE)} may change)"
             )
 
 
@@ -161,8 +126,9 @@ def _about(config: ComparisonConfig, sizes: Sizes) -> tuple[tuple[str, str], ...
     """What was compared with what, in a line each."""
     budget, probe, max_length = config.budget, config.probe, config.model.max_length
     corpus = (
-        f"{', '.join(map(_short, config.corpus.train))}: {sizes.train_texts:,} texts, {sizes.train_tokens:,} tokens in "
-        f"blocks of {max_length}; judged on {sizes.validation_tokens:,} tokens held back"
+        f"{', '.join(map(last_two_parts, config.corpus.train))}: {sizes.train_texts:,} texts, "
+        f"{sizes.train_tokens:,} tokens in blocks of {max_length}; "
+        f"judged on {sizes.validation_tokens:,} tokens held back"
     )
     model = (
         f"{config.model.from_scratch} from scratch, {sizes.parameters / 1e6:.1f} M parameters, a vocabulary of "
@@ -176,6 +142,6 @@ def _about(config: ComparisonConfig, sizes: Sizes) -> tuple[tuple[str, str], ...
     told = [("Corpus", corpus), ("Model", model), ("Budget of a run", each)]
     if probe.train is not None:
         how = f"{counted(probe.epochs, 'epoch', 'epochs')}, learning rate {probe.learning_rate:g}"
-        told.append(("Probe", f"{probe.task} on {_short(probe.train)}, {how}"))
+        told.append(("Probe", f"{probe.task} on {last_two_parts(probe.train)}, {how}"))
     told.append(("Versions", ", ".join(f"{name} {number}" for name, number in versions().items())))
     return tuple(told)

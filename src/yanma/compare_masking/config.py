@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from ..errors import did_you_mean
 from ..runs.config import PathOrShare
 from ..runs.train_config import ColumnNames
-from ..settings import Files, Names, Section, Setting, read, settings_of
+from ..settings import Files, Names, Section, read
 from .arms import ARMS, BASELINE
 
 
@@ -54,7 +54,7 @@ class BudgetConfig(Section):
         if not isinstance(given, dict):
             return given
         if given.get("epochs") is not None and given.get("steps") is not None:
-            raise ValueError("epochs and steps (--epochs, --steps) both say how long; give one of them")
+            raise ValueError("`epochs` and `steps` both say how long; give one of them")
         if given.get("epochs") is None and given.get("steps") is None:
             return {**given, "epochs": 40}
         return given
@@ -77,13 +77,14 @@ class ProbeConfig(Section):
     @model_validator(mode="after")
     def _both_or_neither(self) -> ProbeConfig:
         if (self.train is None) != (self.test is None):
-            raise ValueError("train and test (--probe-train, --probe-test) go together; give both or neither")
+            raise ValueError("`probe_train` and `probe_test` go together; give both or neither")
         return self
 
 
 class ComparisonConfig(Section):
     """One comparison."""
 
+    command: ClassVar = "yanma compare-masking"
     flags: ClassVar[Mapping[tuple[str, str], str]] = {
         ("probe", key): f"probe_{key}" for key in ProbeConfig.model_fields
     }
@@ -110,21 +111,12 @@ class ComparisonConfig(Section):
         return tuple(name for name in ARMS if name in given)
 
 
-def settings() -> Iterator[Setting]:
-    """Every setting of a comparison.
-
-    >>> [setting.flag for setting in settings()][:5]
-    ['out', 'arms', 'seeds', 'jobs', 'train']
-    """
-    return settings_of(ComparisonConfig)
-
-
 def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> ComparisonConfig:
     """The config in a TOML file, or an empty one, overridden by those `flags` (by name) that are not None.
 
     >>> load(flags={"train": ("a.txt",), "out": "runs/x", "arms": "word,dynamic"}).arms
     ('dynamic', 'word')
 
-    Raises ConfigError, which names file and key, or the flag.
+    Raises ConfigError, which names file and key, or the setting as the flags name it.
     """
     return read(ComparisonConfig, path, flags)

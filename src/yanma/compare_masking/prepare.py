@@ -167,7 +167,7 @@ def _collocations(shared: Shared) -> None:
     if not found:
         raise DataError(
             f"{shared.train}: no words stand together often enough to be a collocation, so that the arm pmi would be "
-            f"the arm word; give more text, or leave it out of --arms"
+            f"the arm word; give more text, or leave it out of `arms`"
         )
     fresh = shared.collocations.with_name(".collocations.new")
     pmi.save(found, fresh)
@@ -221,5 +221,5 @@ def _check_copies(config: ComparisonConfig, sizes: Sizes) -> None:
             raise ConfigError(
                 f"arm {name} has {counted(copies, 'copy', 'copies')} of each text and a run has "
                 f"{counted(sizes.epochs, 'epoch', 'epochs')}: no mask would come "
-                f"twice, as in dynamic. Give more --epochs (or --steps), or leave it out of --arms"
+                f"twice, as in dynamic. Give more `epochs` (or `steps`), or leave it out of `arms`"
             )

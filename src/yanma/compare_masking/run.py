@@ -120,7 +120,7 @@ def check_probe(probe: ProbeConfig) -> None:
     try:
         columns = kind.columns_named(probe.columns)
     except ConfigError as error:
-        raise ConfigError(f"--probe-columns: {error}") from None
+        raise ConfigError(f"`probe_columns`: {error}") from None
     kind.from_rows(task_rows(probe.train, columns), columns)
     task_rows(probe.test, columns)
 

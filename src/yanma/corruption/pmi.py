@@ -107,7 +107,7 @@ def load(path: Path) -> Phrases:
             raise DataError(f"{path}:{number}: no collocation in {line!r}; write the file with yanma pmi")
         phrases.add(words)
     if not phrases:
-        raise DataError(f"{path}: no collocation in it; give yanma pmi more text, or a lower --min-count")
+        raise DataError(f"{path}: no collocation in it; give yanma pmi more text, or a lower `min_count`")
     return Phrases(frozenset(phrases))
 
 

@@ -48,7 +48,7 @@ def check_replacement(replacement: Replacement, vocabulary: Vocabulary) -> None:
     if replacement.mask > 0 and vocabulary.mask_id is None:
         raise ValueError(
             "the tokenizer has no mask_token (the vocabulary no mask_id); take one that has, or replace all hidden "
-            "tokens by random ones (ALL_RANDOM, --replacement random)"
+            "tokens by random ones (ALL_RANDOM, `replacement` random)"
         )
     if replacement.random > 0 and not len(vocabulary.ordinary):
         raise ValueError("all tokens of the vocabulary are special; none can be drawn")

@@ -86,14 +86,16 @@ def check_used(
     *,
     column: str = _COLUMN,
     rule: DocumentRule = _RULE,
-    flags: tuple[str, str] = ("--column", "--documents"),
+    settings: tuple[str, str] = ("column", "documents"),
 ) -> None:
     """Raises ConfigError where a column is named and all sources are plain text, or a rule and none of them is.
+
+    `settings` are the names of the two, as messages say them.
 
     >>> check_used(["wikitext:train"], rule="file")
     Traceback (most recent call last):
       ...
-    yanma.errors.ConfigError: --documents is 'file', but wikitext:train has rows, each of them one text; leave it out
+    yanma.errors.ConfigError: `documents` is 'file', but wikitext:train has rows, each of them one text; leave it out
 
     Raises DataError for a source that is not there.
     """
@@ -101,9 +103,13 @@ def check_used(
     plain = [isinstance(part, Path) and _kind(part) in _PLAIN for part in parts]
     read = ", ".join(sources)
     if column != _COLUMN and all(plain):
-        raise ConfigError(f"{flags[0]} is {column!r}, but {read} is plain text without columns; leave it out")
+        raise ConfigError(
+            f"`{settings[0]}` is {column!r}, but {read} is plain text without columns; leave it out"
+        )
     if rule != _RULE and not any(plain):
-        raise ConfigError(f"{flags[1]} is {rule!r}, but {read} has rows, each of them one text; leave it out")
+        raise ConfigError(
+            f"`{settings[1]}` is {rule!r}, but {read} has rows, each of them one text; leave it out"
+        )
 
 
 def _parts(source: str) -> Sequence[Path | str]:

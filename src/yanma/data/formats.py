@@ -306,8 +306,8 @@ def _check_columns(there: Collection[str], wanted: Sequence[str], where: str) ->
             hint = did_you_mean(column, there)
             raise DataError(
                 f"{where}: no column {column!r}; {hint}{' ' * bool(hint)}it has: {', '.join(there) or 'none'} "
-                f"(in training and evaluation, --columns says which is meant; in pre-training, --column; in an audit, "
-                f"--text-column)"
+                f"(in training and evaluation, `columns` says which is meant; in pre-training, `column`; in an audit, "
+                f"`text_column`)"
             )
         if isinstance(there, list) and there.count(column) > 1:
             raise DataError(f"{where}: {there.count(column)} columns are called {column!r}")

@@ -25,7 +25,7 @@ def hold_out(
     """
     if len(items) < 2:
         raise DataError(
-            f"one {what} alone cannot be both learned from and held out; give more, or others with --validation"
+            f"one {what} alone cannot be both learned from and held out; give more, or others as `validation`"
             if items
             else f"no {what} to learn from"
         )

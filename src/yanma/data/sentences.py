@@ -57,7 +57,7 @@ def refuse_words_alone(rows: Iterable[Row], columns: Columns) -> None:
     if count > 1:
         raise DataError(
             f"{where}: {name!r} is one word here and in each of the {count} rows: say which column tells "
-            f"the sentence of a word (--columns sentence=NAME), or give the words of a sentence in one row, as a list "
+            f"the sentence of a word (`columns` sentence=NAME), or give the words of a sentence in one row, as a list "
             f"where there is but one"
         )
 
@@ -78,6 +78,6 @@ def _word(row: Row, name: str) -> str:
     value = row.fields.get(name)
     if isinstance(value, list | tuple):
         raise DataError(
-            f"{row.where}: {name!r} is a list; with a column for the sentence (--columns sentence=...) a row is a word"
+            f"{row.where}: {name!r} is a list; with a column for the sentence (`columns` sentence=...) a row is a word"
         )
     return row.text(name).strip()

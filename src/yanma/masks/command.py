@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator
 
 from ..errors import ConfigError
+from ..files import write
+from ..settings import Section
 from .algebra import bound, has_documents
 from .html import page, svg
 from .lowerings import Counts, count
@@ -20,6 +24,32 @@ MOST_TOKENS = 10**8
 """Queries, or keys, of a mask that is drawn: half a minute's work."""
 
 _FORMATS = (".html", ".pdf", ".png", ".svg")
+
+
+Lengths = Annotated[tuple[int, ...], BeforeValidator(lambda given: _numbers(given))]
+
+
+class MaskConfig(Section):
+    """What `yanma mask` can be told."""
+
+    expression: str = Field(description="as in 'documents & causal & window(2, 0)'")
+    lengths: Lengths | None = Field(
+        default=None, description="tokens of each document, as in 5,3,7 (default: those of tokens)"
+    )
+    kv_lengths: Lengths | None = Field(default=None, description="keys of each document, where they differ")
+    tokens: str | None = Field(
+        default=None, description="words to show beside it, a document a line: a text or a file"
+    )
+    out: str | None = Field(
+        default=None, description="draw into this file instead: .html, .svg, .png or .pdf"
+    )
+
+    @field_validator("out")
+    @classmethod
+    def _an_ending_that_can_be_drawn(cls, given: str | None) -> str | None:
+        if given is not None and (ending := Path(given).suffix.lower()) not in _FORMATS:
+            raise ValueError(f"{given} ends in {ending!r}; it can end in {', '.join(_FORMATS)}")
+        return given
 
 
 @dataclass(frozen=True)
@@ -51,21 +81,9 @@ class Shown:
     def save(self, path: Path) -> None:
         """Draw it into a file: .html and .svg by yanma itself, .png and .pdf by matplotlib.
 
-        Raises ConfigError for other endings, Unsupported where matplotlib is missing, OSError.
+        Raises Unsupported where matplotlib is missing, OSError.
         """
-        ending = path.suffix.lower()
-        if ending not in _FORMATS:
-            raise ConfigError(f"--out: {path} ends in {ending!r}; it can end in {', '.join(_FORMATS)}")
-        drawn = self._drawn(ending)
-        fresh = path.with_name(f".{path.name}.new")
-        try:
-            fresh.write_bytes(drawn)
-            fresh.replace(path)
-        except OSError as error:
-            error.filename = str(path)  # a full disk names no file
-            raise
-        finally:
-            fresh.unlink(missing_ok=True)
+        write(path, self._drawn(path.suffix.lower()))
 
     def _drawn(self, ending: str) -> bytes:
         if ending in (".png", ".pdf"):
@@ -76,33 +94,32 @@ class Shown:
         return draw(picture(self.mask, self.size), self.mask.describe(), self.tokens).encode()
 
 
-def read(expression: str, lengths: str | None, kv_lengths: str | None, tokens: str | None) -> Shown:
-    """The mask that the settings of `yanma mask` say.
+def shown(config: MaskConfig) -> Shown:
+    """The mask that a config says.
 
-    >>> read("documents & causal", "3,2", None, None).mask
+    >>> shown(MaskConfig(expression="documents & causal", lengths="3,2")).mask
     documents([3, 2]) & causal()
-    >>> read("causal", None, None, "the cat sat").size
+    >>> shown(MaskConfig(expression="causal", tokens="the cat sat")).size
     (3, 3)
 
     Raises ConfigError in one line, with the place in the expression.
     """
-    texts = None if tokens is None else _documents_of(tokens)
-    own = _numbers("--lengths", lengths) if lengths else [len(text) for text in texts] if texts else None
-    other = _numbers("--kv-lengths", kv_lengths) if kv_lengths else None
+    texts = None if config.tokens is None else _documents_of(config.tokens)
+    lengths = config.lengths or ([len(text) for text in texts] if texts else None)
     try:
-        mask, size = _sized(parse(expression), own, other)
+        mask, size = _sized(parse(config.expression), lengths, config.kv_lengths)
         if max(size) > MOST_TOKENS:
             raise ValueError(
-                f"--lengths: {max(size):,} tokens are more than {MOST_TOKENS:,}, the most that is drawn"
+                f"`lengths`: {max(size):,} tokens are more than {MOST_TOKENS:,}, the most that is drawn"
             )
         mask._grid(size)
     except ParseError as error:
         raise ConfigError(f"{error.reason}; at character {error.place + 1} of {error.text!r}") from None
     except ValueError as error:
-        raise ConfigError(f"{error}; the mask is {expression!r}") from None
+        raise ConfigError(f"{error}; the mask is {config.expression!r}") from None
     words = None if texts is None else tuple(word for text in texts for word in text)
     if words is not None and len(words) != size[0]:
-        raise ConfigError(f"--tokens: {len(words)} tokens for {size[0]} queries; give one a query")
+        raise ConfigError(f"`tokens`: {len(words)} tokens for {size[0]} queries; give one a query")
     return Shown(mask, size, words)
 
 
@@ -133,23 +150,25 @@ def table(found: Counts) -> str:
 def _sized(mask: Mask, lengths: Sequence[int] | None, kv_lengths: Sequence[int] | None) -> tuple[Mask, Shape]:
     if lengths is None:
         if kv_lengths is not None:
-            raise ValueError("--kv-lengths without --lengths; give both")
+            raise ValueError("`kv_lengths` without `lengths`; give both")
         if mask.shape is None:
-            raise ValueError("the size is not known; say it with --lengths, as in --lengths 5,3,7")
+            raise ValueError("the size is not known; say it with `lengths`, as in 5,3,7")
         return mask, mask.shape
     if has_documents(mask):
         framed = bound(mask, lengths, kv_lengths)
         return framed, framed._grid(None).shape
     if len(lengths) > 1:
-        raise ValueError(f"--lengths has {len(lengths)} documents; write documents & ({mask.describe()})")
+        raise ValueError(f"`lengths` has {len(lengths)} documents; write documents & ({mask.describe()})")
     return mask, (sum(lengths), sum(lengths if kv_lengths is None else kv_lengths))
 
 
-def _numbers(flag: str, text: str) -> list[int]:
+def _numbers(given: object) -> object:
+    if not isinstance(given, str):
+        return given
     try:
-        return [int(part) for part in text.split(",")]
+        return [int(part) for part in given.split(",")]
     except ValueError:
-        raise ConfigError(f"{flag}: {text!r}; give numbers with commas between, as in 5,3,7") from None
+        raise ValueError(f"{given!r}; give numbers with commas between, as in 5,3,7") from None
 
 
 def _documents_of(tokens: str) -> list[list[str]]:

@@ -13,20 +13,20 @@ from yanma.settings import to_toml
     [
         (
             {"objective": "mlmm", "from_scratch": "bert-tiny"},
-            "--objective: must be 'mlm', 'rtd', 'span-corruption' or 'causal-lm'",
+            "`objective`: must be 'mlm', 'rtd', 'span-corruption' or 'causal-lm'",
         ),
-        ({"rate": "a lot"}, "--rate: 'a lot' is no rate; give a share as 0.15"),
-        ({"rate": "0.3->0.15"}, "--rate: '0.3->0.15' is no rate"),
-        ({"rate": "15"}, "--rate: rate is 15; it must be more than 0 and at most 0.8"),
-        ({"rate": "0.9->0.1 linear"}, "--rate: rate is 0.9; it must be more than 0 and at most 0.8"),
+        ({"rate": "a lot"}, "`rate`: 'a lot' is no rate; give a share as 0.15"),
+        ({"rate": "0.3->0.15"}, "`rate`: '0.3->0.15' is no rate"),
+        ({"rate": "15"}, "`rate`: rate is 15; it must be more than 0 and at most 0.8"),
+        ({"rate": "0.9->0.1 linear"}, "`rate`: rate is 0.9; it must be more than 0 and at most 0.8"),
         (
             {"objective": "span-corruption", "from_scratch": "t5-tiny", "rate": "1"},
-            "--rate: rate is 1; it must be more than 0 and less than 1",
+            "`rate`: rate is 1; it must be more than 0 and less than 1",
         ),
-        ({"unit": "wrd"}, "--unit: must be 'token', 'word'"),
+        ({"unit": "wrd"}, "`unit`: must be 'token', 'word'"),
         (
             {"resampling": "0"},
-            "--resampling: must be 'every epoch', 'never' or a number of fixed copies, 1 or more",
+            "`resampling`: must be 'every epoch', 'never' or a number of fixed copies, 1 or more",
         ),
         (
             {"resampling": "3", "rate": "0.3->0.1 linear"},
@@ -35,7 +35,7 @@ from yanma.settings import to_toml
         ({"resampling": "always"}, "a number of fixed copies, 1 or more; got 'always'"),
         (
             {"objective": "span-corruption", "from_scratch": "t5-tiny", "rate": "0.3->0.1 linear"},
-            "--rate: the rate of span-corruption is one number, such as 0.15",
+            "`rate`: the rate of span-corruption is one number, such as 0.15",
         ),
         ({"unit": "phrase"}, "unit phrase (--unit phrase) and phrases (--phrases FILE) go together"),
         ({"phrases": "p.tsv"}, "unit phrase (--unit phrase) and phrases (--phrases FILE) go together"),
@@ -46,7 +46,7 @@ from yanma.settings import to_toml
             "does nothing with causal-lm; it goes with mlm, rtd and span-corruption",
         ),
         ({"generator_share": "0.5"}, "generator_share (--generator-share) does nothing with mlm"),
-        ({"from_scratch": "bert-huge"}, "--from-scratch: there is no shape 'bert-huge'; there are bert-tiny"),
+        ({"from_scratch": "bert-huge"}, "`from_scratch`: there is no shape 'bert-huge'; there are bert-tiny"),
         (
             {"from_scratch": "gpt2-tiny"},
             "from_scratch (--from-scratch) gpt2-tiny does not learn mlm; bert-tiny",
@@ -57,7 +57,7 @@ from yanma.settings import to_toml
         ({"epochs": "2"}, "epochs and steps (--epochs, --steps) both say how long to train"),
         ({"streaming": True}, "streaming (--streaming) needs validation (--validation)"),
         ({"streaming": True, "steps": None}, "streaming (--streaming) needs steps (--steps)"),
-        ({"validation": "2"}, "--validation: 2 is no share"),
+        ({"validation": "2"}, "`validation`: 2 is no share"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(settings, flags, message):

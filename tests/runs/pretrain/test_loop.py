@@ -421,8 +421,8 @@ def test_spans_without_a_sentinel_of_a_given_tokenizer_are_told_by_their_objecti
 @pytest.mark.parametrize(
     ("names", "flags", "message"),
     [
-        (["a.txt"], {"column": "body"}, r"--column is 'body', but .*a.txt is plain text without columns"),
-        (["a.jsonl"], {"documents": "file"}, r"--documents is 'file', but .*a.jsonl has rows"),
+        (["a.txt"], {"column": "body"}, r"`column` is 'body', but .*a.txt is plain text without columns"),
+        (["a.jsonl"], {"documents": "file"}, r"`documents` is 'file', but .*a.jsonl has rows"),
         (["a.txt", "a.jsonl"], {"column": "body", "documents": "file"}, None),
         (["a.txt"], {"column": "body", "validation": "a.jsonl"}, None),
     ],

@@ -82,16 +82,16 @@ def test_a_misspelt_key_is_told_before_the_key_that_it_leaves_missing(toml):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"epochs": "many"}, "--epochs: must be a whole number; got 'many'"),
-        ({"epochs": 1.5}, "--epochs: must be a whole number; got 1.5"),
-        ({"learning_rate": "-1"}, "--learning-rate: must be greater than 0; got '-1'"),
+        ({"epochs": "many"}, "`epochs`: must be a whole number; got 'many'"),
+        ({"epochs": 1.5}, "`epochs`: must be a whole number; got 1.5"),
+        ({"learning_rate": "-1"}, "`learning_rate`: must be greater than 0; got '-1'"),
         (
             {"task": "poetry"},
-            "--task: must be 'sequence-classification' or 'token-classification'; got 'poetry'",
+            "`task`: must be 'sequence-classification' or 'token-classification'; got 'poetry'",
         ),
-        ({"validation": "2"}, "--validation: 2 is no share; give a number between 0 and 1, or a file"),
-        ({"columns": "text"}, "--columns: columns are said as usual=yours"),
-        ({"columns": "tokens=A,tokens=B"}, "--columns: 'tokens' is said twice, 'A' and 'B'; say one"),
+        ({"validation": "2"}, "`validation`: 2 is no share; give a number between 0 and 1, or a file"),
+        ({"columns": "text"}, "`columns`: columns are said as usual=yours"),
+        ({"columns": "tokens=A,tokens=B"}, "`columns`: 'tokens' is said twice, 'A' and 'B'; say one"),
     ],
 )
 def test_what_is_wrong_on_the_command_line_is_told_with_its_flag(toml, flags, message):
@@ -100,7 +100,7 @@ def test_what_is_wrong_on_the_command_line_is_told_with_its_flag(toml, flags, me
     assert str(caught.value).startswith(message), f"says: {caught.value}"
 
 
-@pytest.mark.parametrize(("missing", "flag"), [("out", "--out"), ("train", "--train"), ("name", "--task")])
+@pytest.mark.parametrize(("missing", "flag"), [("out", "`out`"), ("train", "`train`"), ("name", "`task`")])
 def test_what_is_missing_is_told_with_the_flag_that_gives_it(toml, missing, flag):
     text = "\n".join(line for line in COMPLETE.splitlines() if not line.startswith(missing))
     with pytest.raises(ConfigError, match=rf"{missing} is missing: set it in a config file, or say {flag}$"):

@@ -34,7 +34,7 @@ def test_rows_that_are_added_later_move_none_of_the_others():
 
 
 def test_one_row_cannot_be_both():
-    with pytest.raises(DataError, match=r"one row alone .* others with --validation"):
+    with pytest.raises(DataError, match=r"one row alone .* others as `validation`"):
         hold_out(examples(1), 0.5, seed=0)
 
 
