@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
@@ -265,11 +265,9 @@ def compare(
 
 
 def _show(comparison: Comparison, title: str, what_differs: str, console: Console) -> None:
-    shown = comparison.table()
-    shown.title = f"{title} of {comparison.num_texts} utterances, {comparison.num_tokens:,} tokens"
-    shown.title_justify, shown.title_style = "left", "none"
-    shown.columns[-1].header = what_differs
-    console.print(shown, "")
+    table = comparison.table()
+    title = f"{title} of {comparison.num_texts} utterances, {comparison.num_tokens:,} tokens"
+    console.print(replace(table, title=title, columns=(*table.columns[:-1], what_differs)), "")
 
 
 def _opened(run: Path) -> Predictor:

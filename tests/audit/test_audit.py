@@ -103,7 +103,7 @@ def test_a_report_in_words_numbers_and_json():
     assert by_check["padding"]["verdict"] == "skipped" and by_check["padding"]["about"]
     drawn = by_check["agreement"]["pictures"]
     assert len(drawn["mask"]) == len(drawn["read"]) == 13 and set(drawn["read"][0]) == {"#"}
-    assert "the mask says" in str(found) and found.table().row_count == 9
+    assert "the mask says" in str(found) and len(found.table().rows) == 9
     with pytest.raises(KeyError, match="isolation"):
         found["nothing"]
 

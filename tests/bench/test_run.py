@@ -20,7 +20,6 @@ from yanma.bench.parity import ParityError
 from yanma.bench.run import bench
 from yanma.errors import ConfigError, DataError
 from yanma.objectives import Packed
-from yanma.report.tables import rich_table
 from yanma.settings import read
 
 OTHERS = ("onnxruntime", "onnx", "onnxscript", "ctranslate2", "sentence_transformers")
@@ -92,10 +91,10 @@ def test_a_table_shows_every_row_whole(settings):
     (section,) = bench(settings.model_copy(update=dict(only=("embeddings",), workloads=("drawn",)))).sections
     console = Console(width=170)
     with console.capture() as captured:
-        console.print(rich_table(section.columns(), section.cells()))
+        console.print(section.table())
     shown = captured.get()
     assert "…" not in shown
-    for cells in section.cells():
+    for cells in section.table().rows:
         assert all(cell in shown for cell in cells), f"{cells} is not all in the table"
 
 

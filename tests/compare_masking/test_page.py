@@ -10,7 +10,7 @@ from yanma.compare_masking.markdown import MARKERS, render
 from yanma.compare_masking.outcome import METRICS, Outcome, paired
 from yanma.compare_masking.page import page
 from yanma.compare_masking.report import Report
-from yanma.compare_masking.table import reading, rows
+from yanma.compare_masking.table import reading, table
 from yanma.errors import ConfigError
 
 
@@ -47,7 +47,7 @@ def test_the_page_has_every_number_of_every_arm(html):
     found = report().lines()
     assert len(found) == len(METRICS) and all(len(lines) == len(ARMS) for lines in found)
     for lines in found:
-        for cells in rows(lines):
+        for cells in table(lines).rows:
             assert all(f"<td>{cell}</td>" in html for cell in cells), f"{lines[0].metric.name}: {cells}"
     for arm in ARMS.values():
         assert f"<dt>{arm.name}</dt><dd>{escape(arm.about)}</dd>" in html

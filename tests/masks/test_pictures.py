@@ -190,5 +190,5 @@ def test_without_matplotlib_plot_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == (
         "a .png, a .pdf and plot() need the package matplotlib: pip install matplotlib (or the extra `plot`); "
-        "show(), to_html(), and --out with .svg or .html need none\n"
+        "show(), to_html(), and files called .svg or .html need none\n"
     )

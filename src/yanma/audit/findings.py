@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..masks import Mask
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from ..report.tables import Table
 
 
 class Verdict(StrEnum):
@@ -116,18 +114,8 @@ class Audit:
 
     def table(self) -> Table:
         """A line a check: verdict, number, bits, and what that is."""
-        from rich.table import Table
-        from rich.text import Text
-
-        shown = Table(title=f"{self.subject}: {self._summary()}", title_justify="left")
-        for name in ("check", "verdict"):
-            shown.add_column(name, no_wrap=True)
-        shown.add_column("number", justify="right", no_wrap=True)
-        shown.add_column("bits", no_wrap=True)
-        shown.add_column("what", overflow="fold")
-        for finding in self.findings:
-            shown.add_row(*map(Text, _cells(finding)))
-        return shown
+        title, rows = f"{self.subject}: {self._summary()}", tuple(map(_cells, self.findings))
+        return Table(("check", "verdict", "number", "bits", "what"), rows, title, ends_in_prose=True)
 
     def details(self) -> str:
         """The tokens that leaked, what mends it, and the two pictures side by side where they differ."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..machine import bound_kernel_caches, keep_buffers
 from ..models import is_unpadded, restore, unpad
-from ..report.tables import rich_table
+from ..report.tables import Table
 from ..seeded import seeded
 from . import hf, ours, parity
 from .contestant import Contestant
@@ -19,9 +19,6 @@ from .measure import Timing, in_turns
 from .outputs import kind_of
 from .run import turn_of
 from .workloads import SEED, Workload
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 DYNAMIC = "dynamic (yanma)"
 _SIZES = (32, 32, 16, 4096)
@@ -63,12 +60,9 @@ class Comparison:
         }
 
     def table(self) -> Table:
-        """For a rich console."""
+        """A row each."""
         columns = ("", "seconds", "tokens/s", "padding", "x dynamic's time", "largest difference")
-        return rich_table(columns, map(self._cells, self.rows))
-
-    def __rich__(self) -> Table:
-        return self.table()
+        return Table(columns, tuple(map(self._cells, self.rows)))
 
     def _cells(self, row: Row) -> tuple[str, ...]:
         return (

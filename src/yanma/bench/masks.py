@@ -17,7 +17,7 @@ from ..attention import attention
 from ..attention.plans import make, make_whole
 from ..markers import Markers
 from ..masks import Mask, causal, documents, global_tokens, window
-from ..report.tables import markdown
+from ..report.tables import Table
 from ..seeded import seeded
 from .measure import Timing, in_turns, timed
 from .parity import ParityError
@@ -88,7 +88,7 @@ class MasksReport:
             f"{self.machine.device}, {self.machine.threads} threads, {self.machine.date}."
         )
         yield ""
-        yield from markdown(COLUMNS, (row.cells for row in self.rows))
+        yield from Table(COLUMNS, tuple(row.cells for row in self.rows)).markdown()
         yield ""
         grown = ", ".join(f"{tokens:,}: {1000 * seconds:.1f} ms" for tokens, seconds in self.growth)
         yield f"window(64, 64), forward: {grown}. Time grows with tokens to the power {self.slope:.2f}."

@@ -16,7 +16,7 @@ from ..machine import bound_kernel_caches, give_back, keep_buffers, peak_mib
 from ..markers import Markers
 from ..models import unpad
 from ..report.progress import ProgressReporter
-from ..report.tables import markdown
+from ..report.tables import Table
 from ..seeded import seeded
 from . import hf, ours, parity
 from .contestant import Contestant
@@ -161,7 +161,7 @@ class Section:
         shape = self.shape
         size = f"{shape.num_layers} layers of {shape.hidden_size}, {self.num_parameters / 1e6:.0f} million parameters"
         yield from ("", f"### {shape.name}, {size}", "")
-        yield from markdown(COLUMNS, (row.cells for row in self.rows))
+        yield from Table(COLUMNS, tuple(row.cells for row in self.rows)).markdown()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from ..machine import chip
 from ..markers import Markers
 from ..models.kernels import fastest
-from ..report.tables import markdown
+from ..report.tables import Table
 from .measure import Timing
 from .parity import Verdict
 
@@ -90,27 +90,35 @@ class Section:
         """The row of that name."""
         return next(row for row in self.rows if row.name == name)
 
-    def columns(self) -> tuple[str, ...]:
-        """Headings of `cells`."""
-        ratios = tuple(f"x {name}" for name in self.yardsticks)
-        return ("", "batch", "seconds", "p20-p80", "best", "tokens/s", "padding", *ratios, "off float64 by")
+    def table(self) -> Table:
+        """A row each."""
+        ratios = (f"x {name}" for name in self.yardsticks)
+        columns = (
+            "",
+            "batch",
+            "seconds",
+            "p20-p80",
+            "best",
+            "tokens/s",
+            "padding",
+            *ratios,
+            "off float64 by",
+        )
+        return Table(columns, tuple(map(self._cells, self.rows)))
 
-    def cells(self) -> Iterator[tuple[str, ...]]:
-        """The table's rows, as text."""
-        for row in self.rows:
-            timing = row.timing
-            ratios = (f"{timing.over(self.row(name).timing):.2f}" for name in self.yardsticks)
-            yield (
-                row.name,
-                row.setting,
-                f"{timing.median:.3f}",
-                f"{timing.percentile(0.2):.3f}-{timing.percentile(0.8):.3f}",
-                f"{timing.best:.3f}",
-                f"{self.num_tokens / timing.median:,.0f}",
-                "" if row.padding is None else f"{row.padding:.0%}".replace("%", " %"),
-                *ratios,
-                "" if row.verdict is None else row.verdict.text,
-            )
+    def _cells(self, row: Row) -> tuple[str, ...]:
+        timing = row.timing
+        return (
+            row.name,
+            row.setting,
+            f"{timing.median:.3f}",
+            f"{timing.percentile(0.2):.3f}-{timing.percentile(0.8):.3f}",
+            f"{timing.best:.3f}",
+            f"{self.num_tokens / timing.median:,.0f}",
+            "" if row.padding is None else f"{row.padding:.0%}".replace("%", " %"),
+            *(f"{timing.over(self.row(name).timing):.2f}" for name in self.yardsticks),
+            "" if row.verdict is None else row.verdict.text,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
@@ -182,7 +190,7 @@ class Report:
         )
         for section in self.sections:
             yield from ("", f"### {section.title}, {section.workload}", "", f"{section.about}.", "")
-            yield from markdown(section.columns(), section.cells())
+            yield from section.table().markdown()
             yield from (f"\n{name}: {why}." for name, why in section.absent)
         yield from ("", "### How it is measured", "", _METHOD)
         yield from ("", "### What is not claimed", "", _NOT_CLAIMED)

@@ -17,7 +17,6 @@ from rich.console import Console
 from ..errors import ConfigError
 from ..machine import bound_kernel_caches, keep_buffers
 from ..report.progress import ProgressReporter
-from ..report.tables import rich_table
 from ..seeded import seeded
 from ..settings import command_line, last_two_parts
 from . import workloads as makers
@@ -55,7 +54,7 @@ def execute(config: BenchConfig, *, json_to: str | None = None, write: Path | No
 
 def _show(section: Section, out: Console) -> None:
     out.print(f"{section.title}\n{section.about}", markup=False)
-    out.print(rich_table(section.columns(), section.cells()))
+    out.print(section.table())
     for name, why in section.absent:
         out.print(f"{name}: {why}", markup=False)
     out.print()

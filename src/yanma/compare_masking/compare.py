@@ -20,6 +20,7 @@ from pathlib import Path
 from ..errors import ConfigError, YanmaError
 from ..files import write
 from ..loading.pretrained import at_home
+from ..report.plots import figure_class
 from ..report.progress import ProgressReporter
 from ..runs.records import versions
 from ..settings import command_line, last_two_parts, settings_of, to_toml
@@ -44,7 +45,7 @@ def compare_masking(config: ComparisonConfig, *, reporter: ProgressReporter | No
     Raises ConfigError, DataError or Unsupported before anything is computed where it cannot be; DataError in the end
     where runs failed.
     """
-    plot.check_installed()
+    figure_class(plot.WHO_NEEDS)  # before anything is computed
     reporter = reporter or ProgressReporter()
     folder = at_home(config.out)
     _check_folder(config, folder)

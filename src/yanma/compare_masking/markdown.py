@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ..markers import Markers
-from ..report.tables import markdown
 from .report import Report
-from .table import HEADINGS, reading, rows
+from .table import reading, table, without_seeds
 
 MARKERS = Markers("yanma compare-masking")
 
@@ -19,7 +18,6 @@ def render(report: Report) -> str:
     ]
     for lines in report.lines():
         metric = lines[0].metric
-        parts.append(f"**{metric.title[0].upper()}{metric.title[1:]}** ({metric.better} is better)\n")
-        shown = (cells[:-1] for cells in rows(lines))  # seed by seed is in the HTML page
-        parts.append("\n".join(markdown(HEADINGS[:-1], shown)) + "\n")
+        parts.append(f"**{metric.heading}** ({metric.better} is better)\n")
+        parts.append("\n".join(without_seeds(table(lines)).markdown()) + "\n")  # they are in the HTML page
     return "\n".join(parts)

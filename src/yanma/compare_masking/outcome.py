@@ -20,6 +20,11 @@ class Metric:
     percent: bool = False
     """Whether it is a share that is told in percent."""
 
+    @property
+    def heading(self) -> str:
+        """The title, as a line begins."""
+        return self.title[0].upper() + self.title[1:]
+
     def told(self, value: float, *, signed: bool = False) -> str:
         """As text: 4 significant decimals of a loss, a hundredth of a percent of a share.
 

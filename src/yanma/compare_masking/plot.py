@@ -6,26 +6,17 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import Unsupported
+from ..report.plots import figure_class
 from .statistics import Estimate, Line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+WHO_NEEDS = "the page's plot needs"
 _MARK, _INK = "#2563eb", "#000000"  # stand for the page's colours, which are put in their place
 STYLE = """\
 .plot{max-width:100%;height:auto;--mark:#2563eb} .plot text{fill:currentColor}
 @media (prefers-color-scheme:dark){.plot{--mark:#6ea0ff}}"""
-
-
-def check_installed() -> None:
-    """Raise Unsupported where matplotlib is missing: before anything is computed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise Unsupported(
-            "the page's plot needs the package matplotlib: pip install matplotlib (or the extra `plot`)"
-        ) from None
 
 
 def svg(panels: Sequence[Sequence[Line]], *, difference: bool) -> str:
@@ -33,14 +24,14 @@ def svg(panels: Sequence[Sequence[Line]], *, difference: bool) -> str:
 
     With `difference`, differences from the baseline, and a line where there is none.
     """
+    kind = figure_class(WHO_NEEDS)
     import matplotlib
-    from matplotlib.figure import Figure
 
     shown = [[line for line in lines if line.difference or not difference] for lines in panels]
     with matplotlib.rc_context(
         {"svg.fonttype": "none", "svg.hashsalt": "yanma", "font.family": "sans-serif"}
     ):
-        figure = Figure(figsize=(3.6 * len(shown) + 0.8, 0.34 * len(shown[0]) + 1.1), layout="constrained")
+        figure = kind(figsize=(3.6 * len(shown) + 0.8, 0.34 * len(shown[0]) + 1.1), layout="constrained")
         axes = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
         for one, lines in zip(axes, shown, strict=True):
             _panel(one, lines, difference=difference)

@@ -1,31 +1,34 @@
-"""The figures as rows of text, for the page and for Markdown."""
+"""The figures in words and as a table, for the page and for Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from ..report.tables import Table
 from .arms import BASELINE
 from .outcome import MAIN, Metric, Pairs
 from .statistics import LEVEL, Estimate, Interval, Line, lines
 
-HEADINGS = (
+_HEADINGS = (
     "arm", "mean", "95 % bootstrap", "95 % Student", f"difference from {BASELINE}", "95 % bootstrap", "95 % Student",
     "seed by seed",
 )  # fmt: skip
 
 
-def rows(shown: list[Line]) -> Iterator[tuple[str, ...]]:
-    """A row an arm, as `HEADINGS` say."""
-    for line in shown:
-        plain, difference = line.plain, line.difference
-        told = _cells(difference, line.metric, signed=True) if difference else ("", "", "")
-        seeds = (difference or plain).values
-        yield (
-            line.arm,
-            *_cells(plain, line.metric),
-            *told,
-            " ".join(line.metric.told(value, signed=difference is not None) for value in seeds),
-        )
+def table(shown: list[Line]) -> Table:
+    """A row an arm."""
+    return Table(_HEADINGS, tuple(map(_row, shown)))
+
+
+def without_seeds(whole: Table) -> Table:
+    """The table without its last column, which is wide."""
+    return Table(whole.columns[:-1], tuple(row[:-1] for row in whole.rows))
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    plain, difference, metric = line.plain, line.difference, line.metric
+    told = ("", "", "") if difference is None else _cells(difference, metric, signed=True)
+    seeds = (difference or plain).values
+    one_by_one = " ".join(metric.told(value, signed=difference is not None) for value in seeds)
+    return (line.arm, *_cells(plain, metric), *told, one_by_one)
 
 
 def reading(pairs: Pairs) -> str:

@@ -1,4 +1,4 @@
-"""A mask as SVG, and as a page around it: no scripts, nothing from elsewhere, the same bytes everywhere."""
+"""A mask as SVG, and as a page around it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from unicodedata import east_asian_width
 
+from ..report import page as pages
 from .pictures import Cell, Picture, check_tokens, label_keys, shortened
 
 OWN = ("#2563eb", "#0f8a7e")
@@ -35,23 +36,13 @@ def strength(cell: Cell) -> float:
 def page(shown: Picture, title: str, tokens: Sequence[str] | None = None) -> str:
     """An HTML page with the picture, what it shows, and a title over each cell."""
     shades = "; the darker, the more of it is visible" if shown.is_reduced else ""
-    caption = f"<p>{escape(shown.caption + shades)}</p>" if shown.caption else ""
-    return f"""\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{escape(title)}</title>
-<style>
-:root{{color-scheme:light dark}} body{{font:15px system-ui,sans-serif;margin:2rem;background:#fff;color:#1f2937}}
-code{{overflow-wrap:anywhere}} svg{{max-width:100%;height:auto}} rect:hover{{stroke:currentColor}}
-@media (prefers-color-scheme:dark){{body{{background:#111418;color:#e5e7eb}}}}
-</style>
-<p><code>{escape(title)}</code></p>
-{caption}
-{svg(shown, title, tokens)}
-</html>
-"""
+    return pages.page(
+        title,
+        f"<p><code>{escape(title)}</code></p>",
+        f"<p>{escape(shown.caption + shades)}</p>" if shown.caption else "",
+        svg(shown, title, tokens),
+        style="rect:hover{stroke:currentColor}",
+    )
 
 
 def svg(shown: Picture, title: str, tokens: Sequence[str] | None = None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from ..errors import Unsupported
+from ..report.plots import figure_class
 from .html import ACROSS, OWN, strength
 from .pictures import Cell, Picture, check_tokens, label_keys, shortened
 
@@ -24,18 +24,14 @@ def figure(shown: Picture, title: str, tokens: Sequence[str] | None = None) -> F
 
     Raises Unsupported where matplotlib is missing, ValueError where the number of tokens is wrong.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        raise Unsupported(
-            "a .png, a .pdf and plot() need the package matplotlib: pip install matplotlib (or the extra `plot`); "
-            "show(), to_html(), and --out with .svg or .html need none"
-        ) from e
+    kind = figure_class(
+        "a .png, a .pdf and plot() need", "; show(), to_html(), and files called .svg or .html need none"
+    )
     labels = check_tokens(shown, tokens)
     rows, columns = (min(9.0, max(1.0, _INCHES_A_CELL * count)) for count in shown.shape)
     width = max(4.0, columns + 2)
     lines = wrap(title.replace("$", r"\$"), int(width * _TITLE_SIGNS_AN_INCH))
-    drawn = Figure(figsize=(width, rows + 1.5 + 0.2 * len(lines)), layout="constrained")
+    drawn = kind(figsize=(width, rows + 1.5 + 0.2 * len(lines)), layout="constrained")
     drawn.suptitle("\n".join(lines), fontsize=9, family="monospace")
     axes = drawn.add_subplot(aspect="equal" if shown.queries.step == shown.keys.step else "auto")
     if 0 not in shown.shape:

@@ -1,1 +1,1 @@
-"""What people look at: progress while something runs, tables, pages. It knows nothing of what it shows."""
+"""What people look at: progress while something runs, tables, pages, plots. It knows nothing of what it shows."""

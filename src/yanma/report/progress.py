@@ -16,7 +16,8 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+
+from .tables import Table
 
 _PLAIN_LINE_EVERY_S = 10.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -13,11 +13,9 @@ from torch import Tensor
 from ..data import Example
 from ..engine import Engine
 from ..objectives import Prediction, Report, Score
+from ..report.tables import Table
 from .predictor import Predictor
 from .reports import table
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _MOST_CLASSES = 10
 

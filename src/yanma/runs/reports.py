@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from rich.table import Table
-from rich.text import Text
-
 from ..objectives import Report, Score
+from ..report.tables import Table
 
 
 def table(report: Report, title: str, *, worst: int | None = None) -> Table:
@@ -16,20 +12,16 @@ def table(report: Report, title: str, *, worst: int | None = None) -> Table:
     if worst is not None and len(classes) > worst:
         title += f"; the {worst} of {len(classes)} classes with the lowest F1"
         classes = sorted(classes, key=lambda item: item[1].f1)[:worst]
-    shown = Table(title=f"{title}: {report.headline_name} {report.headline:.4f}", title_justify="left")
-    shown.add_column("class", overflow="fold")
-    for name in ("precision", "recall", "F1", "support"):
-        shown.add_column(name, justify="right")
-    _add(shown, classes)
-    shown.add_section()
-    _add(shown, ((f"{name} average", score) for name, score in report.averages.items()))
+    totals = [_cells(f"{name} average", score) for name, score in report.averages.items()]
     if report.accuracy is not None and report.headline_name != "accuracy":
-        shown.add_row("accuracy", "", "", f"{report.accuracy:.4f}", "")
-    return shown
+        totals.append(("accuracy", "", "", f"{report.accuracy:.4f}", ""))
+    return Table(
+        ("class", "precision", "recall", "F1", "support"),
+        (*(_cells(name, score) for name, score in classes), *totals),
+        f"{title}: {report.headline_name} {report.headline:.4f}",
+        num_totals=len(totals),
+    )
 
 
-def _add(shown: Table, scores: Iterable[tuple[str, Score]]) -> None:
-    for name, score in scores:
-        shown.add_row(
-            Text(name), *(f"{x:.4f}" for x in (score.precision, score.recall, score.f1)), str(score.support)
-        )
+def _cells(name: str, score: Score) -> tuple[str, ...]:
+    return (name, *(f"{x:.4f}" for x in (score.precision, score.recall, score.f1)), str(score.support))

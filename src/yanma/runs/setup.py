@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from accelerate import Accelerator
 from torch import nn
@@ -14,10 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..corruption import RunningLoss
 from ..data.order import Order
 from ..objectives import Batching, Objective
+from ..report.tables import Table
 from .config import RunConfig
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Note = Callable[[str], None]
 """Takes a line that the user should read."""
