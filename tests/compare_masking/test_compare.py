@@ -1,5 +1,6 @@
 """A tiny comparison from text to page: pairs share what they should, and a second call goes on."""
 
+import io
 import json
 import random
 import re
@@ -8,13 +9,15 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from rich.console import Console
 
 from yanma.compare_masking import compare
 from yanma.compare_masking.compare import compare_masking
 from yanma.compare_masking.config import load
-from yanma.compare_masking.prepare import Shared
+from yanma.compare_masking.prepare import Shared, prepare
 from yanma.compare_masking.run import Runner
 from yanma.errors import ConfigError, DataError
+from yanma.report import progress
 from yanma.report.progress import ProgressReporter
 from yanma.runs.stepper import Stepper
 from yanma.settings import to_toml
@@ -134,6 +137,18 @@ def test_a_comparison_goes_on_whose_settings_have_their_name_of_before(
     monkeypatch.setattr(Runner, "__call__", lambda *_: pytest.fail("nothing is computed again"))
     compare_masking(config(data, tmp_path), reporter=SILENT)
     assert [path.name for path in tmp_path.glob("*.toml")] == ["comparison.toml"]
+
+
+def test_preparing_shows_how_far_it_is(data, tmp_path, monkeypatch):
+    screen, turns = io.StringIO(), []
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=screen, force_terminal=True, width=120))
+    reporter = ProgressReporter()
+    turn = reporter.turn
+    monkeypatch.setattr(reporter, "turn", lambda who: (turns.append(who), turn(who)))
+    prepare(config(data, tmp_path), tmp_path, reporter)
+    weights = ["weights of seed 0", "weights of seed 1"]
+    assert turns == ["texts and tokenizer", "collocations", *weights, "blocks"]
+    assert "5/5" in screen.getvalue() and "blocks" in screen.getvalue()
 
 
 def test_a_run_that_fails_is_named_with_its_log(data, tmp_path, in_this_process, monkeypatch):

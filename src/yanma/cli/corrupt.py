@@ -33,6 +33,7 @@ def corrupt(
     """
     from ..corruption import command
     from ..loading.pretrained import load_tokenizer
+    from ..report.progress import ProgressReporter
 
     if as_json and not stats:
         raise ConfigError("--json prints what --stats counts; say both")
@@ -40,7 +41,7 @@ def corrupt(
     texts = command.texts_of(text, lambda file: _texts([file]))
     tokenizer = load_tokenizer(config.tokenizer)
     if stats:
-        found = command.stats(texts, tokenizer, config)
+        found = command.stats(texts, tokenizer, config, ProgressReporter())
         put(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
         return
     for line in command.lines(texts, tokenizer, config, color=is_coloured()):
@@ -60,16 +61,19 @@ def pmi(
 
     Example: yanma pmi corpus.txt --out collocations.tsv
     """
-    from ..corruption.pmi import collocations, save
+    from ..corruption.pmi import SHARES, collocations, save
     from ..corruption.words import jieba_words
+    from ..report.progress import ProgressReporter
 
     config = read(PmiConfig, None, {**flags, "corpus": corpus})
-    found = collocations(
-        lambda: _texts(corpus),
-        config.size,
-        min_count=config.min_count,
-        segmenter=jieba_words if config.segmenter else None,
-    )
+    reporter = ProgressReporter()
+    with reporter.counting(max(SHARES)):
+        found = collocations(
+            reporter.reading(lambda: _texts(corpus), "texts"),
+            config.size,
+            min_count=config.min_count,
+            segmenter=jieba_words if config.segmenter else None,
+        )
     if not found:
         raise DataError(
             f"{', '.join(corpus)}: nothing stands together {config.min_count} times; give more text, or a lower "

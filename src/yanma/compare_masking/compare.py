@@ -55,7 +55,7 @@ def compare_masking(config: ComparisonConfig, *, reporter: ProgressReporter | No
     with _nothing_left_where_refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / _CONFIG, to_toml(config))
-        shared, sizes = prepare(config, folder, reporter.note)
+        shared, sizes = prepare(config, folder, reporter)
         (folder / _CONFIG_BEFORE).unlink(missing_ok=True)
     with processes(config.jobs) as executor:
         outcomes = complete(runs, Runner(config, folder, shared), folder, executor, reporter)

@@ -29,11 +29,10 @@ from ..files import write
 from ..loading.pretrained import fresh_with, load_tokenizer, quiet
 from ..loading.shapes import SHAPES
 from ..loading.tokenizer import learn_tokenizer
+from ..report.progress import ProgressReporter
 from ..seeded import seeded
 from .arms import ARMS
 from .config import ComparisonConfig
-
-Note = Callable[[str], None]
 
 _HELD_OUT_SEED = 0  # the same texts for all seeds: only then are all judged on the same tokens
 _MOST_COLLOCATIONS = 10_000
@@ -99,23 +98,28 @@ def counted(number: int, one: str, more: str) -> str:
     return f"{number:,} {one if number == 1 else more}"
 
 
-def prepare(config: ComparisonConfig, folder: Path, note: Note) -> tuple[Shared, Sizes]:
+def prepare(config: ComparisonConfig, folder: Path, reporter: ProgressReporter) -> tuple[Shared, Sizes]:
     """Make what is not there.
 
     Raises DataError for texts that cannot be used, ConfigError for arms that would be the same as dynamic.
     """
     shared = Shared(folder / "shared")
-    if not shared.folder.is_dir():
-        _whole(shared.folder, lambda fresh: _texts_and_tokenizer(config, Shared(fresh)))
-    else:
-        note(f"{shared.folder}: texts and tokenizer are there already")
-    tokenizer = load_tokenizer(str(shared.tokenizer))
-    if "pmi" in config.arms and not shared.collocations.is_file():
-        _collocations(shared)
-    for seed in range(config.seeds):
-        if not shared.initial(seed).is_dir():
-            _whole(shared.initial(seed), partial(_initial, config, tokenizer, seed))
-    sizes = _sizes(config, shared, tokenizer)
+    with reporter.counting(config.seeds + 3):
+        reporter.turn("texts and tokenizer")
+        if not shared.folder.is_dir():
+            _whole(shared.folder, lambda fresh: _texts_and_tokenizer(config, Shared(fresh)))
+        else:
+            reporter.note(f"{shared.folder}: texts and tokenizer are there already")
+        tokenizer = load_tokenizer(str(shared.tokenizer))
+        reporter.turn("collocations")
+        if "pmi" in config.arms and not shared.collocations.is_file():
+            _collocations(shared)
+        for seed in range(config.seeds):
+            reporter.turn(f"weights of seed {seed}")
+            if not shared.initial(seed).is_dir():
+                _whole(shared.initial(seed), partial(_initial, config, tokenizer, seed))
+        reporter.turn("blocks")
+        sizes = _sizes(config, shared, tokenizer)
     _check_copies(config, sizes)
     return shared, sizes
 

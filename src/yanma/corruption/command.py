@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
+from .. import packing
 from ..errors import ConfigError, DataError
 from .by_name import REPLACEMENTS, UNITS, numbering
 from .config import DENOISERS, CorruptConfig
@@ -22,6 +23,8 @@ from .words import jieba_words, word_ids_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from ..report.progress import ProgressReporter
 
 Made = TypeVar("Made")
 
@@ -145,15 +148,23 @@ def lines(
         yield f"epoch {epoch}  {inputs}\n    target  {target}"
 
 
-def stats(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: CorruptConfig) -> Counted:
+def stats(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    config: CorruptConfig,
+    reporter: ProgressReporter,
+) -> Counted:
     """What `yanma corrupt --stats` prints."""
     vocabulary, tokens = Vocabulary.of(tokenizer), encoded(texts, tokenizer, config)
     if config.unit in DENOISERS:
         denoisings = _denoisings(tokens, denoiser_of(vocabulary, tokenizer, config), config)
-        texts_and_made = ((torch.tensor(text.ids), made) for _, text, made in denoisings)
+        texts_and_made = ((torch.tensor(text.ids), made) for _, text, made in denoisings.by_epoch(reporter))
         return Counted(denoising_statistics(texts_and_made, vocabulary), denoisings.tokens_per_s)
     corruptions = _corruptions(tokens, vocabulary, config)
-    return Counted(statistics((pair for _, _, pair in corruptions), vocabulary), corruptions.tokens_per_s)
+    return Counted(
+        statistics((pair for _, _, pair in corruptions.by_epoch(reporter)), vocabulary),
+        corruptions.tokens_per_s,
+    )
 
 
 class _Pack:
@@ -172,16 +183,9 @@ class _Pack:
 
 def _packs(texts: Sequence[Text]) -> Iterator[_Pack]:
     """All texts, in their order."""
-    some: list[Text] = []
-    num_tokens = 0
-    for text in texts:
-        if some and num_tokens + len(text.ids) > _PACK_TOKENS:
-            yield _Pack(some)
-            some, num_tokens = [], 0
-        some.append(text)
-        num_tokens += len(text.ids)
-    if some:
-        yield _Pack(some)
+    lengths = [len(text.ids) for text in texts]
+    for group in packing.plan(lengths, _PACK_TOKENS, order=range(len(texts)), too_long="alone").groups:
+        yield _Pack([texts[index] for index in group])
 
 
 class _Drawing(Generic[Made]):
@@ -193,15 +197,17 @@ class _Drawing(Generic[Made]):
         self._packs, self._epochs, self._draw = tuple(_packs(texts)), config.epochs, draw
         self._tokens, self._seconds = 0, 0.0
 
-    def __iter__(self) -> Iterator[tuple[int, Text, Made]]:
+    def by_epoch(self, reporter: ProgressReporter) -> Iterator[tuple[int, Text, Made]]:
         """(epoch, text, what is made of it), epoch by epoch."""
-        for epoch in range(self._epochs):
-            for pack in self._packs:
+        turns = [(epoch, pack) for epoch in range(self._epochs) for pack in self._packs]
+        with reporter.counting(len(turns)):
+            for done, (epoch, pack) in enumerate(turns, 1):
                 begin = perf_counter()
                 made = self._draw(pack, epoch)
                 self._seconds += perf_counter() - begin
                 self._tokens += len(pack.ids)
                 yield from ((epoch, text, one) for text, one in zip(pack.texts, made, strict=True))
+                reporter.step(f"epoch {epoch + 1}", done, f"{self._tokens:,} tokens")
 
     def by_text(self) -> Iterator[tuple[int, Text, Made]]:
         """The same, text by text: what all epochs make of a pack is held at once."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +21,8 @@ from rich.progress import (
 from .tables import Table
 
 _PLAIN_LINE_EVERY_S = 10.0
+_TOLD_EVERY = 1000
+T = TypeVar("T")
 
 
 @dataclass
@@ -113,6 +116,19 @@ class ProgressReporter:
         elif now_s - self._told_s >= _PLAIN_LINE_EVERY_S:
             self._told_s = now_s
             self.note(f"{place}, step {done}/{self._total}: {told}, {self._left()}")
+
+    def reading(self, items: Callable[[], Iterable[T]], what: str) -> Callable[[], Iterator[T]]:
+        """The same items, told while they are read: each reading of all of them is one of what is counted."""
+
+        def read() -> Iterator[T]:
+            before, number = self._done, 0
+            for number, item in enumerate(items(), 1):
+                yield item
+                if number % _TOLD_EVERY == 0:
+                    self.step(f"reading {before + 1} of {self._total}", before, f"{number:,} {what}")
+            self.step(f"reading {before + 1} of {self._total}", before + 1, f"{number:,} {what}")
+
+        return read
 
     def one_more(self, told: str) -> None:
         """One more is done, which is a line."""
