@@ -7,7 +7,7 @@ import pytest
 from yanma import cli
 from yanma.audit import WAYS
 from yanma.audit.config import AuditConfig
-from yanma.compare_masking.config import load
+from yanma.compare_masking.config import ComparisonConfig
 from yanma.corruption.config import CorruptConfig
 from yanma.errors import ConfigError
 from yanma.masks.command import MaskConfig
@@ -28,7 +28,7 @@ from yanma.settings import command_line, read
 def test_a_message_names_a_setting_and_the_command_line_its_flag(kind, flags, told, argument, capsys):
     own = {AuditConfig: {"model": argument}, MaskConfig: {"expression": argument}}.get(kind, {})
     with pytest.raises(ConfigError) as caught:
-        read(kind, None, flags | own)
+        read(kind, flags=flags | own)
     assert told in str(caught.value) and "--" not in str(caught.value)
 
     spelt = {name: "--as" if name == "way" else f"--{name.replace('_', '-')}" for name in kind.model_fields}
@@ -57,7 +57,7 @@ def test_the_ways_of_an_audit_that_can_be_said_are_those_there_are():
     ids=["paths with spaces", "all kinds of values"],
 )  # fmt: skip
 def test_a_command_line_is_read_back_to_its_config_by_a_shell(flags):
-    config = load(flags=flags)
+    config = read(ComparisonConfig, flags=flags)
     program, command, *words = shlex.split(command_line(config, config.command))
     assert [program, command] == ["yanma", "compare-masking"] and words[-2] == "--out"
     said: dict[str, list[str]] = {}
@@ -65,6 +65,9 @@ def test_a_command_line_is_read_back_to_its_config_by_a_shell(flags):
         said.setdefault(flag.removeprefix("--").replace("-", "_"), []).append(value)
     assert set(said) == set(flags), "what is as usual is not said"
     assert (
-        load(flags={name: values if name == "train" else values[0] for name, values in said.items()})
+        read(
+            ComparisonConfig,
+            flags={name: values if name == "train" else values[0] for name, values in said.items()},
+        )
         == config
     )

@@ -117,7 +117,7 @@ def settings_of(config: type[Section]) -> Iterator[Setting]:
             yield Setting(name, key, config.flags.get((name, key), key), inner)
 
 
-def read(config: type[Config], path: Path | None, flags: Mapping[str, object] | None) -> Config:
+def read(config: type[Config], path: Path | None = None, flags: Mapping[str, object] | None = None) -> Config:
     """The config in a TOML file, or an empty one, overridden by those `flags` (by name) that are not None.
 
     Raises ConfigError, which names file and key, or the setting as the flags name it.
@@ -170,7 +170,7 @@ def command_line(config: Section, command: str, *, shown: Callable[[str], str] =
             said.append(setting.dashed)
             continue
         for each in value if setting.is_repeated else [value]:
-            said += [setting.dashed, shlex.quote(shown(each) if isinstance(each, str) else _as_flag(each))]
+            said += [setting.dashed, shlex.quote(shown(each) if isinstance(each, str) else as_flag(each))]
     return " ".join([*words, *out])
 
 
@@ -189,13 +189,14 @@ def _usual(config: Section, setting: Setting) -> object:
     return getattr(section, setting.key) if isinstance(section, Section) else setting.field.default
 
 
-def _as_flag(value: object) -> str:
+def as_flag(value: object) -> str:
+    """A setting's value as a flag says it."""
     match value:
         case tuple():
             return ",".join(map(str, value))
         case dict():
-            return ",".join(f"{key}={each}" for key, each in value.items())
-    return str(value)
+            return ",".join(f"{key}={each}" for key, each in value.items()) or "left out"
+    return "left out" if value is None else str(value)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

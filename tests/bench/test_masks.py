@@ -25,6 +25,7 @@ def test_a_quick_run_writes_its_part_of_the_page_and_nothing_else(tmp_path, run)
         and "old" not in text
     )
     assert "| window(64, 64), forward |" in text and "to the power" in text
+    assert r"| window(64, 64) \| global_tokens(first=1), forward" in text, "a bar of a mask is no border"
 
 
 def test_a_page_without_markers_is_refused_before_anything_is_measured(tmp_path, run, monkeypatch):

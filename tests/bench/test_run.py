@@ -212,13 +212,13 @@ def test_what_cannot_be_measured_is_refused(settings, change, error, words):
 )
 def test_a_wrong_setting_is_refused(wrong):
     with pytest.raises(ConfigError, match=f"^`{next(iter(wrong))}`: "):
-        read(BenchConfig, None, wrong)
+        read(BenchConfig, flags=wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"shape": "bert-huge"}, {"shape": "bert-base", "model": "m"}], ids=str)
 def test_a_wrong_shape_is_refused(wrong):
     with pytest.raises(ConfigError, match="`shape`"):
-        read(BenchConfig, None, wrong)
+        read(BenchConfig, flags=wrong)
 
 
 @pytest.mark.parametrize("shape", get_args(Shape))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -124,16 +124,13 @@ def _alone(trial: Trial, document: Document) -> Tensor:
 
 def isolation(trial: Trial) -> Finding:
     """A changed token of one document moves no other."""
-    worst, leak = 0.0, None
-    for document, content in enumerate(trial.documents):
-        for token in sorted({0, len(content) - 1}):
-            after = trial.run(replaced(trial.documents, document, token))
-            for other in range(len(after)):
-                if other == document:
-                    continue
-                apart, row = _most_moved(trial, trial.outputs[other], after[other])
-                if apart > worst:
-                    worst, leak = apart, Leak(trial.place(other, row), Place(document, token))
+    numbers = range(len(trial.documents))
+    changes = [
+        (Place(document, token), {other: slice(None) for other in numbers if other != document})
+        for document, content in enumerate(trial.documents)
+        for token in sorted({0, len(content) - 1})
+    ]
+    worst, leak = _worst_leak(trial, changes)
     about = "largest move of a document when a token of another changes"
     return trial.passed("isolation", leak is None, about, number=worst, same_bits=leak is None, where=leak)
 
@@ -183,13 +180,12 @@ def causality(trial: Trial) -> Finding:
     later = [_unread_before(trial.subject, document) for document in trial.documents]
     if not any(later):
         return trial.skipped("causality", "tokens may read what comes after them")
-    worst, leak = 0.0, None
-    for document, tokens in enumerate(later):
-        for token in sorted({tokens[(len(tokens) - 1) // 2], tokens[-1]}) if tokens else ():
-            after = trial.run(replaced(trial.documents, document, token))[document]
-            apart, row = _most_moved(trial, trial.outputs[document][:token], after[:token])
-            if apart > worst:
-                worst, leak = apart, Leak(Place(document, row), Place(document, token))
+    changes = [
+        (Place(document, token), {document: slice(token)})
+        for document, tokens in enumerate(later)
+        for token in (sorted({tokens[(len(tokens) - 1) // 2], tokens[-1]}) if tokens else ())
+    ]
+    worst, leak = _worst_leak(trial, changes)
     about = "largest move of a token when a later one changes"
     return trial.passed("causality", leak is None, about, number=worst, same_bits=leak is None, where=leak)
 
@@ -291,6 +287,20 @@ def _compare(before: list[Tensor], after: list[Tensor]) -> tuple[bool, float]:
     pairs = list(zip(before, after, strict=True))
     same = not any(bool(differing(b, a).any()) for b, a in pairs)
     return same, max(float(change(b, a).max()) for b, a in pairs)
+
+
+def _worst_leak(
+    trial: Trial, changes: Iterable[tuple[Place, Mapping[int, slice]]]
+) -> tuple[float, Leak | None]:
+    """Tokens are changed one at a time; of the rows watched then, by document: the largest move, and whose it is."""
+    worst, leak = 0.0, None
+    for changed, watched in changes:
+        after = trial.run(replaced(trial.documents, changed.document, changed.token or 0))
+        for document, part in watched.items():
+            apart, row = _most_moved(trial, trial.outputs[document][part], after[document][part])
+            if apart > worst:
+                worst, leak = apart, Leak(trial.place(document, row), changed)
+    return worst, leak
 
 
 def _most_moved(trial: Trial, before: Tensor, after: Tensor) -> tuple[float, int]:

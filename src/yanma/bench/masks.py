@@ -46,7 +46,7 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """As text."""
         return (
-            f"{self.mask.replace('|', chr(92) + '|')}, {'forward and backward' if self.backward else 'forward'}",
+            f"{self.mask}, {'forward and backward' if self.backward else 'forward'}",
             f"{1000 * self.ours.median:.1f} ms",
             f"{1000 * self.dense.median:.1f} ms",
             f"{self.dense.over(self.ours):.1f}",

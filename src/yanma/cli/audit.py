@@ -39,7 +39,7 @@ def audit(
     from ..audit.report import every_way
     from ..loading.pretrained import load_as_saved
 
-    config = read(AuditConfig, None, {**flags, "model": model, "way": way})
+    config = read(AuditConfig, flags={**flags, "model": model, "way": way})
     stock = load_as_saved(model)
     documents = None if config.data is None else _texts(model, stock, config.data, config.text_column)
     report = every_way(stock, documents, config.way, config.who_reads_whom)

@@ -38,7 +38,7 @@ def bench(
     """
     if context.invoked_subcommand is not None:
         return
-    config = read(BenchConfig, None, flags)
+    config = read(BenchConfig, flags=flags)
     from ..bench.parity import ParityError
     from ..bench.run import execute
 

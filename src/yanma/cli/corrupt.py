@@ -37,7 +37,7 @@ def corrupt(
 
     if as_json and not stats:
         raise ConfigError("--json prints what --stats counts; say both")
-    config = read(CorruptConfig, None, flags)
+    config = read(CorruptConfig, flags=flags)
     texts = command.texts_of(text, lambda file: _texts([file]))
     tokenizer = load_tokenizer(config.tokenizer)
     if stats:
@@ -65,7 +65,7 @@ def pmi(
     from ..corruption.words import jieba_words
     from ..report.progress import ProgressReporter
 
-    config = read(PmiConfig, None, {**flags, "corpus": corpus})
+    config = read(PmiConfig, flags={**flags, "corpus": corpus})
     reporter = ProgressReporter()
     with reporter.counting(max(SHARES)):
         found = collocations(

@@ -29,7 +29,7 @@ def mask(
 
     Example: yanma mask "documents & causal & window(2, 0)" --lengths 5,3,7
     """
-    config = read(MaskConfig, None, {**flags, "expression": expression})
+    config = read(MaskConfig, flags={**flags, "expression": expression})
     drawn = shown(config)
     if config.out is not None:
         drawn.save(Path(config.out))

@@ -23,15 +23,16 @@ from ..loading.pretrained import at_home
 from ..report.plots import figure_class
 from ..report.progress import ProgressReporter
 from ..runs.records import versions
-from ..settings import command_line, last_two_parts, settings_of, to_toml
+from ..settings import as_flag, command_line, last_two_parts, read, settings_of, to_toml
 from . import plot
-from .config import ComparisonConfig, load
+from .config import ComparisonConfig
 from .outcome import paired
 from .page import page
-from .prepare import Sizes, counted, prepare
+from .prepare import prepare
 from .report import Report
 from .run import Runner, check_probe
 from .schedule import complete, finished, processes, wanted
+from .sizes import Sizes, check_copies, counted, measured
 
 _CONFIG = "comparison.toml"  # not config.toml: by that, a folder is taken for a run's
 _CONFIG_BEFORE = "laboratory.toml"
@@ -55,7 +56,9 @@ def compare_masking(config: ComparisonConfig, *, reporter: ProgressReporter | No
     with _nothing_left_where_refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / _CONFIG, to_toml(config))
-        shared, sizes = prepare(config, folder, reporter)
+        shared = prepare(config, folder, reporter)
+        sizes = measured(config, shared)
+        check_copies(config, sizes)
         (folder / _CONFIG_BEFORE).unlink(missing_ok=True)
     with processes(config.jobs) as executor:
         outcomes = complete(runs, Runner(config, folder, shared), folder, executor, reporter)
@@ -71,7 +74,7 @@ def _check_folder(config: ComparisonConfig, folder: Path) -> None:
     places = [folder / name for name in (_CONFIG, _CONFIG_BEFORE) if (folder / name).is_file()]
     if places:
         if _is_begun(folder):
-            _check_unchanged(load(places[0]), config, folder)
+            _check_unchanged(read(ComparisonConfig, places[0]), config, folder)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not empty and holds no comparison; name another `out`")
 
@@ -106,21 +109,9 @@ def _check_unchanged(before: ComparisonConfig, now: ComparisonConfig, folder: Pa
         was, is_now = (getattr(getattr(one, setting.section or ""), setting.key) for one in (before, now))
         if was != is_now:
             raise ConfigError(
-                f"`{setting.flag}` is {_said(is_now)}, but what is in {folder} was made with {_said(was)}; name "
+                f"`{setting.flag}` is {as_flag(is_now)}, but what is in {folder} was made with {as_flag(was)}; name "
                 f"another `out`, or say what was said then ({', '.join(_MAY_CHANGE)} may change)"
             )
-
-
-def _said(value: object) -> str:
-    """A setting's value as a person says it."""
-    match value:
-        case None:
-            return "left out"
-        case tuple():
-            return ", ".join(map(str, value))
-        case dict():
-            return ",".join(f"{key}={name}" for key, name in value.items()) or "left out"
-    return str(value)
 
 
 def _about(config: ComparisonConfig, sizes: Sizes) -> tuple[tuple[str, str], ...]:

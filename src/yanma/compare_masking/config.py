@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -11,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from ..errors import did_you_mean
 from ..runs.config import PathOrShare
 from ..runs.train_config import ColumnNames
-from ..settings import Files, Names, Section, read
+from ..settings import Files, Names, Section
 from .arms import ARMS, BASELINE
 
 
@@ -109,14 +108,3 @@ class ComparisonConfig(Section):
         if BASELINE not in given or len(set(given)) < 2:
             raise ValueError(f"differences are taken from {BASELINE}: name it and at least one other arm")
         return tuple(name for name in ARMS if name in given)
-
-
-def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> ComparisonConfig:
-    """The config in a TOML file, or an empty one, overridden by those `flags` (by name) that are not None.
-
-    >>> load(flags={"train": ("a.txt",), "out": "runs/x", "arms": "word,dynamic"}).arms
-    ('dynamic', 'word')
-
-    Raises ConfigError, which names file and key, or the setting as the flags name it.
-    """
-    return read(ComparisonConfig, path, flags)

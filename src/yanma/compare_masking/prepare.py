@@ -10,28 +10,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-import torch
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 
 from ..corruption import pmi
-from ..data.blocks import Blocks, cut_blocks
 from ..data.corpus import Document, check_used, read_documents
 from ..data.hold_out import hold_out
-from ..data.order import Shuffled, StepSize
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..files import write
 from ..loading.pretrained import fresh_with, load_tokenizer, quiet
 from ..loading.shapes import SHAPES
 from ..loading.tokenizer import learn_tokenizer
 from ..report.progress import ProgressReporter
 from ..seeded import seeded
-from .arms import ARMS
 from .config import ComparisonConfig
 
 _HELD_OUT_SEED = 0  # the same texts for all seeds: only then are all judged on the same tokens
@@ -75,36 +71,13 @@ class Shared:
         return {name: sha256(path.read_bytes()).hexdigest()[:16] for name, path in files.items()}
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How much text there is, and how long a run is."""
-
-    train_texts: int
-    train_tokens: int
-    validation_tokens: int
-    vocabulary: int
-    parameters: int
-    steps: int
-    epochs: int
-    """That are begun."""
-
-
-def counted(number: int, one: str, more: str) -> str:
-    """A number with its noun.
-
-    >>> counted(1, "copy", "copies"), counted(1000, "copy", "copies")
-    ('1 copy', '1,000 copies')
-    """
-    return f"{number:,} {one if number == 1 else more}"
-
-
-def prepare(config: ComparisonConfig, folder: Path, reporter: ProgressReporter) -> tuple[Shared, Sizes]:
+def prepare(config: ComparisonConfig, folder: Path, reporter: ProgressReporter) -> Shared:
     """Make what is not there.
 
-    Raises DataError for texts that cannot be used, ConfigError for arms that would be the same as dynamic.
+    Raises DataError for texts that cannot be used.
     """
     shared = Shared(folder / "shared")
-    with reporter.counting(config.seeds + 3):
+    with reporter.counting(config.seeds + 2):
         reporter.turn("texts and tokenizer")
         if not shared.folder.is_dir():
             _whole(shared.folder, lambda fresh: _texts_and_tokenizer(config, Shared(fresh)))
@@ -118,10 +91,7 @@ def prepare(config: ComparisonConfig, folder: Path, reporter: ProgressReporter) 
             reporter.turn(f"weights of seed {seed}")
             if not shared.initial(seed).is_dir():
                 _whole(shared.initial(seed), partial(_initial, config, tokenizer, seed))
-        reporter.turn("blocks")
-        sizes = _sizes(config, shared, tokenizer)
-    _check_copies(config, sizes)
-    return shared, sizes
+    return shared
 
 
 def _whole(place: Path, fill: Callable[[Path], None]) -> None:
@@ -187,43 +157,3 @@ def _initial(config: ComparisonConfig, tokenizer: PreTrainedTokenizerBase, seed:
     with quiet(), seeded(seed):
         fresh_with(AutoModelForMaskedLM, shape).model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-def _sizes(config: ComparisonConfig, shared: Shared, tokenizer: PreTrainedTokenizerBase) -> Sizes:
-    train, validation = (
-        _blocks(read_documents([str(path)]), tokenizer, config) for path in (shared.train, shared.validation)
-    )
-    order = Shuffled(train, train.lengths, 0, StepSize(batch_tokens=config.budget.batch_tokens))
-    epochs = config.budget.epochs
-    if epochs is None:
-        assert config.budget.steps is not None  # the config has one of them
-        steps, epochs = config.budget.steps, 1
-        while order.count(epochs) < steps:
-            epochs += 1
-    else:
-        steps = order.count(epochs)
-    shape = SHAPES[config.model.from_scratch].config(tokenizer, config.model.max_length)
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in fresh_with(AutoModelForMaskedLM, shape).model.parameters())
-    return Sizes(
-        train.num_documents, int(sum(train.lengths)), int(sum(validation.lengths)), len(tokenizer), parameters, steps,
-        epochs,
-    )  # fmt: skip
-
-
-def _blocks(
-    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, config: ComparisonConfig
-) -> Blocks:
-    return cut_blocks(documents, tokenizer, max_length=config.model.max_length, rule="join")
-
-
-def _check_copies(config: ComparisonConfig, sizes: Sizes) -> None:
-    """Raise ConfigError for an arm whose masks would not come twice: it would be dynamic under another name."""
-    for name in config.arms:
-        copies = ARMS[name].copies
-        if copies is not None and copies >= sizes.epochs:
-            raise ConfigError(
-                f"arm {name} has {counted(copies, 'copy', 'copies')} of each text and a run has "
-                f"{counted(sizes.epochs, 'epoch', 'epochs')}: no mask would come "
-                f"twice, as in dynamic. Give more `epochs` (or `steps`), or leave it out of `arms`"
-            )

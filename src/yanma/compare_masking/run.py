@@ -14,10 +14,10 @@ from typing import cast
 from ..data.sentences import task_rows
 from ..errors import ConfigError, DataError, YanmaError
 from ..objectives import TASKS
-from ..runs import pretrain_config as pretraining_config
-from ..runs import train_config as training_config
-from ..runs.pretrain import Pretrained, pretrain
+from ..runs.pretrain import pretrain
+from ..runs.pretrain_config import PretrainConfig
 from ..runs.train import train
+from ..runs.train_config import TrainConfig
 from .arms import ARMS, Arm
 from .config import ComparisonConfig, ProbeConfig
 from .outcome import Outcome
@@ -50,7 +50,8 @@ class Runner:
 
     def _outcome(self, arm: Arm, seed: int, place: Path) -> Outcome:
         begin = time.perf_counter()
-        pretrained = self._pretrained(arm, seed, place / "pretraining")
+        pretraining = pretrain_config(self.config, self.shared, arm, seed, place / "pretraining")
+        pretrained = pretrain(pretraining, overwrite=True)
         seconds = {"pretraining": time.perf_counter() - begin}
         units = pretrained.validation.figures["units"]
         figures = {
@@ -65,34 +66,6 @@ class Runner:
         shared = self.shared.fingerprints(seed) | {"judged tokens": str(units["token"]["tokens"])}
         return Outcome(arm.name, seed, pretrained.steps, pretrained.tokens, figures, shared, seconds)
 
-    def _pretrained(self, arm: Arm, seed: int, out: Path) -> Pretrained:
-        budget = self.config.budget
-        given = {
-            "out": str(out),
-            "seed": seed,
-            "objective": {
-                "name": "mlm",
-                "unit": arm.unit,
-                "rate": arm.rate,
-                "resampling": arm.resampling,
-                "phrases": str(self.shared.collocations) if arm.unit == "phrase" else None,
-            },
-            "data": {
-                "train": (str(self.shared.train),),
-                "validation": str(self.shared.validation),
-                "blocks": "join",
-            },
-            "model": {"path": str(self.shared.initial(seed)), "max_length": self.config.model.max_length},
-            "optim": {
-                "epochs": budget.epochs,
-                "steps": budget.steps,
-                "batch_tokens": budget.batch_tokens,
-                "learning_rate": budget.learning_rate,
-            },
-            "saving": {"evaluate_every": _NEVER, "save_every": _NEVER, "pseudo_perplexity_tokens": 0},
-        }
-        return pretrain(pretraining_config.PretrainConfig.model_validate(given), overwrite=True)
-
     def _probed(self, seed: int, model: Path, out: Path) -> dict[str, float]:
         probe = self.config.probe
         given = {
@@ -103,10 +76,38 @@ class Runner:
             "model": {"path": str(model)},
             "optim": {"epochs": probe.epochs, "learning_rate": probe.learning_rate},
         }
-        trained = train(training_config.TrainConfig.model_validate(given), overwrite=True)
+        trained = train(TrainConfig.model_validate(given), overwrite=True)
         assert trained.test is not None  # the config names test rows
         report = trained.test.report
         return {"probe accuracy": cast(float, report.accuracy), "probe macro F1": report.averages["macro"].f1}
+
+
+def pretrain_config(
+    config: ComparisonConfig, shared: Shared, arm: Arm, seed: int, out: Path
+) -> PretrainConfig:
+    """The pre-training of an arm with a seed, as `yanma pretrain` does it."""
+    budget = config.budget
+    given = {
+        "out": str(out),
+        "seed": seed,
+        "objective": {
+            "name": "mlm",
+            "unit": arm.unit,
+            "rate": arm.rate,
+            "resampling": arm.resampling,
+            "phrases": str(shared.collocations) if arm.unit == "phrase" else None,
+        },
+        "data": {"train": (str(shared.train),), "validation": str(shared.validation), "blocks": "join"},
+        "model": {"path": str(shared.initial(seed)), "max_length": config.model.max_length},
+        "optim": {
+            "epochs": budget.epochs,
+            "steps": budget.steps,
+            "batch_tokens": budget.batch_tokens,
+            "learning_rate": budget.learning_rate,
+        },
+        "saving": {"evaluate_every": _NEVER, "save_every": _NEVER, "pseudo_perplexity_tokens": 0},
+    }
+    return PretrainConfig.model_validate(given)
 
 
 def check_probe(probe: ProbeConfig) -> None:
