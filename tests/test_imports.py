@@ -31,7 +31,7 @@ LIBRARY: dict[str, set[str]] = {
     "attention": {"errors", "autocast", "callable_package", "keyed", "masks"},
     "models": {"errors", "autocast", "keyed", "machine", "masks", "packing", "batch", "attention"},
     "audit": {"errors", "callable_package", "report", "settings", "masks", "batch", "models"},
-    "corruption": {"errors", "keyed", "packing", "report", "settings"},
+    "corruption": {"errors", "files", "keyed", "packing", "report", "settings"},
     "loading": {"errors", "seeded"},
     "data": {"errors", "batch", "corruption", "packing"},
     "objectives": {

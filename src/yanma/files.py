@@ -15,6 +15,15 @@ def remove(place: Path) -> None:
     shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
 
 
+def place_of(text: str) -> Path | None:
+    """The file or folder that a text names; None where it is a text and no name of anything that is there."""
+    try:
+        path = Path(text).expanduser()
+        return path if text and path.exists() else None
+    except (OSError, RuntimeError):  # a text may be too long for a name, or begin with ~
+        return None
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Make or replace a file, in one instant."""
     fresh = path.with_name(f".{path.name}.new")

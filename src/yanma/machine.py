@@ -1,4 +1,4 @@
-"""This machine: its processor's name, and the process's memory: what the allocator gives back, what oneDNN keeps."""
+"""This machine: its processor and packages; the process's memory: what the allocator gives back and oneDNN keeps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # numbers of glibc's malloc.h
@@ -70,3 +71,12 @@ def chip() -> str:
     if "model name" not in facts:
         return platform.processor() or platform.machine()
     return f"{facts['model name']} (family {facts.get('cpu family')}, model {facts.get('model')})"
+
+
+def installed(*packages: str) -> dict[str, str]:
+    """Versions of those that are; yanma itself is not where it is run from a checkout."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -54,6 +54,7 @@ def test_tokens_from_a_text_or_a_file_give_the_lengths(mask, tmp_path):
     path = tmp_path / "words.txt"
     path.write_text("猫 坐\n\nhi\n", encoding="utf-8")
     assert mask("documents", "--tokens", path)[1] == "##.  猫\n##.  坐\n..#  hi\n"
+    assert mask("causal", "--tokens", tmp_path)[1] == f"#  {tmp_path}\n", "the name of a folder is a word"
     long = " ".join(["word"] * 2000)
     assert mask("causal", "--tokens", long)[0] == 0, "a text longer than any name of a file"
 

@@ -7,12 +7,11 @@ import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
-from ..machine import chip
+from ..machine import chip, installed
 from ..markers import Markers
 from ..models.kernels import fastest
 from ..report.tables import Table
@@ -51,7 +50,7 @@ def here() -> Machine:
         instructions=torch.backends.cpu.get_cpu_capability(),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        versions={name: found for name in PACKAGES if (found := _version(name)) is not None},
+        versions=installed(*PACKAGES),
         kernels={"fp32": str(fastest(torch.float32, cpu)), "bf16": str(fastest(torch.bfloat16, cpu))},
     )
 
@@ -223,10 +222,3 @@ _NOT_CLAIMED = """\
   packs of the best size hold more texts than the padded batches; the line with the batches of 'padded to the longest'
   shows what remains when only the padding goes.
 - bf16 and int8 are not exact, and are compared with each other only at the cosine that stands beside them."""
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

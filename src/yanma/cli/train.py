@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..runs.train_config import TrainConfig
+from ..runs.train_config import EvaluateConfig, TrainConfig
+from ..settings import read
 from .flags import Config, Overwrite, Resume, one_flag_a_setting, wished
 from .output import Json, is_first_rank, leaving, put, say, say_error
 
@@ -43,20 +44,17 @@ def train(
         _print_report(trained.validation, f"validation, epoch {trained.best_epoch}")
 
 
+@one_flag_a_setting(EvaluateConfig)
 def evaluate(
     run: Run,
     data: Annotated[str, typer.Argument(metavar="DATA", help="rows with their truth: a file, or NAME:SPLIT")],
-    columns: Annotated[
-        str | None,
-        typer.Option(help="names of the columns where they differ from the run's, e.g. text=sentence"),
-    ] = None,
     as_json: Json = False,
+    **flags: str | None,
 ) -> None:
     """Report how well a run's best model predicts some rows."""
     from ..runs.train import evaluate_run
-    from ..runs.train_config import columns_of_flag
 
-    evaluation = evaluate_run(run, data, say, columns_of_flag(columns))
+    evaluation = evaluate_run(run, data, say, read(EvaluateConfig, flags=flags).columns)
     if as_json:
         put(json.dumps(evaluation.as_dict(), ensure_ascii=False))
     else:

@@ -12,6 +12,7 @@ import torch
 
 from .. import packing
 from ..errors import ConfigError, DataError
+from ..files import place_of
 from .by_name import REPLACEMENTS, UNITS, numbering
 from .config import DENOISERS, CorruptConfig
 from .denoising import Denoised, Denoiser, Infilling, Mixture, SpanCorruption, sentinels_of
@@ -51,14 +52,10 @@ def texts_of(text: str, read: Callable[[str], Iterable[str]]) -> list[str]:
 
     Raises DataError where nothing is left, and for the name of a file that is not there.
     """
-    try:
-        path = Path(text).expanduser()
-        is_there = bool(text) and path.exists()
-    except (OSError, RuntimeError):  # a text may be too long for a name, or begin with ~
-        is_there = False
-    if not is_there and _looks_like_a_file(text):
+    path = place_of(text)
+    if path is None and _looks_like_a_file(text):
         raise DataError(f"{text}: no such file (what has a space in it is taken as a text)")
-    texts = [one for one in (read(str(path)) if is_there else [text]) if one.strip()]
+    texts = [one for one in ([text] if path is None else read(str(path))) if one.strip()]
     if not texts:
         raise DataError(f"{text!r}: no text in it")
     return texts

@@ -26,7 +26,7 @@ def freeze(model: nn.Module, names: Iterable[str]) -> tuple[str, ...]:
     for path in frozen:
         model.get_submodule(path).requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(f"[model] freeze (--freeze): {', '.join(names)} leaves nothing to train")
+        raise ConfigError(f"`freeze`: {', '.join(names)} leaves nothing to train")
     return tuple(dict.fromkeys(frozen))
 
 
@@ -38,9 +38,7 @@ def _spelled_out(name: str) -> Iterator[str]:
         return
     before, first, last, after = span.groups(default="")
     if int(first) > int(last):
-        raise ConfigError(
-            f"[model] freeze (--freeze): {name!r} counts down; say {before}{last}-{first}{after}"
-        )
+        raise ConfigError(f"`freeze`: {name!r} counts down; say {before}{last}-{first}{after}")
     for index in range(int(first), int(last) + 1):
         yield f"{before}{index}{after}"
 
@@ -53,9 +51,7 @@ def _find(model: nn.Module, name: str) -> list[str]:
         if path and _parts(path)[-len(wanted) :] == wanted and any(True for _ in module.parameters())
     ]
     if not found:
-        raise ConfigError(
-            f"[model] freeze (--freeze): {name!r} freezes nothing; there is: {', '.join(_offer(model))}"
-        )
+        raise ConfigError(f"`freeze`: {name!r} freezes nothing; there is: {', '.join(_offer(model))}")
     return found
 
 

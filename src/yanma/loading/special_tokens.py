@@ -24,7 +24,7 @@ def left_out(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> str 
         return None
     return (
         f"the tokenizer puts no special tokens around a text, though it has {' and '.join(ends)}: the model's first "
-        f"and last token are of words; --add-special-tokens puts them"
+        f"and last token are of words; `add_special_tokens` puts them"
     )
 
 
@@ -33,12 +33,15 @@ def add_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
 
     Raises ConfigError where it does so already, or has none.
     """
-    flag = "[model] add_special_tokens (--add-special-tokens)"
     if tokenizer.num_special_tokens_to_add():
-        raise ConfigError(f"{flag}: the tokenizer puts special tokens around a text already; leave it out")
+        raise ConfigError(
+            "`add_special_tokens`: the tokenizer puts special tokens around a text already; leave it out"
+        )
     ends = _ends(tokenizer)
     if ends == (None, None):
-        raise ConfigError(f"{flag}: the tokenizer has none (cls_token, sep_token, bos_token, eos_token)")
+        raise ConfigError(
+            "`add_special_tokens`: the tokenizer has none (cls_token, sep_token, bos_token, eos_token)"
+        )
     single = " ".join(token for token in (ends[0], "$A", ends[1]) if token is not None)
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in ends if token is not None}
     around = processors.TemplateProcessing(single, pair_template(single), list(ids.items()))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator
 
 from ..errors import ConfigError
-from ..files import write
+from ..files import place_of, write
 from ..settings import Section
 from .algebra import bound, has_documents
 from .html import page, svg
@@ -173,9 +173,6 @@ def _numbers(given: object) -> object:
 
 def _documents_of(tokens: str) -> list[list[str]]:
     """Words, a document a line, from a file of that name or from the text itself."""
-    try:
-        is_file = Path(tokens).is_file()
-    except OSError:  # a text may be too long for a name
-        is_file = False
-    text = Path(tokens).read_text(encoding="utf-8") if is_file else tokens
+    path = place_of(tokens)
+    text = path.read_text(encoding="utf-8") if path is not None and path.is_file() else tokens
     return [line.split() for line in text.splitlines() if line.strip()]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from ..machine import installed
 from .stepper import Moved
 
 
@@ -62,10 +62,9 @@ class Curves:
 
 def versions() -> dict[str, str]:
     """Of Python and of what computes."""
-    found = {"python": platform.python_version()}
-    for name in ("yanma", "torch", "transformers", "accelerate"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            found[name] = "not installed"
-    return found
+    packages = ("yanma", "torch", "transformers", "accelerate")
+    return (
+        {"python": platform.python_version()}
+        | dict.fromkeys(packages, "not installed")
+        | installed(*packages)
+    )

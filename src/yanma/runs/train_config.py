@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from ..errors import ConfigError
 from ..masks import ParseError, parse
 from ..settings import Names, Section, read
 from .config import ModelConfig, OptimConfig, PathOrShare, RunConfig, SavingConfig
@@ -38,6 +37,14 @@ class TaskConfig(Section):
         if given not in TASKS:
             raise ValueError(f"must be {' or '.join(map(repr, sorted(TASKS)))}; got {given!r}")
         return given
+
+
+class EvaluateConfig(Section):
+    """How rows are read that a run is evaluated on."""
+
+    columns: ColumnNames = Field(
+        default={}, description="names of the columns where they differ from the run's, e.g. text=sentence"
+    )
 
 
 class RowsConfig(Section):
@@ -169,11 +176,3 @@ def _paired(given: object) -> object:
         if found.setdefault(usual, yours) != yours:
             raise ValueError(f"{usual!r} is said twice, {found[usual]!r} and {yours!r}; say one")
     return found
-
-
-def columns_of_flag(given: str | None) -> dict[str, str]:
-    """The columns that a flag names. Raises ConfigError for what cannot be meant."""
-    try:
-        return cast(dict[str, str], _paired(given or ""))
-    except ValueError as error:
-        raise ConfigError(f"--columns: {error}") from None

@@ -130,7 +130,7 @@ def test_an_unknown_label_in_validation_and_words_without_tags_are_named(run, fl
         (["--train", "nope.jsonl"], "error: nope.jsonl: no such file"),
         (["--learning-rate", "fast"], "error: --learning-rate: must be a number; got 'fast'"),
         (["--from-scratch", "bert-tiny"], "error: [model]: give either path"),
-        (["--freeze", "foo"], "error: [model] freeze (--freeze): 'foo' freezes nothing"),
+        (["--freeze", "foo"], "error: --freeze: 'foo' freezes nothing"),
     ],
 )
 def test_a_wrong_setting_is_one_line(run, flags, arguments, message):
