@@ -156,13 +156,19 @@ def test_the_tag_set_is_complete_and_outside_comes_first():
     assert TokenClassification.from_rows(rows_of(tagged("a", "I-X"))).labels == ("O", "I-X"), "plain IO"
 
 
+@pytest.mark.parametrize("tag", ["U-X", "L-X", "M-X", "W-X", "S-X", "E"])
+def test_a_tag_of_another_scheme_than_the_training_rows_is_refused(tokenizer, tag):
+    with pytest.raises(DataError, match=r"data\.jsonl:1: tag ") as caught:
+        BIO.encode(rows_of(tagged("a", tag)), tokenizer, max_length=9)
+    assert f"tag {tag!r} is not of BIO, of which the training rows are: its letters are O, B, I" in str(
+        caught.value
+    )
+
+
 @pytest.mark.parametrize(
     ("tag", "advice"),
     [
-        ("U-X", "this is BILOU: write E- for L- and S- for U-"),
-        ("L-X", "this is BILOU"),
-        ("M-X", "this is BMES: write I- for M-"),
-        ("PER", "a tag is O, or B-, I-, E- or S- and a type, such as B-PER"),
+        ("PER", "a tag is O, or a letter of a scheme (B, I, E, S; L, U; M, W) and a type, such as B-PER"),
         ("X-B", "a tag is O"),
         ("B_X", "a tag is O"),
         ("B-", "a tag is O"),
@@ -173,7 +179,7 @@ def test_the_tag_set_is_complete_and_outside_comes_first():
         ("", "a tag is O"),
     ],
 )
-def test_a_tag_of_another_scheme_is_refused_with_what_to_write(tokenizer, tag, advice):
+def test_a_tag_of_no_scheme_is_refused_with_what_to_write(tokenizer, tag, advice):
     rows = rows_of(tagged("a", "B-X"), {"tokens": ["a", "b"], "tags": ["O", tag]})
     for refuse in (TokenClassification.from_rows, lambda rows: BIO.encode(rows, tokenizer, max_length=9)):
         with pytest.raises(DataError, match=r"data\.jsonl:2: tag ") as caught:
@@ -189,8 +195,8 @@ def test_a_tag_of_another_scheme_is_refused_with_what_to_write(tokenizer, tag, a
         ("B-X S-X", "tag 2 is 'S-X' after 'B-X'"),
         ("B-X B-X", "tag 2 is 'B-X' after 'B-X'"),
         ("B-X E-Y", "tag 2 is 'E-Y' after 'B-X'"),
-        ("O I-X", "tag 2 is 'I-X' after 'O': I- and E- go on with an entity of their type that B- began"),
-        ("E-X O", "tag 1 is 'E-X': I- and E- go on"),
+        ("O I-X", "tag 2 is 'I-X' after 'O': I and E go on with an entity of their type that B began"),
+        ("E-X O", "tag 1 is 'E-X': I and E go on"),
         ("S-X E-X", "tag 2 is 'E-X' after 'S-X'"),
     ],
 )

@@ -84,9 +84,11 @@ class Encoded:
     truncated: int = 0
     """Rows that were longer than `max_length` tokens and were cut there."""
     words_cut: int = 0
-    """Of rows of words: those that were cut off with their tags; the outside tag is predicted for them."""
+    """Of rows of words: those that were cut off with their tags."""
     words_vanished: int = 0
-    """Of rows of words: those that the tokenizer turns into nothing; the outside tag is predicted for them."""
+    """Of rows of words: those that the tokenizer turns into nothing."""
+    words_lost_are: str = "count as outside"
+    """What becomes of either, in words."""
     max_length: int = 0
     recased: tuple[str, ...] = ()
     """Labels that differ from a class in case alone, and were taken for it."""
@@ -97,7 +99,9 @@ class Encoded:
         said = []
         if self.truncated:
             words = (
-                f"; {_count(self.words_cut)} lost their tags and count as outside" if self.words_cut else ""
+                f"; {_count(self.words_cut)} lost their tags and {self.words_lost_are}"
+                if self.words_cut
+                else ""
             )
             said.append(
                 f"{self.truncated} of {len(self.examples)} texts are longer than {self.max_length} tokens "
@@ -106,7 +110,7 @@ class Encoded:
         if self.words_vanished:
             said.append(
                 f"{_count(self.words_vanished)} without any token (empty words, zero-width characters and the like) "
-                f"count as outside"
+                f"{self.words_lost_are}"
             )
         if self.recased:
             names = ", ".join(self.recased[:_SHOWN]) + ", ..." * (len(self.recased) > _SHOWN)

@@ -17,7 +17,7 @@ from ..data.tokens import tokenize_texts
 from ..errors import DataError
 from .labels import Ids, in_order
 from .objective import Pack
-from .task import Report, Score, Task, check_rows, summed_cross_entropy
+from .task import Report, Task, check_rows, report_of_classes, summed_cross_entropy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -122,29 +122,11 @@ class SequenceClassification(Task):
 
     def report(self, examples: Sequence[Example], predictions: Sequence[Classified]) -> Report:
         """Accuracy, and precision, recall and F1 of each class by scikit-learn."""
-        from sklearn.metrics import precision_recall_fscore_support
-
-        if not examples:
-            raise ValueError("no examples to report on")
         for example in examples:
             if example.targets == IGNORE:
                 raise ValueError(f"{example.where}: its true class is not known, so it cannot be reported on")
-        truth = [example.targets for example in examples]
         predicted = [self._ids.of(prediction.label, "a prediction") for prediction in predictions]
-        present = sorted({*truth, *predicted})
-        scores = precision_recall_fscore_support(truth, predicted, labels=present, zero_division=0)
-        classes = {
-            self.labels[label]: Score(float(p), float(r), float(f1), int(support))
-            for label, p, r, f1, support in zip(present, *scores, strict=True)
-        }
-        averages = {}
-        for name in ("macro", "weighted"):
-            p, r, f1, _ = precision_recall_fscore_support(
-                truth, predicted, labels=present, average=name, zero_division=0
-            )
-            averages[name] = Score(float(p), float(r), float(f1), len(truth))
-        accuracy = sum(t == p for t, p in zip(truth, predicted, strict=True)) / len(truth)
-        return Report("accuracy", accuracy, accuracy, classes, averages)
+        return report_of_classes(self.labels, [example.targets for example in examples], predicted)
 
     @cached_property
     def _ids(self) -> Ids:

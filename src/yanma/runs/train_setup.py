@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
@@ -25,9 +25,8 @@ from ..loading.tokenizer import learn_tokenizer
 from ..masks import parse
 from ..objectives import TASKS, Batching, Packed, Padded, Task
 from ..objectives.labels import seen_once
-from ..objectives.tags import is_bioes
 from ..seeded import seeded
-from .card import CUT_BY_PIPELINE, card
+from .card import card, told
 from .config import with_max_length
 from .evaluate import Evaluation, evaluate
 from .folder import RunFolder
@@ -128,14 +127,14 @@ def set_up(
         Stream(config.data.train, columns) if config.data.streaming else task_rows(config.data.train, columns)
     )
     task = kind.from_rows(rows, columns)
-    if task.name == "token-classification" and is_bioes(task.labels):
-        note(f"the tags are BIOES, which yanma predict reads; {CUT_BY_PIPELINE}")
+    if said_of_tags := told(task):
+        note(said_of_tags)
     tokenizer = _tokenizer(config, task, rows, begun)
     if config.model.add_special_tokens and begun is None:  # what the run saved has them
         add_special_tokens(tokenizer)
     with seeded(config.seed):  # of fresh weights
         loaded = _load(config, task, tokenizer)
-    task = kind(loaded.labels or task.labels, task.columns)  # in the order of the model's outputs
+    task = replace(task, labels=loaded.labels or task.labels)  # in the order of the model's outputs
     for said in loaded.notes:
         note(said)
     name = config.model.path or config.model.from_scratch

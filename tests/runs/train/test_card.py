@@ -2,11 +2,14 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import pipeline
+from transformers import TokenClassificationPipeline, pipeline
 
+from yanma.objectives import TokenClassification
+from yanma.runs.card import card, told
 from yanma.runs.folder import RunFolder
 from yanma.runs.predict import predict
 from yanma.runs.train import train
@@ -64,16 +67,44 @@ def test_bioes_tags_are_cut_by_the_pipeline_which_is_told(config, data_folder, t
     train(wanted)
     folder = RunFolder(wanted.out, TrainConfig)
     for said in (capsys.readouterr().err, (folder.model / "README.md").read_text()):
+        assert "the tags are BIOES" in " ".join(said.split()).replace("The", "the")
         assert "B-PER I-PER E-PER gives two groups" in " ".join(said.split())
-    read = pipeline("token-classification", str(folder.model))
-    for tags, groups in (("B-PER I-PER E-PER", 2), ("S-PER S-PER", 1)):
+
+
+@pytest.mark.parametrize(
+    ("letters", "kind", "long", "groups", "short"),
+    [
+        ("BIES", "-PER", "B-PER I-PER E-PER", 2, "S-PER S-PER"),
+        ("BILU", "-PER", "B-PER I-PER L-PER", 2, "U-PER U-PER"),
+        ("BMES", "-PER", "B-PER M-PER E-PER", 3, "S-PER S-PER"),
+        ("BMEW", "-PER", "B-PER M-PER E-PER", 3, "W-PER W-PER"),
+        ("BIES", "", "B I E", 3, "S S"),
+        ("BI", "", "B I I", 2, "B B"),
+    ],
+)
+def test_what_the_pipeline_makes_of_a_schemes_tags_is_as_the_card_says(letters, kind, long, groups, short):
+    task = TokenClassification(("O", *(letter + kind for letter in letters)))
+    number = {2: "two groups", 3: "three groups"}[groups]
+    for said in (card(task), told(task)):
+        assert f"{task.scheme} tags ({long} gives {number})" in said and f"({short} gives one)" in said
+    read = TokenClassificationPipeline.__new__(TokenClassificationPipeline)
+    read.tokenizer = SimpleNamespace(convert_tokens_to_string=" ".join)
+    for tags, count in ((long, groups), (short, 1)):
         tokens = [
             {"entity": tag, "score": 1.0, "index": place, "word": "Ann", "start": place, "end": place}
             for place, tag in enumerate(tags.split())
         ]
-        assert len(read.group_entities(tokens)) == groups, (
+        assert len(read.group_entities(tokens)) == count, (
             "else it has learned to, and the card is out of date"
         )
+
+
+@pytest.mark.parametrize("tags", ["O B-PER I-PER", "O I-PER", "O I", "DET NOUN VERB"])
+def test_tags_that_the_pipeline_does_not_cut_are_told_by_their_scheme_alone(tags):
+    task = TokenClassification(tuple(tags.split()))
+    assert told(task) == f"the tags are {task.scheme}"
+    assert 'aggregation_strategy="first"' in card(task)
+    assert ("one group of neighbours" in card(task)) == (task.scheme == "classes of words")
 
 
 def test_a_classifier_has_no_card(config):
