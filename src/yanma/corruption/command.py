@@ -97,9 +97,8 @@ def plan_of(vocabulary: Vocabulary, config: CorruptConfig) -> Plan:
             f"`unit` {config.unit}: the tokenizer has no mask token; take one that has, such as BERT's or RoBERTa's"
         )
     try:
-        rate = Plan.rate if config.share is None else config.share
         replacement = REPLACEMENTS[config.replacement or "bert"]
-        return Plan(vocabulary, UNITS[config.unit], rate, replacement, config.resampling)
+        return Plan(vocabulary, UNITS[config.unit], config.rate_or(Plan.rate), replacement, config.resampling)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
@@ -281,10 +280,10 @@ def denoiser_of(
         )
     try:
         if config.unit == "bart":
-            return Infilling(vocabulary, config.share_or(0.3))
+            return Infilling(vocabulary, config.rate_or(0.3))
         sentinels = sentinels_of(tokenizer)
         if config.unit == "t5":
-            return SpanCorruption(vocabulary, sentinels, config.share_or(0.15))
+            return SpanCorruption(vocabulary, sentinels, config.rate_or(0.15))
         modes = [tuple(tokenizer(mode, add_special_tokens=False)["input_ids"]) for mode in _MODES]
         if len(set(modes)) < len(modes):
             raise ConfigError(

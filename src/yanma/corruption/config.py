@@ -1,14 +1,14 @@
-"""What `yanma corrupt` and `yanma pmi` can be told."""
+"""What `yanma corrupt` and `yanma pmi` can be told, and what holds for all settings of hiding."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ..settings import Files, Section
-from .by_name import UNITS, rate_of, resampling_of
+from .by_name import rate_of, resampling_of
 from .plan import Plan, Resampling
 from .rates import Decay, Rate, highest
 
@@ -16,7 +16,46 @@ DENOISERS = ("t5", "bart", "ul2")
 _SEGMENTER = "jieba: Chinese words by its dictionary"
 
 
-class CorruptConfig(Section):
+def check_rate_text(given: str, *, denoiser: str | None) -> None:
+    """Raise ValueError for a rate that cannot be met; a `denoiser`, as a message names it, takes one for all texts."""
+    rate, most = rate_of(given), Plan.max_share
+    if denoiser is not None and not isinstance(rate, float):
+        raise ValueError(f"{denoiser} takes one share for all texts and epochs, such as 0.15")
+    if denoiser is not None and not 0 < highest(rate) < 1:
+        raise ValueError(f"give a share between 0 and 1, such as 0.15; got {highest(rate):g}")
+    if denoiser is None and not 0 < highest(rate) <= most:
+        raise ValueError(
+            f"give a share above 0 and up to {most:g}, no more is hidden of a text; got {highest(rate):g}"
+        )
+
+
+class HidingConfig(Section):
+    """A config with the settings `unit`, `rate`, `resampling`, `segmenter`, `phrases`: what of them goes together."""
+
+    @field_validator("resampling", mode="before", check_fields=False)
+    @classmethod
+    def _a_number_of_copies_is_one(cls, given: Any) -> Resampling:
+        return resampling_of(str(given))
+
+    @model_validator(mode="after")
+    def _settings_that_go_together(self) -> Self:
+        said: Any = self  # the fields are of those who have them, in their own order
+        if (
+            said.rate is not None
+            and isinstance(rate_of(said.rate), Decay)
+            and said.resampling != "every epoch"
+        ):
+            raise ValueError(
+                f"`resampling` is {said.resampling!r}; a `rate` that changes needs 'every epoch'"
+            )
+        if said.segmenter is not None and said.unit in ("token", "sentence", *DENOISERS):
+            raise ValueError(f"`segmenter` cuts words; `unit` {said.unit} has none: leave it out")
+        if (said.unit == "phrase") != (said.phrases is not None):
+            raise ValueError("`unit` phrase and `phrases` (which yanma pmi writes) go together; give both")
+        return self
+
+
+class CorruptConfig(HidingConfig):
     """How texts are shown corrupted."""
 
     tokenizer: str = Field(description="folder or hub name")
@@ -46,46 +85,21 @@ class CorruptConfig(Section):
     def _a_rate_can_be_met(cls, given: Any, info: ValidationInfo) -> str | None:
         if given is None:
             return None
-        unit, rate, most = info.data.get("unit"), rate_of(str(given)), Plan.max_share
+        unit = info.data.get("unit")
         if unit == "ul2":
             raise ValueError("`unit` ul2 is seven denoisers, each with a rate of its own; leave `rate` out")
-        if unit in DENOISERS and not isinstance(rate, float):
-            raise ValueError(f"`unit` {unit} takes one share for all texts and epochs, such as 0.15")
-        if unit in DENOISERS and not 0 < highest(rate) < 1:
-            raise ValueError(f"give a share between 0 and 1, such as 0.15; got {highest(rate):g}")
-        if unit in UNITS and not 0 < highest(rate) <= most:
-            raise ValueError(
-                f"give a share above 0 and up to {most:g}, no more is hidden of a text; got {highest(rate):g}"
-            )
+        check_rate_text(str(given), denoiser=f"`unit` {unit}" if unit in DENOISERS else None)
         return str(given)
 
-    @field_validator("resampling", mode="before")
-    @classmethod
-    def _a_number_of_copies_is_one(cls, given: Any) -> Resampling:
-        return resampling_of(str(given))
-
     @model_validator(mode="after")
-    def _settings_that_go_together(self) -> CorruptConfig:
+    def _a_denoiser_has_its_own(self) -> CorruptConfig:
         if self.unit in DENOISERS and self.replacement is not None:
             raise ValueError(f"`replacement`: `unit` {self.unit} has one of its own; leave it out")
-        if isinstance(self.share, Decay) and self.resampling != "every epoch":
-            raise ValueError(
-                f"`resampling` is {self.resampling!r}; a `rate` that changes over the epochs needs 'every epoch'"
-            )
-        if self.segmenter is not None and self.unit in ("token", "sentence", *DENOISERS):
-            raise ValueError(f"`segmenter` cuts words; `unit` {self.unit} has none: leave it out")
-        if (self.unit == "phrase") != (self.phrases is not None):
-            raise ValueError("`unit` phrase and `phrases` (which yanma pmi writes) go together; give both")
         return self
 
-    @property
-    def share(self) -> Rate | None:
-        """The rate, read; None = what is usual for the unit."""
-        return None if self.rate is None else rate_of(self.rate)
-
-    def share_or(self, usual: float) -> float:
-        """A denoiser's rate, or the usual one where none was said."""
-        return usual if self.rate is None else float(self.rate)
+    def rate_or(self, usual: Rate) -> Any:
+        """The rate, or the usual one where none was said; of a denoiser it is a number."""
+        return usual if self.rate is None else rate_of(self.rate)
 
     def progress(self, epoch: int) -> float:
         """From 0 in the first epoch to 1 in the last, where a rate is at its end; 0 where there is one."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from ..corruption.by_name import rate_of, resampling_of
-from ..corruption.plan import Plan, Resampling
-from ..corruption.rates import Decay, highest
+from ..corruption.config import HidingConfig, check_rate_text
 from ..loading.shapes import SHAPES
 from ..settings import Files, Section, read
 from .config import ModelConfig, OptimConfig, PathOrShare, RunConfig, SavingConfig, Share
@@ -34,7 +32,7 @@ _USED_BY: dict[str, tuple[Goal, ...]] = {
 }
 
 
-class ObjectiveConfig(Section):
+class ObjectiveConfig(HidingConfig):
     """What is learned: which tokens are hidden, and what the model makes of it."""
 
     name: Goal = Field(
@@ -77,19 +75,9 @@ class ObjectiveConfig(Section):
     @field_validator("rate")
     @classmethod
     def _a_rate_can_be_met(cls, given: str, info: ValidationInfo) -> str:
-        most, wished = Plan.max_share, highest(rate_of(given))
-        if info.data.get("name") in ("mlm", "rtd") and not 0 < wished <= most:
-            raise ValueError(f"rate is {wished:g}; it must be more than 0 and at most {most:g}")
-        if not 0 < wished < 1:
-            raise ValueError(f"rate is {wished:g}; it must be more than 0 and less than 1")
-        if info.data.get("name") == "span-corruption" and not isinstance(rate_of(given), float):
-            raise ValueError(f"the rate of span-corruption is one number, such as 0.15; got {given!r}")
+        is_denoiser = info.data.get("name") == "span-corruption"
+        check_rate_text(given, denoiser="`objective` span-corruption" if is_denoiser else None)
         return given
-
-    @field_validator("resampling", mode="before")
-    @classmethod
-    def _a_number_of_copies_is_one(cls, given: Any) -> Resampling:
-        return resampling_of(str(given))
 
     @model_validator(mode="after")
     def _settings_that_are_used(self) -> ObjectiveConfig:
@@ -100,15 +88,6 @@ class ObjectiveConfig(Section):
                 raise ValueError(
                     f"{key} (--{flag}) does nothing with {self.name}; it goes with {_and(goals)}"
                 )
-        if isinstance(rate_of(self.rate), Decay) and self.resampling != "every epoch":
-            raise ValueError(
-                f"resampling (--resampling) is {self.resampling!r}; a rate that changes over the steps "
-                f"(--rate {self.rate!r}) needs 'every epoch'"
-            )
-        if (self.unit == "phrase") != (self.phrases is not None):
-            raise ValueError("unit phrase (--unit phrase) and phrases (--phrases FILE) go together")
-        if self.segmenter is not None and self.unit in ("token", "sentence"):
-            raise ValueError(f"segmenter (--segmenter) does nothing with the unit {self.unit}; it cuts words")
         return self
 
 

@@ -35,7 +35,11 @@ def test_a_run_from_flags_prints_its_figures_and_goes_on_without_them(run, flags
             1,
             "error: empty.txt: no collocation in it; give yanma pmi more text",
         ),
-        (("--rate", "0.9"), 2, "error: --rate: rate is 0.9; it must be more than 0 and at most 0.8"),
+        (
+            ("--rate", "0.9"),
+            2,
+            "error: --rate: give a share above 0 and up to 0.8",
+        ),
         (("--batch-tokens", "4"), 2, "error: --batch-tokens: 4 is less than one block of 48 tokens"),
         (
             ("--out", "empty.txt/x"),

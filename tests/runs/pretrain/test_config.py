@@ -17,11 +17,14 @@ from yanma.settings import to_toml
         ),
         ({"rate": "a lot"}, "`rate`: 'a lot' is no rate; give a share as 0.15"),
         ({"rate": "0.3->0.15"}, "`rate`: '0.3->0.15' is no rate"),
-        ({"rate": "15"}, "`rate`: rate is 15; it must be more than 0 and at most 0.8"),
-        ({"rate": "0.9->0.1 linear"}, "`rate`: rate is 0.9; it must be more than 0 and at most 0.8"),
+        ({"rate": "15"}, "`rate`: give a share above 0 and up to 0.8, no more is hidden of a text; got 15"),
+        (
+            {"rate": "0.9->0.1 linear"},
+            "`rate`: give a share above 0 and up to 0.8, no more is hidden of a text",
+        ),
         (
             {"objective": "span-corruption", "from_scratch": "t5-tiny", "rate": "1"},
-            "`rate`: rate is 1; it must be more than 0 and less than 1",
+            "`rate`: give a share between 0 and 1, such as 0.15; got 1",
         ),
         ({"unit": "wrd"}, "`unit`: must be 'token', 'word'"),
         (
@@ -30,16 +33,16 @@ from yanma.settings import to_toml
         ),
         (
             {"resampling": "3", "rate": "0.3->0.1 linear"},
-            "resampling (--resampling) is 3; a rate that changes over the steps",
+            "`resampling` is 3; a `rate` that changes needs 'every epoch'",
         ),
         ({"resampling": "always"}, "a number of fixed copies, 1 or more; got 'always'"),
         (
             {"objective": "span-corruption", "from_scratch": "t5-tiny", "rate": "0.3->0.1 linear"},
-            "`rate`: the rate of span-corruption is one number, such as 0.15",
+            "`rate`: `objective` span-corruption takes one share for all texts and epochs, such as 0.15",
         ),
-        ({"unit": "phrase"}, "unit phrase (--unit phrase) and phrases (--phrases FILE) go together"),
-        ({"phrases": "p.tsv"}, "unit phrase (--unit phrase) and phrases (--phrases FILE) go together"),
-        ({"segmenter": "jieba"}, "segmenter (--segmenter) does nothing with the unit token"),
+        ({"unit": "phrase"}, "`unit` phrase and `phrases` (which yanma pmi writes) go together; give both"),
+        ({"phrases": "p.tsv"}, "`unit` phrase and `phrases` (which yanma pmi writes) go together; give both"),
+        ({"segmenter": "jieba"}, "`segmenter` cuts words; `unit` token has none: leave it out"),
         ({"mean_span": "4"}, "mean_span (--mean-span) does nothing with mlm; it goes with span-corruption"),
         (
             {"objective": "causal-lm", "from_scratch": "gpt2-tiny", "resampling": "never"},
