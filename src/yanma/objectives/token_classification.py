@@ -108,7 +108,7 @@ class TokenClassification(Task):
             _check_number(row, len(row.words(columns.inputs[0])), len(row_tags), columns)
             for tag in row_tags:
                 first.setdefault(tag, row.where)
-        scheme = _scheme_of_rows(first, has_names=label_names is not None)
+        scheme = _scheme_of_rows(first, label_names)
         tags = tag_set(first, scheme)
         if len(tags) < 2:
             where = next(iter(first.values()), None)
@@ -288,8 +288,11 @@ def _named(number: int, names: Sequence[str] | None, where: str) -> str:
     return names[number]
 
 
-def _scheme_of_rows(first: Mapping[str, str], *, has_names: bool) -> Scheme:
-    """The scheme of tags, of which each has the place where it stands first."""
+def _scheme_of_rows(first: Mapping[str, str], names: Sequence[str] | None) -> Scheme:
+    """The scheme of tags, of which each has the place where it stands first; with `names` they are among these."""
+    for tag, where in first.items():
+        if names is not None and tag not in names:
+            raise DataError(f"{where}: tag {tag!r} is not among label_names: {', '.join(names)}")
     try:
         scheme = scheme_of(first)
     except Mixed as error:
@@ -305,7 +308,9 @@ def _scheme_of_rows(first: Mapping[str, str], *, has_names: bool) -> Scheme:
             raise DataError(
                 f"{where}: tag {tag!r}: a scheme's letters are capitals, {tag[0].upper()}{tag[1:]}"
             )
-    if not has_names and all(map(_NUMBER.fullmatch, first)):
+    if names is None and all(
+        _NUMBER.fullmatch(tag.strip("[],")) for tag in first
+    ):  # or a printed list of them
         tag, where = next(iter(first.items()))
         raise DataError(f"{where}: tag {tag!r} is a number; say which tag each number is (label_names)")
     return scheme
