@@ -1,6 +1,9 @@
 """Errors of the library name settings; the command line says the flag of each in its place."""
 
+import ast
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,8 @@ from yanma.corruption.config import CorruptConfig
 from yanma.errors import ConfigError
 from yanma.masks.command import MaskConfig
 from yanma.settings import command_line, read
+
+PACKAGE = Path(cli.__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -71,3 +76,23 @@ def test_a_command_line_is_read_back_to_its_config_by_a_shell(flags):
         )
         == config
     )
+
+
+SOURCES = [
+    path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in ("cli", "runs")
+]
+
+
+def test_no_error_of_the_library_names_a_flag():
+    """But for whole commands, such as yanma train --model DIR."""
+    texts = [
+        (path.name, text.value)
+        for path in SOURCES
+        for raised in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(raised, ast.Raise)
+        for text in ast.walk(raised)
+        if isinstance(text, ast.Constant) and isinstance(text.value, str)
+    ]
+    assert len(texts) > 500, "this test has lost its subject"
+    named = [(name, text) for name, text in texts if re.search("--[a-z]", text) and "yanma" not in text]
+    assert not named, f"name the setting between backquotes: {named}"

@@ -102,9 +102,8 @@ class ComparisonConfig(Section):
     def _known_arms_and_the_baseline(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         for name in given:
             if name not in ARMS:
-                raise ValueError(
-                    f"there is no {name!r}; {did_you_mean(name, ARMS)} there are {', '.join(ARMS)}"
-                )
+                hint = did_you_mean(name, ARMS) or f"there are {', '.join(ARMS)}"
+                raise ValueError(f"there is no {name!r}; {hint}")
         if BASELINE not in given or len(set(given)) < 2:
             raise ValueError(f"differences are taken from {BASELINE}: name it and at least one other arm")
         return tuple(name for name in ARMS if name in given)

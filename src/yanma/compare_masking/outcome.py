@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from ..errors import DataError
 
@@ -76,18 +76,6 @@ class Outcome:
         shown = [metric for metric in METRICS if metric.name in self.figures]
         figures = ", ".join(f"{one.name} {one.told(self.figures[one.name])}" for one in shown)
         return f"{self.name}: {figures} ({sum(self.seconds.values()):.0f} s)"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Outcome:
-        """What `as_dict` gave.
-
-        Raises TypeError where it is something else.
-        """
-        return cls(**given)
 
 
 @dataclass(frozen=True)

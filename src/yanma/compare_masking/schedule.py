@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import DataError, YanmaError
@@ -98,7 +98,7 @@ def _computed(run: Run, one: Wanted, folder: Path) -> Outcome:
     outcome = run(one.arm, one.seed)
     place = one.place(folder)
     place.parent.mkdir(parents=True, exist_ok=True)
-    write(place, json.dumps(outcome.as_dict(), indent=2) + "\n")
+    write(place, json.dumps(asdict(outcome), indent=2) + "\n")
     return outcome
 
 
@@ -143,7 +143,7 @@ def _one_thread() -> None:
 
 def _read(path: Path, run: Wanted) -> Outcome:
     try:
-        found = Outcome.from_dict(json.loads(path.read_text("utf-8")))
+        found = Outcome(**json.loads(path.read_text("utf-8")))
     except (ValueError, TypeError) as error:
         raise DataError(
             f"{path}: no outcome of a run ({error}); delete it to have it computed anew"
