@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from .bench.compare import Comparison
     from .packaged import Conversation
-    from .runs.predictor import Predictor
     from .runs.train import Trained
     from .runs.train_config import TrainConfig
 
@@ -239,11 +238,16 @@ def compare(
     run: Path, weights: Path, texts: Sequence[str], console: Console
 ) -> tuple[Comparison, Comparison]:
     """Inference of the fine-tuned model and training of the pretrained one, each padded in three ways and packed."""
+    import torch
+
     from .bench.compare import side_by_side, training_side_by_side
     from .bench.model import load
     from .report.progress import ProgressReporter
+    from .runs.folder import RunFolder
+    from .runs.train_config import TrainConfig
+    from .runs.train_setup import open_run
 
-    predictor = _opened(run)
+    predictor = open_run(RunFolder(run, TrainConfig), torch.device("cpu"))
     encoded = predictor.tokenizer(list(texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]
     sequences = [tuple(ids) for ids in encoded]
     reporter = ProgressReporter()
@@ -268,16 +272,6 @@ def _show(comparison: Comparison, title: str, what_differs: str, console: Consol
     table = comparison.table()
     title = f"{title} of {comparison.num_texts} utterances, {comparison.num_tokens:,} tokens"
     console.print(replace(table, title=title, columns=(*table.columns[:-1], what_differs)), "")
-
-
-def _opened(run: Path) -> Predictor:
-    import torch
-
-    from .runs.folder import RunFolder
-    from .runs.train_config import TrainConfig
-    from .runs.train_setup import open_run
-
-    return open_run(RunFolder(run, TrainConfig), torch.device("cpu"))
 
 
 def _speeds(demo: Demo) -> dict[str, object]:

@@ -4,6 +4,7 @@ import io
 import json
 import random
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ from yanma.compare_masking.compare import compare_masking
 from yanma.compare_masking.config import ComparisonConfig
 from yanma.compare_masking.prepare import Shared, prepare
 from yanma.compare_masking.run import Runner
-from yanma.errors import ConfigError, DataError
+from yanma.errors import ConfigError, DataError, Unsupported
 from yanma.report import progress
 from yanma.report.progress import ProgressReporter
 from yanma.runs.stepper import Stepper
@@ -233,6 +234,13 @@ def test_settings_bind_only_where_something_was_made_by_them(data, tmp_path, in_
         ConfigError, match=r"`train` is none\.txt, but what is in .* was made with .*text\.txt;"
     ):
         compare_masking(config(data, tmp_path, train=("none.txt",)), reporter=SILENT)
+
+
+def test_without_matplotlib_nothing_is_computed(data, tmp_path, in_this_process, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(Unsupported, match=r"^the page's plot needs the package matplotlib: pip install"):
+        compare_masking(config(data, tmp_path / "out"), reporter=SILENT)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(data, tmp_path, in_this_process):

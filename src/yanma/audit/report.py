@@ -46,7 +46,9 @@ class Report:
         out = Console(highlight=False)
         for found in self.audits.values():
             out.print(found.table())
-            out.print(found.details(), markup=False, soft_wrap=True)
+            if found.failed:
+                out.print(found.details(), markup=False, soft_wrap=True)
+            out.print()
         for way, reason in self.absent.items():
             out.print(f"not {way}: {reason}", markup=False, soft_wrap=True)
         verdict = "passes" if self.ok else "fails"

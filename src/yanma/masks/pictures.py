@@ -99,16 +99,10 @@ class Picture:
     @property
     def caption(self) -> str:
         """What part of the mask this is, and what a cell is; empty where it is all of it, pair by pair."""
-        parts = []
-        sides = (("queries", self.queries), ("keys", self.keys))
-        if any(
-            (0, total) != (side.start, side.stop)
-            for (_, side), total in zip(sides, self.grid.shape, strict=True)
-        ):
-            parts += [
-                f"{name} {side.start}:{side.stop} of {total}"
-                for (name, side), total in zip(sides, self.grid.shape, strict=True)
-            ]
+        sides = list(zip(("queries", "keys"), (self.queries, self.keys), self.grid.shape, strict=True))
+        parts = [f"{name} {side.start}:{side.stop} of {total}" for name, side, total in sides]
+        if all((side.start, side.stop) == (0, total) for _, side, total in sides):
+            parts = []
         if self.is_reduced:
             parts.append(f"a cell is {self.queries.step} queries x {self.keys.step} keys")
         return ", ".join(parts)
