@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ..errors import did_you_mean
-from ..runs.config import PathOrShare
+from ..runs.config import LengthConfig, PathOrShare
 from ..runs.train_config import ColumnNames
 from ..settings import Files, Names, Section
 from .arms import ARMS, BASELINE
@@ -39,24 +39,15 @@ class ModelConfig(Section):
     )
 
 
-class BudgetConfig(Section):
+class BudgetConfig(LengthConfig):
     """What every arm gets."""
+
+    usual_epochs: ClassVar = 40
 
     epochs: int | None = Field(default=None, ge=1, description="passes over train (default: 40, as BERT's)")
     steps: int | None = Field(default=None, ge=1, description="steps, instead of epochs")
     batch_tokens: int = Field(default=4096, ge=1, description="tokens a step")
     learning_rate: float = Field(default=1e-3, gt=0, description="highest learning rate of the schedule")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_length(cls, given: object) -> object:
-        if not isinstance(given, dict):
-            return given
-        if given.get("epochs") is not None and given.get("steps") is not None:
-            raise ValueError("`epochs` and `steps` both say how long; give one of them")
-        if given.get("epochs") is None and given.get("steps") is None:
-            return {**given, "epochs": 40}
-        return given
 
 
 class ProbeConfig(Section):
@@ -94,7 +85,7 @@ class ComparisonConfig(Section):
     jobs: int = Field(default=1, ge=1, description="runs at a time, a thread each; moves no result")
     corpus: CorpusConfig
     model: ModelConfig = ModelConfig()
-    budget: BudgetConfig = BudgetConfig(epochs=40)
+    budget: BudgetConfig = BudgetConfig()
     probe: ProbeConfig = ProbeConfig()
 
     @field_validator("arms")

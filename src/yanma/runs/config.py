@@ -68,10 +68,25 @@ class ModelConfig(Section):
         return self
 
 
-class OptimConfig(Section):
-    """How the weights move. A step is one move of the weights, however many packs its examples fill."""
+class LengthConfig(Section):
+    """A section with the settings `epochs` and `steps`, of which there is one."""
 
     usual_epochs: ClassVar[int] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_length(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if given.get("epochs") is not None and given.get("steps") is not None:
+            raise ValueError("`epochs` and `steps` both say how long to train; give one of them")
+        if given.get("epochs") is None and given.get("steps") is None:
+            return {**given, "epochs": cls.usual_epochs}
+        return given
+
+
+class OptimConfig(LengthConfig):
+    """How the weights move. A step is one move of the weights, however many packs its examples fill."""
 
     learning_rate: float = Field(default=5e-5, gt=0, description="highest learning rate of the schedule")
     epochs: int | None = Field(default=None, ge=1, description="passes over train")
@@ -96,19 +111,6 @@ class OptimConfig(Section):
     bf16: bool = Field(
         default=False, description="compute in bfloat16; weights and their updates stay in float32"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_length(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        if given.get("epochs") is not None and given.get("steps") is not None:
-            raise ValueError(
-                "epochs and steps (--epochs, --steps) both say how long to train; give one of them"
-            )
-        if given.get("epochs") is None and given.get("steps") is None:
-            return {**given, "epochs": cls.usual_epochs}
-        return given
 
 
 class SavingConfig(Section):

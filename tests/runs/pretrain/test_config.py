@@ -57,7 +57,7 @@ from yanma.settings import to_toml
         ({"model": "m"}, "give either path (--model DIR) or from_scratch"),
         ({"from_scratch": None}, "give either path (--model DIR) or from_scratch"),
         ({"tokenizer": "t"}, "vocab_size (--vocab-size) is of a tokenizer that is learned; t brings one"),
-        ({"epochs": "2"}, "epochs and steps (--epochs, --steps) both say how long to train"),
+        ({"epochs": "2"}, "`epochs` and `steps` both say how long to train"),
         ({"streaming": True}, "streaming (--streaming) needs validation (--validation)"),
         ({"streaming": True, "steps": None}, "streaming (--streaming) needs steps (--steps)"),
         ({"validation": "2"}, "`validation`: 2 is no share"),

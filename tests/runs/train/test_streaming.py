@@ -130,7 +130,7 @@ def test_steps_say_how_long_rows_in_memory_are_learned(config):
         ({"steps": None}, r"streaming \(--streaming\) needs steps \(--steps\)"),
         ({"validation": 0.1}, r"streaming \(--streaming\) needs validation \(--validation\): a file"),
         ({"validation": None}, r"streaming \(--streaming\) needs validation \(--validation\): a file"),
-        ({"epochs": 2}, r"epochs and steps \(--epochs, --steps\) both say how long to train"),
+        ({"epochs": 2}, r"`epochs` and `steps` both say how long to train"),
     ],
 )
 def test_a_stream_that_would_have_to_be_counted_first_is_refused(config, tmp_path, flags, message):
