@@ -215,6 +215,19 @@ def test_a_wrong_setting_is_refused(wrong):
         read(BenchConfig, flags=wrong)
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"text_column": "body"}, "`text_column` is 'body', but no `data` is given"),
+        ({"data": "a.jsonl", "workload": ("drawn",)}, "`data` is real text, and `workloads` is drawn"),
+    ],
+    ids=["column", "data"],
+)
+def test_a_setting_that_no_text_uses_is_refused(said, message):
+    with pytest.raises(ConfigError, match=message):
+        read(BenchConfig, flags=said)
+
+
 @pytest.mark.parametrize("wrong", [{"shape": "bert-huge"}, {"shape": "bert-base", "model": "m"}], ids=str)
 def test_a_wrong_shape_is_refused(wrong):
     with pytest.raises(ConfigError, match="`shape`"):

@@ -1,6 +1,7 @@
 """Texts are what their description says."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,3 +63,5 @@ def test_a_part_of_a_workload_keeps_texts_and_tokens_together(models):
     part = whole.take([7, 2])
     assert part.sequences == (whole.sequences[7], whole.sequences[2])
     assert part.texts == (whole.texts[7], whole.texts[2])
+    labels = tuple(range(10))
+    assert replace(whole, labels=labels).take([7, 2]).labels == (7, 2)

@@ -79,10 +79,9 @@ def step_gradient(
     objective, model: nn.Module, step, *, batching=None, bf16: bool = False
 ) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradient of a step, by the name of each parameter; None where it has none."""
-    optimizer = torch.optim.SGD(model.parameters())
     accelerator = Accelerator(mixed_precision="no", cpu=True)
-    how = {"seed": 3, "clip_norm": 1.0, "bf16": bf16}
-    stepper = Stepper(objective, model, batching or Packed(4096), optimizer, accelerator, **how)
+    how = {"seed": 3, "bf16": bf16}
+    stepper = Stepper(objective, model, batching or Packed(4096), accelerator, **how)
     model.train()
     model.zero_grad()
     loss = float(stepper.gradient(step, Place(epoch=1, progress=0.5)))

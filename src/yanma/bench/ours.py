@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -104,10 +103,7 @@ def step(objective: Objective, model: nn.Module, batching: Packed, items: Sequen
     """The loss of a step, its gradient left in the parameters: what training computes before it moves the weights."""
     model.train()
     model.zero_grad(set_to_none=True)
-    mover = torch.optim.SGD(model.parameters())  # never called
-    stepper = Stepper(
-        objective, model, batching, mover, started(bf16=False), seed=SEED, clip_norm=math.inf, bf16=False
-    )
+    stepper = Stepper(objective, model, batching, started(bf16=False), seed=SEED, bf16=False)
     return stepper.gradient(items, Place(epoch=0, progress=0.0))
 
 

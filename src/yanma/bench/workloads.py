@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor
 
@@ -17,6 +17,8 @@ from ..packing import shuffled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Part = TypeVar("Part")
 
 SEED = 0
 NUM_LABELS = 77
@@ -57,10 +59,11 @@ class Workload:
 
     def take(self, indices: Sequence[int]) -> Workload:
         """Some of the texts, in the order of `indices`."""
-        texts = tuple(self.texts[index] for index in indices) if self.texts else ()
-        return replace(
-            self, sequences=tuple(self.sequences[index] for index in indices), texts=texts, truncated=0
-        )
+        def some(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+            return tuple(parts[index] for index in indices) if parts else ()
+
+        sequences, texts, labels = some(self.sequences), some(self.texts), some(self.labels)
+        return replace(self, sequences=sequences, texts=texts, labels=labels, truncated=0)
 
     def describe(self) -> str:
         """Counts of texts and tokens.

@@ -67,7 +67,7 @@ class CausalLm:
 
     def terms(self, compute: Compute, pack: Pack) -> Terms:
         """See Objective."""
-        return _vocabulary_terms(compute, pack)
+        return _vocabulary_terms(compute, pack, ahead=1)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,8 @@ def num_scored(labels: Tensor) -> int:
     return int((labels != IGNORE).sum())
 
 
-def _vocabulary_terms(compute: Compute, pack: Pack) -> Terms:
+def _vocabulary_terms(compute: Compute, pack: Pack, ahead: int = 0) -> Terms:
+    """`ahead` is how many tokens behind the place whose logits are scored its label stands."""
     labels = labels_of(pack)
     scored = compute.scored(pack, labels)
-    return Terms((scored.loss,), tokens=labels[scored.places.cpu()], losses=scored.losses)
+    return Terms((scored.loss,), tokens=labels[scored.places.cpu() + ahead], losses=scored.losses)

@@ -6,8 +6,9 @@ model/           the best model so far and its tokenizer, loadable by plain `fro
 tensorboard/     curves
 checkpoints/     what --resume goes on from
 
-What a validation has come to, figures and model, is written whole into .new/ first. Renaming that to .ready/ is the one
-instant in which it counts; from there it is moved into place, by whoever opens the folder next if the run is killed.
+What a validation has come to, figures and model, is written whole into .new/ first, and so is the config of a run that
+replaces another one. Renaming that to .ready/ is the one instant in which it counts; from there it is moved into place,
+by whoever opens the folder next if the run is killed.
 A run that replaces another one does so with its first model or checkpoint: until then the run before is all there.
 """
 
@@ -113,13 +114,10 @@ class RunFolder(Generic[Run]):
 
     def take_over(self) -> None:
         """Remove the run before, if it is still there: this one is about to save a checkpoint without a model."""
-        config = self._new / "config.toml"
-        if not config.is_file():
-            return
-        for place in (self.model, self.path / "metrics.json", self.checkpoints.folder, *self._curves_before):
-            remove(place)
-        config.replace(self.path / "config.toml")
-        self._curves_before = []
+        if (self._new / "config.toml").is_file():
+            self._new.replace(self._ready)
+            self.settle()
+            self._remove_curves_before()
 
     def finished_config(self) -> Run:
         """The config of a run that has a model. Raises ConfigError where the folder is no run, or has no model yet."""
@@ -218,16 +216,22 @@ class RunFolder(Generic[Run]):
                 remove(self._new / name)
             with suppress(OSError):  # it stays where it holds the config of a run that has no model yet
                 self._new.rmdir()
+        self._remove_curves_before()
+
+    def _remove_curves_before(self) -> None:
         for path in self._curves_before:
-            path.unlink(missing_ok=True)
+            remove(path)
         self._curves_before = []
 
     def settle(self) -> None:
         """Move what .ready/ holds into place. Stopped at any point, it can be done again."""
         if not self._ready.is_dir():
             return
-        fresh, config = self._ready / "model", self._ready / "config.toml"
-        if fresh.is_dir() and self.model.is_dir() and not config.exists():
+        fresh, config, metrics = (self._ready / name for name in ("model", "config.toml", "metrics.json"))
+        if config.exists() and not metrics.exists():  # of a run that has no model yet
+            remove(self.model)
+            remove(self.path / metrics.name)
+        elif fresh.is_dir() and self.model.is_dir() and not config.exists():
             # Within a run only the weights differ from one save to the next, and they are one file: moving file by
             # file replaces the model in one instant, also for those who load it meanwhile.
             for path in filter(Path.is_file, fresh.rglob("*")):
@@ -237,7 +241,7 @@ class RunFolder(Generic[Run]):
             fresh.replace(self.model)
         if config.exists():
             remove(self.checkpoints.folder)
-        for path in (self._ready / "metrics.json", config):  # the config last: it says that a run begins
+        for path in (config, metrics):  # the metrics last: without them the model goes, see above
             if path.exists():
                 path.replace(self.path / path.name)
         flush_to_disk(self.path)

@@ -175,10 +175,8 @@ class _Loop:
             setup.objective,
             setup.model,
             setup.batching,
-            self._optimizer,
             accelerator,
             seed=config.seed,
-            clip_norm=optim.clip_norm,
             bf16=optim.bf16,
             losses=setup.losses,
         )
@@ -242,7 +240,9 @@ class _Loop:
                 progress.step, setup.num_steps, warmup=self._optim.warmup, schedule=self._optim.schedule
             )
             place = Place(progress.epoch, progress.step / max(1, setup.num_steps - 1))
-            moved = self._stepper.move(step, place, learning_rate=rate)
+            moved = self._stepper.move(
+                step, place, self._optimizer, learning_rate=rate, clip_norm=self._optim.clip_norm
+            )
             progress.moved(moved.loss, sum(moved.lengths), moved.seconds)
             self._speed.add(moved.lengths, moved.slots, moved.seconds)
             curves.step(progress.step, moved, rate)
@@ -265,21 +265,22 @@ class _Loop:
         found = self._setup.judge.validate(self._accelerator)
         if not math.isfinite(found.loss):
             raise NoNumberError(f"the validation loss became {found.loss} at step {progress.step}; {REMEDY}")
+        before = [entry for entry in progress.validations if entry["step"] == progress.step]
         progress.validations = [entry for entry in progress.validations if entry["step"] < progress.step]
         train_loss, speed = progress.loss_since, self._speed
-        progress.validations.append(
-            {
-                "step": progress.step,
-                "epoch": progress.epoch + 1,
-                "train_loss": train_loss,
-                "tokens": progress.tokens,
-                "seconds": progress.seconds,
-                "tokens_per_s": speed.tokens_per_s,
-                "padding_avoided": speed.padding_avoided,
-                "padding_computed": speed.padding_computed,
-                "validation": found.as_dict(),
-            }
-        )
+        entry = {
+            "step": progress.step,
+            "epoch": progress.epoch + 1,
+            "train_loss": train_loss,
+            "tokens": progress.tokens,
+            "seconds": progress.seconds,
+            "tokens_per_s": speed.tokens_per_s,
+            "padding_avoided": speed.padding_avoided,
+            "padding_computed": speed.padding_computed,
+        }
+        if before and not speed.tokens:  # what is measured once more, after --resume, was computed before
+            entry = before[0]
+        progress.validations.append(entry | {"validation": found.as_dict()})
         curves.add(progress.step, {"validation/loss": found.loss, **found.points()})
         told = f", {speed.describe()}" if speed.tokens else ""  # none after --resume of what is done
         self._reporter.note(

@@ -66,11 +66,9 @@ class Stepper:
         objective: Objective,
         model: nn.Module,
         batching: Batching,
-        optimizer: torch.optim.Optimizer,
         accelerator: Accelerator,
         *,
         seed: int,
-        clip_norm: float,
         bf16: bool,
         losses: RunningLoss | None = None,
     ) -> None:
@@ -81,23 +79,30 @@ class Stepper:
             )
         self.losses = losses
         self._objective, self._model, self._batching = objective, model, batching
-        self._optimizer, self._accelerator = optimizer, accelerator
-        self._seed, self._clip_norm, self._bf16 = seed, clip_norm, bf16
+        self._accelerator, self._seed, self._bf16 = accelerator, seed, bf16
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
-    def move(self, step: Step, place: Place, *, learning_rate: float) -> Moved:
+    def move(
+        self,
+        step: Step,
+        place: Place,
+        optimizer: torch.optim.Optimizer,
+        *,
+        learning_rate: float,
+        clip_norm: float,
+    ) -> Moved:
         """Move once. Raises ConfigError, and moves nothing, where loss or gradient is no number."""
         begin = time.perf_counter()
         lengths = tuple(item.num_tokens for item in step)
         self._model.train()
         loss = float(self.gradient(step, place))
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm))
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, clip_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NoNumberError(f"the loss became {loss}, the length of its gradient {norm}; {REMEDY}")
-        for group in self._optimizer.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = learning_rate
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         return Moved(loss, norm, lengths, self._batching.slots(lengths), time.perf_counter() - begin)
 
     def gradient(self, step: Step, place: Place) -> Tensor:
@@ -142,7 +147,7 @@ class Stepper:
         loss = objective.step_loss(leaf, examples) * weight
         loss.backward()
         if not self._accelerator.is_main_process:
-            self._optimizer.zero_grad()  # all ranks made this loss: what it learns itself counts once
+            self._model.zero_grad()  # all ranks made this loss: what it learns itself counts once
         assert leaf.grad is not None  # the loss is of the outputs
         gradients = dict(zip((e.key for e in examples), leaf.grad, strict=True))
         for pack in packs:

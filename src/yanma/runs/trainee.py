@@ -88,7 +88,8 @@ def _electra(config: PretrainConfig, loaded: pretrained.Loaded, device: torch.de
     unpad(generator.electra)
     both = Electra(generator, model).to(device)
     own = tuple(f"{GENERATOR}: {name}" for name in beside.fresh) if fresh != ("all",) else ()
-    return Trainee(both, model, {GENERATOR: generator}, (*fresh, *own), loaded.notes)
+    notes = dict.fromkeys((*loaded.notes, *beside.notes))
+    return Trainee(both, model, {GENERATOR: generator}, (*fresh, *own), tuple(notes))
 
 
 def _generator(config: PretrainConfig, model: PreTrainedModel) -> pretrained.Loaded:

@@ -127,7 +127,11 @@ def test_electra_goes_on_with_its_generator(config, tmp_path):
     still = make(config("rtd", **more, dropout=0), tokenizer, CPU, 48).trained
     rates = {part.p for part in still.modules() if isinstance(part, torch.nn.Dropout)}
     assert rates == {0}, "--dropout is the generator's too"
-    shutil.rmtree(done.folder / "model" / "generator")
+    beside = done.folder / "model" / "generator"
+    AutoModelForMaskedLM.from_pretrained(beside).bfloat16().save_pretrained(beside)
+    notes = make(config("rtd", **more), tokenizer, CPU, 48).notes
+    assert notes == (f"{beside}: weights of bfloat16 are trained, and saved, in float32",)
+    shutil.rmtree(beside)
     assert make(config("rtd", **more), tokenizer, CPU, 48).fresh == ("generator: all",), "which is told"
 
 
@@ -427,7 +431,9 @@ def test_spans_without_a_sentinel_of_a_given_tokenizer_are_told_by_their_objecti
         (["a.txt"], {"column": "body", "validation": "a.jsonl"}, None),
     ],
 )
-def test_settings_that_no_file_uses_are_refused(config, corpus, tmp_path, names, flags, message):
+def test_settings_that_no_file_uses_are_refused_and_no_others(
+    config, corpus, tmp_path, names, flags, message
+):
     lines = corpus.read_text().splitlines()
     (tmp_path / "a.txt").write_text("\n".join(lines))
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": x, "body": x}) + "\n" for x in lines))
@@ -435,7 +441,7 @@ def test_settings_that_no_file_uses_are_refused(config, corpus, tmp_path, names,
         flags = flags | {"validation": str(tmp_path / flags["validation"])}
     wanted = config(train=[str(tmp_path / name) for name in names], **flags)
     if message is None:
-        pretrain(wanted)
+        assert pretrain(wanted).tokens > 0
         return
     with pytest.raises(ConfigError, match=message):
         pretrain(wanted)

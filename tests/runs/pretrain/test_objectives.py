@@ -7,8 +7,9 @@ from accelerate import Accelerator
 from torch.nn import functional as F
 
 from yanma.corruption import Corrupted, Plan, RunningLoss, electra, replaced_tokens
+from yanma.models import restore
 from yanma.models.linear import linear
-from yanma.objectives import Packed
+from yanma.objectives import Compute, Packed, Padded
 from yanma.objectives import electra as rtd
 from yanma.runs.pretrain_setup import set_up
 from yanma.runs.stepper import Place, Stepper
@@ -37,11 +38,10 @@ def a_step(ready):
 
 def gradient(ready, step, **settings):
     """Loss and the gradient of every parameter."""
-    optimizer = torch.optim.SGD(ready.model.parameters())
     accelerator = Accelerator(mixed_precision="no", cpu=True)
     packed = Packed(settings.pop("max_batch_tokens", 120))
-    how = {"seed": 0, "clip_norm": 1.0, "bf16": False} | settings
-    stepper = Stepper(ready.objective, ready.model, packed, optimizer, accelerator, **how)
+    how = {"seed": 0, "bf16": False} | settings
+    stepper = Stepper(ready.objective, ready.model, packed, accelerator, **how)
     ready.model.zero_grad()
     ready.model.train()
     loss = stepper.gradient(step, PLACE)
@@ -128,6 +128,21 @@ def test_a_step_has_the_gradient_of_stock_models_one_block_at_a_time(ready, tmp_
     difference = sum(float((ours[name].double() - grad).square().sum()) for name, grad in theirs.items())
     size = sum(float(grad.square().sum()) for grad in theirs.values())
     assert size > 0 and (difference / size) ** 0.5 < 1e-5, f"relative difference {(difference / size) ** 0.5}"
+
+
+@pytest.mark.parametrize("goal", ["mlm", "causal-lm"])
+def test_the_true_token_of_each_loss_is_known(ready, goal):
+    made = ready(goal)
+    made.model.eval()
+    examples = made.objective.prepare(a_step(made), epoch=0, progress=0.0).examples
+    tokens = []
+    for batching in (Packed(4096), Padded(4096, made.config.model.max_length, 0)):
+        if isinstance(batching, Padded):
+            restore(made.model)
+        tokens.append(made.objective.terms(Compute(made.model, batching), examples).tokens.tolist())
+    labels = [example.targets[1:] if goal == "causal-lm" else example.targets for example in examples]
+    expected = [token for own in labels for token in own.tolist() if token != -100]
+    assert tokens == [expected, expected] and len(set(expected)) > 5
 
 
 @pytest.mark.parametrize("goal", OBJECTIVES)

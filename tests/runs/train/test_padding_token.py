@@ -1,6 +1,7 @@
 """A tokenizer without a padding token: packs need none, rectangles say so."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -111,4 +112,9 @@ def test_two_padding_tokens_are_no_matter_where_each_token_is_scored(config, gpt
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     with pretrained.quiet():
         LlamaModel(LlamaConfig(vocab_size=400, pad_token_id=5, **sizes)).save_pretrained(given["model"])
-    train(config("token-classification", batching="padded", epochs=1, **given))
+    wanted, losses = config("token-classification", dropout=0, epochs=1, **given), []
+    for batching in ("padded", "packed"):
+        out = str(Path(wanted.out) / batching)
+        train(wanted.model_copy(update={"batching": batching, "out": out}))
+        losses.append(torch.tensor(json.loads((Path(out) / "metrics.json").read_text())["loss_per_step"]))
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)

@@ -38,6 +38,11 @@ def figures(folder: Path) -> dict:
     return {key: value for key, value in told.items() if key != "seconds"}
 
 
+def speeds(folder: Path) -> list:
+    told = json.loads((folder / "metrics.json").read_text("utf-8"))
+    return [(each["tokens_per_s"], each["padding_avoided"]) for each in told["validations"]]
+
+
 def same(one: Path, other: Path, said: str = "") -> None:
     """Two folders hold the same run: weights of the best model and of the last step, and all figures."""
     assert figures(one) == figures(other), said
@@ -124,12 +129,12 @@ def test_a_run_killed_at_any_moment_leaves_the_run_that_it_replaces_or_goes_on_w
                 train(flags, overwrite=True)
             except SystemExit:
                 pass
+        cut.settle()
         left.append(cut.begun().seed)
         if left[-1] == 0:
             train(flags, resume=True)
         else:
-            if cut.model.is_dir():
-                same(cut.path, before, f"killed at call {call}")
+            same(cut.path, before, f"killed at call {call}")
             train(flags, overwrite=True)
         same(cut.path, whole, f"killed at call {call}")
         shutil.rmtree(cut.path)
@@ -168,12 +173,14 @@ def exit_code(*arguments: str) -> int:
 def test_a_finished_run_that_is_resumed_is_measured_once_more_and_nothing_moves(config, capsys):
     how = {"epochs": 2, "evaluate_every": 4, "save_every": 5}
     done = train(config(**how))
-    before, content = figures(done.folder), (done.folder / last_checkpoint(done.folder)).read_bytes()
+    before, speed = figures(done.folder), speeds(done.folder)
+    content = (done.folder / last_checkpoint(done.folder)).read_bytes()
     model = load_file(done.folder / "model" / "model.safetensors")
     again = train(config(**how), resume=True)
     assert "the run is finished, all its steps are done; it is measured once more" in capsys.readouterr().err
     assert (again.best_step, again.validation, again.test) == (done.best_step, done.validation, done.test)
     assert figures(done.folder) == before
+    assert speeds(done.folder) == speed, "nothing was computed, and nothing is forgotten"
     assert (done.folder / last_checkpoint(done.folder)).read_bytes() == content
     kept = load_file(done.folder / "model" / "model.safetensors")
     assert all(torch.equal(tensor, model[name]) for name, tensor in kept.items())
