@@ -60,7 +60,9 @@ class BenchConfig(Section):
     @model_validator(mode="after")
     def _real_text_that_is_read(self) -> BenchConfig:
         if self.data is not None and "real" not in self.workloads:
-            raise ValueError(f"`data` is real text, and `workloads` is {', '.join(self.workloads)}: leave it out")
+            raise ValueError(
+                f"`data` is real text, and `workloads` is {', '.join(self.workloads)}: leave it out"
+            )
         if self.data is None and self.text_column != type(self).model_fields["text_column"].default:
             raise ValueError(f"`text_column` is {self.text_column!r}, but no `data` is given: name its file")
         return self

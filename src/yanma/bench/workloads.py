@@ -59,6 +59,7 @@ class Workload:
 
     def take(self, indices: Sequence[int]) -> Workload:
         """Some of the texts, in the order of `indices`."""
+
         def some(parts: tuple[Part, ...]) -> tuple[Part, ...]:
             return tuple(parts[index] for index in indices) if parts else ()
 

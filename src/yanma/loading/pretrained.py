@@ -312,6 +312,10 @@ def set_dropout(config: PreTrainedConfig, dropout: float) -> None:
     ]
     if not rates:
         raise ConfigError(f"[model] dropout: {config.model_type} has no dropout to set")
+    if not hasattr(
+        config, "hidden_dropout"
+    ):  # else the head of a decoder that tags has 0.1, of no key of its config
+        rates.append("classifier_dropout")
     for key in rates:
         setattr(config, key, dropout)
 

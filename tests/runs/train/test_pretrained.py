@@ -13,6 +13,7 @@ from transformers import (
     DebertaV2Config,
     DistilBertConfig,
     GPT2Config,
+    LlamaConfig,
     RobertaConfig,
 )
 from transformers import AutoModelForTokenClassification as Tagger
@@ -203,3 +204,12 @@ def test_dropout_is_set_everywhere(dropout):
         model = AutoModelForSequenceClassification.from_config(config)
         rates = {name: m.p for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
         assert rates and set(rates.values()) == {dropout}, f"{config.model_type}: {rates}"
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_dropout_is_set_in_the_head_of_a_decoder_that_tags(dropout):
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = LlamaConfig(vocab_size=9, **sizes)
+    assert not hasattr(config, "classifier_dropout"), "which the head reads"
+    pretrained.set_dropout(config, dropout)
+    assert Tagger.from_config(config).dropout.p == dropout
