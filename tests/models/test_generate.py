@@ -309,6 +309,7 @@ def fallbacks() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "attention weights", plain | {"output_attentions": True}
     yield "a mask of all pairs", plain | {"attention_mask": seen}
     yield "a mask that hides the last slot", plain | {"attention_mask": mask.flip(1), "logits_to_keep": 1}
+    yield "the same with all logits", plain | {"attention_mask": mask.flip(1), "logits_to_keep": 0}
     yield "slots by number", plain | {"logits_to_keep": torch.tensor([1, 3])}
     yield "labels", plain | {"labels": ids}
     yield "a cache of another kind", plain | {"past_key_values": "static"}

@@ -102,7 +102,7 @@ def _fits(model: Any, family: Family, kwargs: Mapping[str, Any], new: NewSlots) 
         return False
     if 0 in new.lengths and hasattr(model, "peft_config"):
         return False  # its layers may be told by which adapter each row is computed
-    return not kwargs.get("logits_to_keep") or new.end_in_tokens
+    return "logits_to_keep" not in kwargs or new.end_in_tokens  # who names it reads the last slot, as 0 too
 
 
 def _is_known(model: Any, family: Family, head: Head) -> bool:
