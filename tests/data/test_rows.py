@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from data.samples import rows_of, write
-from yanma.data.rows import Row, json_row, read_rows
+from yanma.data.rows import Row, read_rows
 from yanma.errors import DataError
 
 TEXTS = [
@@ -132,7 +132,7 @@ def test_an_empty_file_is_refused(tmp_path, kind):
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"text": "x", "label": "y"}\n{"text": "x"\n', ":2: not JSON: Expecting ',' delimiter"),
-        ("a.jsonl", b'\n["x", "y"]\n', ':2: a line must be one JSON object {...}; this is ["x", "y"]'),
+        ("a.jsonl", b'\n["x", "y"]\n', ':2: a row must be one JSON object {...}; this is ["x", "y"]'),
         ("a.jsonl", b"[" * 100_000 + b"\n", ":1: not JSON"),
         (
             "a.jsonl",
@@ -171,7 +171,7 @@ def test_an_empty_file_is_refused(tmp_path, kind):
         (
             "a.txt",
             b"a O\nb O\n",
-            ": .txt is plain text, a text a line, and rows are wanted here; one word a line",
+            ": .txt is plain text, and rows are wanted here; say what it holds: `format` conll",
         ),
         ("a.parquet", b"PAR1 this is none", ": cannot be read as parquet: "),
         (
@@ -181,8 +181,28 @@ def test_an_empty_file_is_refused(tmp_path, kind):
         ),
         ("a.parquet.gz", gzip.compress(b"x" * 500, mtime=0)[:-20], ": the gzip file is damaged or cut off"),
         ("a.csv.gz", b"text,label\nx,y\n", ":1: the gzip file is damaged or cut off: Not a gzipped file"),
-        ("a.json", b"[]", ": the name does not say its format; known: .jsonl"),
-        ("a.xlsx", b"PK", ": the name does not say its format; known: .jsonl"),
+        ("a.json", b"[]", ": no rows in it"),
+        (
+            "a.json",
+            b'{"text": "x", "label": "y"}\n{"text": "x"}',
+            ": not JSON: Extra data: line 2 column 1 (char 28); one",
+        ),
+        ("a.json", b'{"text": "x"}', ": one JSON object, and an array of objects is wanted: it has text"),
+        (
+            "a.json",
+            b'[{"text": "x", "label": "y"}, 5]',
+            "[1]: a row must be one JSON object {...}; this is 5",
+        ),
+        (
+            "a.xlsx",
+            b"PK",
+            ': a spreadsheet; save it as CSV (in UTF-8), or with pandas: pandas.read_excel("a.xlsx")',
+        ),
+        (
+            "a.doc",
+            b"",
+            ": the name does not say its format; say `format`, or name it one of .jsonl",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_with_its_line(tmp_path, name, content, message):
@@ -208,7 +228,7 @@ def test_a_missing_file_is_named_with_the_nearest(tmp_path):
 
 
 def test_a_folder_and_an_unreadable_file_are_refused(tmp_path, monkeypatch):
-    assert "a folder; give the file" in refused(tmp_path)
+    assert "a folder without a file of rows; known: .jsonl" in refused(tmp_path)
     path = write(tmp_path / "a.jsonl", TEXTS)
     assert "a file has no splits" in refused(path, split="train")
 
@@ -223,7 +243,7 @@ def test_a_missing_column_of_parquet_is_named_with_the_nearest(tmp_path):
     path = write(tmp_path / "a.parquet", TEXTS)
     said = refused(path, ["texts"])
     assert said.startswith(
-        ": no column 'texts'; did you mean 'text'? it has: text, label (in training and eval"
+        ": no column 'texts'; did you mean 'text'? it has: text, label (columns says which"
     )
 
 
@@ -278,12 +298,6 @@ def test_a_label_that_cannot_be_used_is_refused(value, message):
 def test_a_value_whose_column_was_not_read_is_refused():
     with pytest.raises(DataError, match=r"data.jsonl:1: no column 'y'; it has: x"):
         rows_of({"x": "a"})[0].text("y")
-
-
-def test_a_line_of_json_is_a_row():
-    assert json_row('{"text": "x", "more": 1}', "stdin:3", ["text"]) == Row({"text": "x"}, "stdin:3")
-    with pytest.raises(DataError, match="stdin:3: not JSON"):
-        json_row("x", "stdin:3", ["text"])
 
 
 def hub_set():

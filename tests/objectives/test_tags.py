@@ -115,8 +115,8 @@ def test_every_set_of_letters_is_of_a_scheme_or_two_of_them_are_named():
     [
         (["NOUN", ""], "data.jsonl:1: a tag is empty"),
         (["NOUN", "b-PER"], "data.jsonl:1: tag 'b-PER': a scheme's letters are capitals, B-PER"),
-        (["3", "0"], "data.jsonl:1: tag '3' is a number; say which tag each number is (label_names)"),
-        (["[3,", "0]"], "data.jsonl:1: tag '[3,' is a number; say which tag each number is (label_names)"),
+        (["3", "0"], "data.jsonl:1: tag '3' is a number; say which tag each number is (`label_names`)"),
+        (["[3,", "0]"], "data.jsonl:1: tag '[3,' is a number; say which tag each number is (`label_names`)"),
         (["NOUN", "NOUN"], "data.jsonl:1: all tags of these rows are NOUN: there is nothing to learn"),
     ],
 )
@@ -275,9 +275,9 @@ def test_numbers_are_the_tags_that_label_names_has_for_them(tokenizer, tags):
 @pytest.mark.parametrize(
     ("tags", "names", "message"),
     [
-        ([0, 3], None, "data.jsonl:2: tags[0] is 0, a number; say which tag each number is (label_names)"),
-        ([0, 4], NAMES, "data.jsonl:2: tags[1] is 4, but label_names has 4 tags, 0 to 3"),
-        ([0, -1], NAMES, "data.jsonl:2: tags[1] is -1, but label_names has 4 tags, 0 to 3"),
+        ([0, 3], None, "data.jsonl:2: tags[0] is 0, a number; say which tag each number is (`label_names`)"),
+        ([0, 4], NAMES, "data.jsonl:2: tags[1] is 4, but `label_names` has 4 tags, 0 to 3"),
+        ([0, -1], NAMES, "data.jsonl:2: tags[1] is -1, but `label_names` has 4 tags, 0 to 3"),
         (
             [0, -100],
             NAMES,
@@ -308,7 +308,7 @@ def test_numbers_that_name_no_tag_are_refused_by_line(tokenizer, tags, names, me
 def test_tags_that_label_names_has_not_are_refused(tags):
     rows = rows_of(tagged("a b", "B-X L-X"), {"tokens": ["a", "b"], "tags": tags})
     with pytest.raises(
-        DataError, match=r"data\.jsonl:2: tag '.*' is not among label_names: O, B-X, L-X, U-X"
+        DataError, match=r"data\.jsonl:2: tag '.*' is not among `label_names`: O, B-X, L-X, U-X"
     ):
         TokenClassification.from_rows(rows, label_names=NAMES)
 

@@ -18,12 +18,14 @@ or usage; 130 Ctrl-C.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 import typer
 
-from ..errors import DataError, YanmaError
+from ..errors import ConfigError, DataError, YanmaError
 from .audit import audit
 from .bench import bench, bench_masks, bench_pretraining
 from .compare_masking import compare_masking
@@ -63,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit; every error that is the user's to solve is one line on stderr."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        _refuse_repeated(arguments)
         app(arguments)
     except YanmaError as error:
         fail(with_flags(str(error), _flags(arguments)), code=1 if isinstance(error, DataError) else 2)
@@ -71,12 +74,27 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
+def _refuse_repeated(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for a flag that is given twice and takes one value: the first would be dropped in silence."""
+    said = Counter(word.partition("=")[0] for word in takewhile(lambda word: word != "--", arguments))
+    for parameter in _parameters(arguments):
+        names = [*parameter.opts, *parameter.secondary_opts]
+        count = sum(said[name] for name in names)
+        if parameter.param_type_name == "option" and not parameter.multiple and count > 1:
+            raise ConfigError(f"{names[0]} is given {count} times, and takes one value")
+
+
 def _flags(arguments: Sequence[str]) -> dict[str, str]:
     """Of the command that was asked for: how it spells each setting, by the setting's name."""
+    return {
+        parameter.name: parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
+        for parameter in _parameters(arguments)
+    }
+
+
+def _parameters(arguments: Sequence[str]) -> list[Any]:
+    """Of the command that was asked for."""
     command: Any = typer.main.get_command(app)
     for word in arguments:
         command = getattr(command, "commands", {}).get(word, command)
-    return {
-        parameter.name: parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
-        for parameter in command.params
-    }
+    return list(command.params)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..runs.train_config import EvaluateConfig, TrainConfig
+from ..runs.train_config import EvaluateConfig, PredictConfig, TrainConfig
 from ..settings import read
 from .flags import Config, Overwrite, Resume, one_flag_a_setting, wished
 from .output import Json, is_first_rank, leaving, put, say, say_error
@@ -54,28 +54,38 @@ def evaluate(
     """Report how well a run's best model predicts some rows."""
     from ..runs.train import evaluate_run
 
-    evaluation = evaluate_run(run, data, say, read(EvaluateConfig, flags=flags).columns)
+    evaluation = evaluate_run(run, data, say, read(EvaluateConfig, flags=flags))
     if as_json:
         put(json.dumps(evaluation.as_dict(), ensure_ascii=False))
     else:
         _print_report(evaluation, data)
 
 
+@one_flag_a_setting(PredictConfig)
 def predict(
     run: Run,
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="JSON lines, also .gz (default: stdin)")
+        str | None,
+        typer.Argument(
+            metavar="FILE", help="rows in any format that train reads (default: JSON lines of stdin)"
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="where the answers go (default: stdout)")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="where the answers go: .jsonl, or .csv, .tsv, .conll as the rows are (default: stdout)"
+        ),
+    ] = None,
+    **flags: str | None,
 ) -> None:
-    """Predict row by row: JSON lines in, the same lines with predictions out, in their order.
+    """Predict row by row: rows in, JSON lines with all their fields and predictions out, in their order.
 
-    A line that cannot be used is told on stderr and gets no answer; the exit code is then 1.
+    A row that cannot be used is told on stderr and gets no answer; the exit code is then 1.
     """
     from ..runs.predict import partial, predict_run
 
     try:
-        refused = predict_run(run, file, out, say_error, say)
+        refused = predict_run(run, file, out, say_error, say, read(PredictConfig, flags=flags))
     except KeyboardInterrupt:
         if out is not None:
             say(f"interrupted; what was answered is in {partial(out)}")

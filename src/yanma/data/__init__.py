@@ -4,7 +4,7 @@ Row       fields of a file's row, and where it stands
 Example   what a model reads of a row: tokens, and what is to be learned of them
 Block     a window of running text
 
-rows = task_rows("train.jsonl", columns)          rows.py, formats.py, columns.py, sentences.py
+rows = task_rows("train.jsonl", columns)          sources.py, formats.py, rows.py, sentences.py
 documents = read_documents(["wiki/*.txt"])        corpus.py
 blocks = cut_blocks(documents, tokenizer, ...)    blocks.py
 packed(examples), padded(examples, ...)           collate.py: as one batch
@@ -13,7 +13,7 @@ packed(examples), padded(examples, ...)           collate.py: as one batch
 from .collate import packed, padded
 from .columns import Columns
 from .examples import IGNORE, Encoded, Example, Tokens
-from .rows import Row, json_row, read_rows
+from .rows import Row, read_rows
 from .sentences import stream_task_rows, task_rows
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "Example",
     "Row",
     "Tokens",
-    "json_row",
     "packed",
     "padded",
     "read_rows",

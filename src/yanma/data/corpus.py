@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ..errors import ConfigError, DataError, did_you_mean, did_you_mean_file
-from .formats import Record, format_of, numbered_lines, read_conll, read_dataset
+from .columnar import read_dataset
+from .formats import format_of, read_file
+from .reading import Record
 from .rows import Row
+from .sources import DataFile
 
 DocumentRule = Literal["line", "paragraph", "file"]
 """What of a plain text file is one document."""
@@ -143,7 +146,7 @@ def _kind(path: Path) -> str | None:
 
 
 def _checked(path: Path) -> Path:
-    if format_of(path) is read_conll:
+    if format_of(DataFile(path)) in ("conll", "brat"):
         raise DataError(f"{path}: words with tags, which yanma train reads; plain text is called .txt")
     if _kind(path) is None:
         raise DataError(
@@ -158,27 +161,27 @@ def _texts(part: Path | str, column: str, rule: DocumentRule) -> Iterator[tuple[
         return _column(read_dataset(part, [column], None, streaming=True), column)
     if _kind(part) in _PLAIN:
         return {"line": _lines, "paragraph": _paragraphs, "file": _whole}[rule](part)
-    reader = format_of(part)
-    assert reader is not None and reader is not read_conll  # _KNOWN names none of those
-    return _column(reader(part, [column]), column)
+    return _column(read_file(DataFile(part), [column]), column)
 
 
 def _column(records: Iterator[Record], column: str) -> Iterator[tuple[str, str]]:
     for fields, where in records:
+        if isinstance(fields, DataError):
+            raise fields
         value = fields[column]
         is_empty = value is None or (isinstance(value, str) and not value.strip())
         yield "" if is_empty else Row(fields, where).text(column), where
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in numbered_lines(path):
+    for number, line in DataFile(path).lines():
         yield line.rstrip("\r\n"), f"{path}:{number}"
 
 
 def _paragraphs(path: Path) -> Iterator[tuple[str, str]]:
     lines: list[str] = []
     first = 0
-    for number, line in numbered_lines(path):
+    for number, line in DataFile(path).lines():
         if line.strip():
             first = first if lines else number
             lines.append(line.rstrip("\r\n"))
@@ -190,4 +193,4 @@ def _paragraphs(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _whole(path: Path) -> Iterator[tuple[str, str]]:
-    yield "".join(line for _, line in numbered_lines(path)), f"{path}:1"
+    yield "".join(line for _, line in DataFile(path).lines()), f"{path}:1"

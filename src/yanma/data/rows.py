@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from ..errors import DataError, did_you_mean_file
-from .formats import SUFFIXES, Record, format_of, json_fields, read_dataset
+from ..errors import DataError
+from .columnar import read_dataset
+from .formats import SUFFIXES, format_of, read_file
+from .reading import Reading, Record
+from .sources import DataFile, files_of, nearest
 
 _PRINTED_LIST = re.compile(r"(?:array\()?\[(['\"]).*['\"]\]", re.DOTALL)
 
@@ -90,64 +94,58 @@ class Row:
         return value
 
 
-def read_rows(source: str | Path, columns: Sequence[str], split: str | None = None) -> list[Row]:
-    """The wanted columns of every row of a file or of a set that `datasets` loads.
+def read_rows(
+    source: str | Path | Sequence[str],
+    columns: Sequence[str] | None,
+    split: str | None = None,
+    reading: Reading | None = None,
+) -> list[Row]:
+    """The wanted columns of every row of a source, or of several, one after the other; all where `columns` is None.
 
-    `source` is a file, whose name says its format (see formats.py), or NAME or NAME:CONFIG of `datasets`; the split
-    is `split`, or stands behind one more colon: NAME:SPLIT, NAME:CONFIG:SPLIT.
+    A source is a file, whose name says its format (see formats.py) unless `reading` does; a folder, a pattern or a zip
+    archive (see sources.py); or NAME or NAME:CONFIG of `datasets`, where the split is `split`, or stands behind one
+    more colon: NAME:SPLIT, NAME:CONFIG:SPLIT.
     Raises DataError, one line, for whatever cannot be read.
     """
-    return list(stream_rows(source, columns, split))
+    return list(stream_rows(source, columns, split, reading))
 
 
-def stream_rows(source: str | Path, columns: Sequence[str], split: str | None = None) -> Iterator[Row]:
-    """The rows that `read_rows` gives, one by one. Raises what it does."""
-    row = None
-    for fields, where in _records(str(source), columns, split):
-        row = Row(fields, where)
-        yield row
-    if row is None:
-        raise DataError(f"{source}: no rows in it")
+def stream_rows(
+    source: str | Path | Sequence[str],
+    columns: Sequence[str] | None,
+    split: str | None = None,
+    reading: Reading | None = None,
+    bad: Callable[[DataError], None] | None = None,
+) -> Iterator[Row]:
+    """The rows that `read_rows` gives, one by one. Raises what it does; `bad` takes errors of single rows instead."""
+    for name in [str(source)] if isinstance(source, str | Path) else source:
+        row = None
+        for row, where in _records(name, columns, split, reading or Reading()):
+            if not isinstance(row, DataError):
+                yield Row(row, where)
+            elif bad is None:
+                raise row
+            else:
+                bad(row)
+        if row is None:
+            raise DataError(f"{name}: no rows in it")
 
 
-def json_row(line: str, where: str, columns: Sequence[str]) -> Row:
-    """The wanted columns of one JSON object.
-
-    >>> json_row('{"id": 5, "text": "Hello"}', "stdin:1", ["text"])
-    Row(fields={'text': 'Hello'}, where='stdin:1')
-    """
-    return Row(json_fields(line, where, columns), where)
-
-
-def _records(source: str, columns: Sequence[str], split: str | None) -> Iterator[Record]:
-    path = Path(source)
-    reader, is_plain = format_of(path), path.name.lower().removesuffix(".gz").endswith((".txt", ".text"))
-    if path.is_dir():
-        raise DataError(f"{source}: a folder; give the file in it")
-    if not path.exists() and reader is None and not is_plain:
-        return read_dataset(source, columns, split)
-    if not path.exists():
-        raise DataError(f"{source}: no such file{_nearest(path)}")
-    if is_plain:
-        raise DataError(
-            f"{source}: .txt is plain text, a text a line, and rows are wanted here; one word a line with its tag is "
-            f"called .conll, rows .jsonl, .csv, .tsv or .parquet"
-        )
-    if reader is None:
-        more = "; one JSON object a line is called .jsonl" if ".json" in path.name.lower() else ""
-        raise DataError(
-            f"{source}: the name does not say its format; known: {', '.join(SUFFIXES)} (.gz){more}"
-        )
+def _records(
+    source: str, columns: Sequence[str] | None, split: str | None, reading: Reading
+) -> Iterator[Record]:
+    if source == "-":
+        raise DataError("-: rows are read from files; standard input is read by predict alone")
+    files = files_of(source, SUFFIXES)
+    if files is None:
+        if not (format_of(DataFile(Path(source))) or Path(source).suffix in (".txt", ".text", ".zip")):
+            return read_dataset(source, columns, split)
+        raise DataError(f"{source}: no such file{nearest(Path(source))}")
     if split is not None:
         raise DataError(f"{source}: a file has no splits, and {split!r} was asked for")
-    return reader(path, columns)
-
-
-def _nearest(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"; there is no folder {str(path.parent)!r} either"
-    near = did_you_mean_file(path)
-    return f"; {near}" if near else ""
+    if len(files) > 1:
+        reading.note(f"{source}: {len(files)} files are read: {', '.join(file.path.name for file in files)}")
+    return chain.from_iterable(read_file(file, columns, reading) for file in files)
 
 
 def _shown(value: object) -> str:

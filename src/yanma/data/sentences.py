@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from ..errors import DataError
 from .columns import Columns
+from .reading import Reading
 from .rows import Row, stream_rows
+from .unusable import Unusable
 
 
-def task_rows(source: str | Path, columns: Columns) -> list[Row]:
+def task_rows(
+    source: str | Path | Sequence[str],
+    columns: Columns,
+    reading: Reading | None = None,
+    bad: Unusable | None = None,
+    check: Callable[[Row], object] | None = None,
+) -> list[Row]:
     """The rows of a source that a task learns from; where `columns` names one for the sentence, a row a sentence.
 
+    `check` raises DataError for a row that cannot be used, and `bad` says what becomes of it; `reading.note` is told.
     Raises DataError, as `read_rows` does, and for words whose sentence is not known or is cut in two.
     """
-    return list(stream_task_rows(source, columns))
+    bad = bad or Unusable()
+    rows: Iterable[Row] = stream_task_rows(source, columns, reading, bad.meet)
+    found = list(rows if check is None else bad.checked(rows, check))
+    said = bad.told(len(found) + bad.count)
+    if said is not None and reading is not None:
+        reading.note(said)
+    if not found:
+        raise DataError(f"{bad.first}; no row of {bad.count} can be used")
+    return found
 
 
-def stream_task_rows(source: str | Path, columns: Columns) -> Iterator[Row]:
+def stream_task_rows(
+    source: str | Path | Sequence[str],
+    columns: Columns,
+    reading: Reading | None = None,
+    bad: Callable[[DataError], None] | None = None,
+) -> Iterator[Row]:
     """The rows that `task_rows` gives, one by one. Raises what it does."""
-    rows = stream_rows(source, columns.all)
+    rows = stream_rows(source, columns.all, reading=reading, bad=bad)
     return rows if columns.sentence is None else gathered(rows, columns)
 
 

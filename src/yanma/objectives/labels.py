@@ -11,6 +11,8 @@ from ..errors import DataError, did_you_mean
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 _SHOWN = 10
+_MOST_NUMBERS = 20
+"""So many classes may be called by numbers that are no whole ones, such as ratings of 3.5."""
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -21,6 +23,20 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """
     once = sorted(set(names))
     return tuple(sorted(once, key=float)) if all(map(_NUMBER.fullmatch, once)) else tuple(once)
+
+
+def refuse_numbers(labels: Sequence[str], where: str, column: str) -> None:
+    """Raises DataError where many labels are all numbers, and some of them no whole ones: measures, not classes."""
+    if (
+        len(labels) > _MOST_NUMBERS
+        and all(map(_NUMBER.fullmatch, labels))
+        and any(not float(label).is_integer() for label in labels)
+    ):
+        raise DataError(
+            f"{where}: {column!r} holds {len(labels)} different numbers such as {labels[len(labels) // 2]}, which are "
+            f"measures and no names of classes: to predict a number is regression, which is none of the tasks here; "
+            f"for classes, write a name for each range of numbers"
+        )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..data.examples import IGNORE, Encoded, Example, Tokens
 from ..data.rows import Row
 from ..data.tokens import tokenize_texts
 from ..errors import DataError
-from .labels import Ids, in_order
+from .labels import Ids, in_order, refuse_numbers
 from .objective import Pack
 from .task import Report, Task, check_rows, report_of_classes, summed_cross_entropy
 
@@ -46,6 +46,8 @@ class SequenceClassification(Task):
     """
 
     columns: Columns = field(default=Columns(("text",), "label"))
+    label_names: tuple[str, ...] | None = None
+    """What each number is called, where classes stand in the rows as numbers."""
 
     name: ClassVar[str] = "sequence-classification"
     head: ClassVar[str] = "SequenceClassification"
@@ -65,15 +67,26 @@ class SequenceClassification(Task):
         return Columns(tuple(names[text] for text in texts), names["label"])
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Row], columns: Columns | None = None) -> Self:
-        """Learn the class names from training rows."""
+    def from_rows(
+        cls, rows: Iterable[Row], columns: Columns | None = None, label_names: Sequence[str] | None = None
+    ) -> Self:
+        """Learn the class names from training rows; `label_names` has the name of each number in them."""
         columns = columns or cls.columns_named({})
-        labels = in_order(row.label(columns.truth) for row in rows)
+        names = None if label_names is None else tuple(label_names)
+        labels = in_order(_label(row, columns.truth, names) for row in rows)
         if len(labels) < 2:
             first = next(iter(rows), None)
             said = "no rows" if first is None else f"{first.where}: all rows have label {labels[0]!r}"
             raise DataError(f"{said}: there is nothing to learn")
-        return cls(labels, columns)
+        refuse_numbers(labels, next(iter(rows)).where, columns.truth)
+        return cls(labels, columns, names)
+
+    @classmethod
+    def check_row(cls, row: Row, columns: Columns) -> None:
+        """Raises DataError where a text or the class is missing."""
+        for column in columns.inputs:
+            row.text(column)
+        row.label(columns.truth)
 
     def encode(
         self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, max_length: int, first: int = 0
@@ -82,7 +95,7 @@ class SequenceClassification(Task):
         columns = [[row.text(column) for row in rows] for column in self.columns.inputs]
         with_truth = any(self.columns.truth in row.fields for row in rows)
         truth = [self._truth(row) if with_truth else IGNORE for row in rows]
-        names = {row.label(self.columns.truth) for row in rows} if with_truth else set()
+        names = {_label(row, self.columns.truth, self.label_names) for row in rows} if with_truth else set()
         texts, pairs = columns if len(columns) == 2 else (columns[0], None)
         num_special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
         examples: list[Example] = []
@@ -133,7 +146,20 @@ class SequenceClassification(Task):
         return Ids(self.labels)
 
     def _truth(self, row: Row) -> int:
-        return self._ids.of(row.label(self.columns.truth), row.where)
+        return self._ids.of(_label(row, self.columns.truth, self.label_names), row.where)
+
+
+def _label(row: Row, column: str, names: tuple[str, ...] | None) -> str:
+    """The name of a row's class; of its number where numbers have names."""
+    label = row.label(column)
+    if names is None or label in names:
+        return label
+    if not (label.isdigit() and int(label) < len(names)):
+        raise DataError(
+            f"{row.where}: {column!r} is {label!r}, which is neither one of `label_names` ({', '.join(names)}) nor a "
+            f"number from 0 to {len(names) - 1}"
+        )
+    return names[int(label)]
 
 
 def _example(key: int, where: str, tokens: Tokens, label: int, num_special: int) -> Example:

@@ -100,6 +100,17 @@ class Task(ABC):
         Raises DataError where there is nothing to learn.
         """
 
+    @classmethod  # noqa: B027  # most have nothing to check
+    def check_row(cls, row: Row, columns: Columns) -> None:
+        """Raises DataError for a row with its truth that cannot be used, whatever the others are."""
+
+    def check_truth(self, row: Row) -> None:  # noqa: B027  # where classes are unknown, encode says so
+        """Raises DataError for a row whose truth is none that this task can score."""
+
+    def repair(self, row: Row) -> Row:
+        """The row with a truth that keeps to the rules of the task's; itself where it does, or where there are none."""
+        return row
+
     def check(self, rows: Iterable[Row]) -> None:  # noqa: B027  # most have nothing to check
         """Raises DataError for the rows of a source that are not what they seem to be."""
 

@@ -119,6 +119,13 @@ class TokenClassification(Task):
         )
         return cls(tags, columns, None if label_names is None else tuple(label_names), is_iob1)
 
+    @classmethod
+    def check_row(cls, row: Row, columns: Columns) -> None:
+        """Raises DataError where there is no word, or not one tag a word."""
+        words, tags = row.words(columns.inputs[0]), row.fields.get(columns.truth)
+        num_tags = len(tags) if isinstance(tags, list | tuple) else len(row.words(columns.truth))
+        _check_number(row, len(words), num_tags, columns)
+
     def check(self, rows: Iterable[Row]) -> None:
         """Raises DataError where each row is one word."""
         refuse_words_alone(rows, self.columns)
@@ -156,6 +163,11 @@ class TokenClassification(Task):
             max_length=max_length,
             recased=tuple(sorted(filter(self._ids.is_recased, {tag for own in tags for tag in own}))),
         )
+
+    def check_truth(self, row: Row) -> None:
+        """Raises DataError for tags that break their scheme, or are none of this task's."""
+        tags = _tags(row, self.columns.truth, self.label_names)
+        self._truth(row, tags, len(self._words(row)))
 
     def repair(self, row: Row) -> Row:
         """The row with tags that keep to their scheme, see `Scheme.repaired`; itself where they do.
@@ -282,9 +294,11 @@ def _named(number: int, names: Sequence[str] | None, where: str) -> str:
             f"tag for each"
         )
     if names is None:
-        raise DataError(f"{where} is {number}, a number; say which tag each number is (label_names)")
+        raise DataError(f"{where} is {number}, a number; say which tag each number is (`label_names`)")
     if not 0 <= number < len(names):
-        raise DataError(f"{where} is {number}, but label_names has {len(names)} tags, 0 to {len(names) - 1}")
+        raise DataError(
+            f"{where} is {number}, but `label_names` has {len(names)} tags, 0 to {len(names) - 1}"
+        )
     return names[number]
 
 
@@ -292,7 +306,7 @@ def _scheme_of_rows(first: Mapping[str, str], names: Sequence[str] | None) -> Sc
     """The scheme of tags, of which each has the place where it stands first; with `names` they are among these."""
     for tag, where in first.items():
         if names is not None and tag not in names:
-            raise DataError(f"{where}: tag {tag!r} is not among label_names: {', '.join(names)}")
+            raise DataError(f"{where}: tag {tag!r} is not among `label_names`: {', '.join(names)}")
     try:
         scheme = scheme_of(first)
     except Mixed as error:
@@ -312,7 +326,7 @@ def _scheme_of_rows(first: Mapping[str, str], names: Sequence[str] | None) -> Sc
         _NUMBER.fullmatch(tag.strip("[],")) for tag in first
     ):  # or a printed list of them
         tag, where = next(iter(first.items()))
-        raise DataError(f"{where}: tag {tag!r} is a number; say which tag each number is (label_names)")
+        raise DataError(f"{where}: tag {tag!r} is a number; say which tag each number is (`label_names`)")
     return scheme
 
 

@@ -204,7 +204,7 @@ def fixed(config: RunConfig) -> dict[str, str]:
             continue
         value = getattr(config if setting.section is None else getattr(config, setting.section), setting.key)
         found[f"--{setting.flag.replace('_', '-')}"] = (
-            " ".join(value) if isinstance(value, tuple) else repr(value)
+            (" ".join(value) or "None") if isinstance(value, tuple) else repr(value)
         )
     return found
 
@@ -212,7 +212,10 @@ def fixed(config: RunConfig) -> dict[str, str]:
 def check_fixed(before: Mapping[str, str], now: RunConfig) -> None:
     """Raises ConfigError, which names the first setting that is not as it was; what was no setting then is none."""
     for flag, value in fixed(now).items():
-        if before.get(flag, value) != value:
+        if before.get(flag, value) not in (
+            value,
+            repr(value),
+        ):  # a file was kept in quotes where there was but one
             raise ConfigError(
                 f"{flag} is {value}, but the run was begun with {before[flag]}; a run is resumed with its own settings"
             )

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import queue
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import torch
 
 from ..data.examples import Example
-from ..data.formats import format_of, read_jsonl
-from ..data.rows import json_row
+from ..data.formats import SUFFIXES, format_of, read_file
+from ..data.reading import Record, are_numbers, picked
+from ..data.rows import Row
+from ..data.sources import DataFile, StandardInput, files_of, nearest
 from ..errors import ConfigError, DataError
 from ..machine import bound_kernel_caches, keep_buffers
+from .answers import Write, writer_of
 from .folder import RunFolder
 from .predictor import Predictor
-from .train_config import TrainConfig
+from .train_config import PredictConfig, TrainConfig
 from .train_setup import open_run
 
 WINDOW = 1024
@@ -31,24 +31,23 @@ WINDOW = 1024
 
 _PAUSE_S = 0.02
 
-Line = tuple[int, bytes]
-"""Its number, from 1, and its text."""
+Item = TypeVar("Item")
 Fields = dict[str, Any]
 Told = Callable[[str], None]
 """Takes a sentence: of a line that cannot be used, or of what was done to others."""
 
 
-def windows(lines: Iterable[bytes], *, size: int = WINDOW, pause_s: float = _PAUSE_S) -> Iterator[list[Line]]:
-    """Cut a stream of lines into windows.
+def windows(items: Iterable[Item], *, size: int = WINDOW, pause_s: float = _PAUSE_S) -> Iterator[list[Item]]:
+    """Cut a stream into windows.
 
-    A window ends when it holds `size` lines, or when no further line comes for `pause_s`: whoever waits for an answer
-    before writing the next line gets it. What reading raises is raised here, after the lines before it.
+    A window ends when it holds `size` items, or when no further one comes for `pause_s`: whoever waits for an answer
+    before writing the next line gets it. What reading raises is raised here, after the items before it.
 
-    >>> list(windows([b"a", b"b", b"c"], size=2))
-    [[(1, b'a'), (2, b'b')], [(3, b'c')]]
+    >>> list(windows(["a", "b", "c"], size=2))
+    [['a', 'b'], ['c']]
     """
-    waiting: queue.Queue[Line | _End] = queue.Queue(maxsize=size)
-    threading.Thread(target=_read, args=(lines, waiting), daemon=True).start()
+    waiting: queue.Queue[Item | _End] = queue.Queue(maxsize=size)
+    threading.Thread(target=_read, args=(items, waiting), daemon=True).start()
     while True:
         window, end = _window(waiting, size, pause_s)
         if window:
@@ -66,17 +65,17 @@ class _End:
         self.error = error
 
 
-def _read(lines: Iterable[bytes], waiting: queue.Queue[Line | _End]) -> None:
+def _read(items: Iterable[Item], waiting: queue.Queue[Item | _End]) -> None:
     error = None
     try:
-        for line in enumerate(lines, start=1):
-            waiting.put(line)
+        for item in items:
+            waiting.put(item)
     except BaseException as reason:  # a thread's error is nobody's unless it is handed over
         error = reason
     waiting.put(_End(error))
 
 
-def _window(waiting: queue.Queue[Line | _End], size: int, pause_s: float) -> tuple[list[Line], _End | None]:
+def _window(waiting: queue.Queue[Item | _End], size: int, pause_s: float) -> tuple[list[Item], _End | None]:
     item = waiting.get()
     window = []
     while not isinstance(item, _End):
@@ -90,30 +89,57 @@ def _window(waiting: queue.Queue[Line | _End], size: int, pause_s: float) -> tup
     return window, item
 
 
-def predict_run(folder: Path, file: Path | None, out: Path | None, complain: Told, note: Told) -> int:
-    """Answer the lines of `file` (None: stdin) in `out` (None: stdout) by the best model of a run.
+def predict_run(
+    folder: Path,
+    file: str | None,
+    out: Path | None,
+    complain: Told,
+    note: Told,
+    how: PredictConfig | None = None,
+) -> int:
+    """Answer the rows of `file` (None: JSON lines of stdin) in `out` (None: stdout) by the best model of a run.
 
-    `out` appears when all is answered; what was answered before an error or Ctrl-C is left in `out`.partial.
-    Returns how many lines got no answer. Raises ConfigError where the folder is no run, or the file no JSON lines.
+    `how` says how the file is read. `out` appears when all is answered; what was answered before an error or Ctrl-C is
+    left in `out`.partial.
+    Returns how many rows got no answer. Raises ConfigError where the folder is no run, DataError for a file that cannot
+    be read.
     """
     keep_buffers()
     bound_kernel_caches()
-    if file is not None and format_of(file) not in (None, read_jsonl):
-        raise ConfigError(
-            f"{file}: predict reads JSON lines, one object a line; this is named as another format"
-        )
-    if file is not None and out is not None and out.exists() and out.samefile(file):
-        raise ConfigError(f"--out is the file that is read, {file}; name another")
-    predictor = open_run(
-        RunFolder(folder, TrainConfig), torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    )
+    run, how = RunFolder(folder, TrainConfig), how or PredictConfig()
+    run.finished_config()  # a folder that is none is told before anything else
+    given, kind = _asked_file(file, how)
+    if (
+        file is not None
+        and out is not None
+        and out.exists()
+        and given.path.exists()
+        and out.samefile(given.path)
+    ):
+        raise ConfigError(f"`out` is the file that is read, {file}; name another")
+    writer = writer_of(kind, out)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    predictor = open_run(run, device, how.columns)
+    inputs = predictor.task.columns.inputs
+    by_word = kind in ("conll", "weibo", "brat")
+    reading = replace(how.reading(note), format=kind)
+    records = read_file(given, inputs if by_word or are_numbers(inputs) else None, reading)
     with ExitStack() as files:
-        source = _opened(file) if file is None else files.enter_context(_opened(file))
         target = sys.stdout.buffer if out is None else files.enter_context(_whole(out))
-        try:
-            return predict(predictor, source, target, complain, note, source=str(file or "stdin"))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{file}: broken as a .gz file: {error}") from None
+        return predict(predictor, records, writer(target), complain, note, source=str(given))
+
+
+def _asked_file(file: str | None, how: PredictConfig) -> tuple[DataFile, str]:
+    """The file that is read, and its format; one without a suffix, as a pipe has none, holds JSON lines."""
+    if file is None:
+        return StandardInput(), how.format or "jsonl"
+    files = files_of(file, SUFFIXES)
+    if files is None:
+        raise DataError(f"{file}: no such file{nearest(Path(file))}")
+    if len(files) > 1:
+        raise DataError(f"{file}: {len(files)} files; they are predicted one at a time")
+    kind = format_of(files[0], how.reading(lambda said: None)) or ("" if files[0].suffix else "jsonl")
+    return files[0], kind
 
 
 def partial(out: Path) -> Path:
@@ -136,28 +162,29 @@ def _whole(out: Path) -> Iterator[BinaryIO]:
 
 
 def predict(
-    predictor: Predictor, lines: Iterable[bytes], out: BinaryIO, complain: Told, note: Told, *, source: str
+    predictor: Predictor, records: Iterable[Record], write: Write, complain: Told, note: Told, *, source: str
 ) -> int:
-    """Answer JSON objects, one a line, in their order: each with its own fields and `predicted_...` ones.
+    """Answer rows in their order: each with its own fields and `predicted_...` ones.
 
-    A line that cannot be used gets no answer: `complain` is told why, with `source:line`, and the next one is read.
-    Returns how many lines that were. Empty lines are passed over. `note` hears, at the end, how many texts were cut
-    because they are longer than the model's `max_length`, or that there was no line at all.
+    A row that cannot be used gets no answer: `complain` is told why, with where it stands, and the next one is read.
+    Returns how many rows that were. `note` hears, at the end, how many texts were cut because they are longer than the
+    model's `max_length`, or that there was no row at all.
     """
     refused = cut = num_asked = 0
-    for window in windows(lines):
-        asked = _asked(predictor, [(f"{source}:{number}", line) for number, line in window if line.strip()])
+    for window in windows(records):
+        asked = _asked(predictor, window)
         errors = [reason for _, reason in asked.rows if isinstance(reason, DataError)]
         usable = [(fields, example) for fields, example in asked.rows if isinstance(example, Example)]
         predictions = predictor.predict([example for _, example in usable])
+        answers = []
         for (fields, example), prediction in zip(usable, predictions, strict=True):
             answer = {f"predicted_{name}": value for name, value in prediction.as_dict().items()}
             taken = [name for name in answer if name in fields]
             if taken:
                 errors.append(_would_be_lost(taken, example.where))
             else:
-                out.write(_json(fields | answer))
-        out.flush()
+                answers.append(fields | answer)
+        write(answers)
         for error in errors:
             complain(str(error))
         refused += len(errors)
@@ -167,7 +194,7 @@ def predict(
         texts, were = ("1 text is", "was") if cut == 1 else (f"{cut} texts are", "were")
         note(f"{source}: {texts} longer than {predictor.max_length} tokens and {were} cut")
     if not num_asked:
-        note(f"{source}: no lines in it, so there are no answers")
+        note(f"{source}: no rows in it, so there are no answers")
     return refused
 
 
@@ -175,13 +202,6 @@ def _would_be_lost(names: Sequence[str], where: str) -> DataError:
     return DataError(
         f"{where}: it has a field {names[0]!r} already, and so has the answer; rename the row's own"
     )
-
-
-def _opened(file: Path | None) -> BinaryIO:
-    if file is None:
-        # Not sys.stdin: its lock, held by the thread that waits for a line, would crash an interpreter that exits.
-        return open(0, "rb", closefd=False)
-    return cast(BinaryIO, gzip.open(file)) if file.name.lower().endswith(".gz") else file.open("rb")
 
 
 @dataclass(frozen=True)
@@ -194,32 +214,22 @@ class _Asked:
     """Texts that were cut."""
 
 
-def _asked(predictor: Predictor, lines: Sequence[tuple[str, bytes]]) -> _Asked:
-    """Of each (place, line) all its fields, and what the model reads of them or why it cannot."""
+def _asked(predictor: Predictor, records: Sequence[Record]) -> _Asked:
+    """Of each row all its fields, and what the model reads of them or why it cannot."""
+    inputs = predictor.task.columns.inputs
     try:
-        fields, rows = [], []
-        for where, line in lines:
-            text = _decoded(line, where)
-            rows.append(json_row(text, where, predictor.task.columns.inputs))
-            fields.append(json.loads(text))
+        rows = [_row(fields, where, inputs) for fields, where in records]
         encoded = predictor.encode(rows)
-        return _Asked(tuple(zip(fields, encoded.examples, strict=True)), encoded.truncated)
     except DataError as error:  # one of them cannot be used: find it by taking each alone
-        if len(lines) == 1:
+        if len(records) == 1:
             return _Asked((({}, error),), 0)
-        each = [_asked(predictor, [line]) for line in lines]
+        each = [_asked(predictor, [record]) for record in records]
         return _Asked(tuple(row for one in each for row in one.rows), sum(one.truncated for one in each))
+    all_fields = (cast(Fields, fields) for fields, _ in records)
+    return _Asked(tuple(zip(all_fields, encoded.examples, strict=True)), encoded.truncated)
 
 
-def _decoded(line: bytes, where: str) -> str:
-    try:
-        return line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}: not UTF-8: {error.reason} at byte {error.start}") from None
-
-
-def _json(fields: Fields) -> bytes:
-    try:
-        return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:  # a field holds half a surrogate pair, which JSON can spell and UTF-8 cannot
-        return json.dumps(fields).encode() + b"\n"
+def _row(fields: Fields | DataError, where: str, inputs: Sequence[str]) -> Row:
+    if isinstance(fields, DataError):
+        raise fields
+    return Row(picked(fields, inputs, where), where)

@@ -15,7 +15,7 @@ from .evaluate import Evaluation, evaluate
 from .folder import RunFolder
 from .loop import run
 from .setup import Note
-from .train_config import TrainConfig, load
+from .train_config import EvaluateConfig, TrainConfig, load
 from .train_setup import open_run, read_examples, set_up
 
 
@@ -70,16 +70,14 @@ def train(
     )
 
 
-def evaluate_run(
-    folder: Path, source: str, note: Note, columns: Mapping[str, str] | None = None
-) -> Evaluation:
-    """Evaluate the best model of a run on the rows of a file, or of a set of `datasets`.
+def evaluate_run(folder: Path, source: str, note: Note, how: EvaluateConfig | None = None) -> Evaluation:
+    """Evaluate the best model of a run on the rows of a file, or of a set of `datasets`, read as `how` says.
 
-    `columns` are names of columns where they differ from those of the training data.
     Raises ConfigError where the folder is no run, DataError for rows that cannot be used.
     """
     keep_buffers()
     bound_kernel_caches()
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
-    predictor = open_run(RunFolder(folder, TrainConfig), accelerator.device, columns)
-    return evaluate(predictor, read_examples(predictor, source, note), accelerator)
+    how = how or EvaluateConfig()
+    predictor = open_run(RunFolder(folder, TrainConfig), accelerator.device, how.columns)
+    return evaluate(predictor, read_examples(predictor, source, note, how), accelerator)

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from ..data.reading import Format, Note, Reading
+from ..data.unusable import OnBadRow
+from ..errors import did_you_mean
 from ..masks import ParseError, parse
-from ..settings import Names, Section, read
+from ..settings import Files, Names, Section, read
 from .config import ModelConfig, OptimConfig, PathOrShare, RunConfig, SavingConfig
 
 ColumnNames = Annotated[dict[str, str], BeforeValidator(lambda given: _paired(given))]
+_OTHER_NAMES = {
+    **dict.fromkeys(
+        ("text-classification", "classification", "sentiment-analysis"), "sequence-classification"
+    ),
+    **dict.fromkeys(("ner", "pos", "tagging", "named-entity-recognition"), "token-classification"),
+}
+"""What other tools call the tasks."""
 _PADDING = {"static": "padded", "dynamic": "packed"}
 
 
@@ -29,33 +39,79 @@ class TaskConfig(Section):
         description="names of the columns where they differ from the usual, e.g. text=sentence,label=intent",
     )
 
+    label_names: Names = Field(
+        default=(),
+        description="what classes or tags are called that stand in the rows as numbers, from 0 on, e.g. O,B-PER,I-PER",
+    )
+
     @field_validator("name")
     @classmethod
     def _a_task_that_there_is(cls, given: str) -> str:
         from ..objectives import TASKS
 
         if given not in TASKS:
-            raise ValueError(f"must be {' or '.join(map(repr, sorted(TASKS)))}; got {given!r}")
+            meant = _OTHER_NAMES.get(given.lower().replace("_", "-"))
+            hint = f"did you mean {meant!r}?" if meant else did_you_mean(given, TASKS)
+            raise ValueError(
+                f"must be {' or '.join(map(repr, sorted(TASKS)))}; got {given!r}{hint and '; '}{hint}"
+            )
         return given
 
 
-class EvaluateConfig(Section):
-    """How rows are read that a run is evaluated on."""
+class ReadingConfig(Section):
+    """How files of rows are read where their names do not say it."""
 
-    columns: ColumnNames = Field(
-        default={}, description="names of the columns where they differ from the run's, e.g. text=sentence"
+    format: Format | None = Field(default=None, description="of the files, where their names do not say it")
+    delimiter: str | None = Field(
+        default=None, description="one character between fields of csv, tsv, conll; in text, before a label"
+    )
+    encoding: str = Field(default="utf-8", description="of text files, e.g. latin-1, gb18030")
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        self.reading(lambda said: None)
+        return self
+
+    def reading(self, note: Note) -> Reading:
+        """How rows are read; `note` is told of them."""
+        return Reading(self.format, self.delimiter, self.encoding, note)
+
+
+class CheckedConfig(ReadingConfig):
+    """The same of rows with their truth."""
+
+    on_bad_row: OnBadRow = Field(
+        default="refuse",
+        description="what becomes of rows that cannot be used: refused with their number, left out and counted, or, "
+        "where tags break their scheme, repaired",
     )
 
 
-class RowsConfig(Section):
+class PredictConfig(ReadingConfig):
+    """How a finished run reads rows to predict."""
+
+    columns: ColumnNames = Field(
+        default={},
+        description="names of the columns where they differ from the run's, e.g. text=sentence",
+    )
+
+
+class EvaluateConfig(PredictConfig, CheckedConfig):
+    """How a finished run reads rows with their truth."""
+
+
+class RowsConfig(CheckedConfig):
     """Where the rows come from: files, or names of datasets with their split."""
 
-    train: str = Field(description="rows to learn from: a file, or NAME:SPLIT of `datasets`")
+    train: Files = Field(
+        min_length=1,
+        description="rows to learn from: a file, a folder, a pattern, a zip archive, or NAME:SPLIT of `datasets`",
+    )
     validation: PathOrShare = Field(
         default=0.1,
         description="rows that choose the best model; a number below 1 holds that share of train out",
     )
-    test: str | None = Field(default=None, description="rows for the report at the end")
+    test: Files = Field(default=(), description="rows for the report at the end")
     streaming: bool = Field(
         default=False,
         description="read train anew in each epoch instead of keeping it, and shuffle a few thousand rows at a time",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
@@ -16,6 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..data import Columns, Example, Row, stream_task_rows, task_rows
 from ..data.hold_out import hold_out
 from ..data.order import Shuffled, StepSize, Streamed
+from ..data.reading import Reading
+from ..data.unusable import Unusable
 from ..errors import ConfigError
 from ..loading import pretrained
 from ..loading.freeze import freeze
@@ -24,17 +27,16 @@ from ..loading.special_tokens import add_special_tokens, left_out
 from ..loading.tokenizer import learn_tokenizer
 from ..masks import parse
 from ..objectives import TASKS, Batching, Packed, Padded, Task
-from ..objectives.labels import seen_once
 from ..seeded import seeded
 from .card import card, told
 from .config import with_max_length
+from .doubts import alike, hardly_learned, said_once, seen_in
 from .evaluate import Evaluation, evaluate
 from .folder import RunFolder
 from .predictor import Predictor
 from .setup import Note, Setup, some
-from .train_config import TrainConfig
+from .train_config import CheckedConfig, TrainConfig
 
-_MOST_WARNINGS = 5
 _COMPARED = 64
 """Examples of a stream that a run which goes on must find again."""
 _AT_ONCE = 1024
@@ -46,10 +48,12 @@ class Stream:
     """The rows of a source, read anew each time they are gone over."""
 
     source: str
+    files: Sequence[str]
     columns: Columns
+    reading: Reading
 
     def __iter__(self) -> Iterator[Row]:
-        return stream_task_rows(self.source, self.columns)
+        return stream_task_rows(self.files, self.columns, self.reading)
 
 
 Rows = Sequence[Row] | Stream
@@ -123,10 +127,11 @@ def set_up(
             note(f"{config.model.path}: no such folder here; the hub is asked for it")
         pretrained.check_place(config.model.path)
     columns = columns_of(config, kind)
-    rows: Rows = (
-        Stream(config.data.train, columns) if config.data.streaming else task_rows(config.data.train, columns)
-    )
-    task = kind.from_rows(rows, columns)
+    names = _label_names(config, kind)
+    rows = _train_rows(config, kind, columns, note)
+    task = kind.from_rows(rows, columns, **names)
+    if not isinstance(rows, Stream):
+        rows = _settled(task, rows, _named(config.data.train), config.data, note)
     if said_of_tags := told(task):
         note(said_of_tags)
     tokenizer = _tokenizer(config, task, rows, begun)
@@ -160,16 +165,72 @@ def open_run(
     """
     config, name = folder.finished_config(), str(folder.model)
     kind = TASKS[config.task.name]
-    task = kind(pretrained.labels(name) if kind.has_classes else (), columns_of(config, kind, columns))
+    labels = pretrained.labels(name) if kind.has_classes else ()
+    task = kind(labels, columns_of(config, kind, columns), **_label_names(config, kind))
     loaded = pretrained.load_finished(name, task.head)
     if loaded.fresh:
         raise ConfigError(f"{name}: weights are missing: {some(loaded.fresh)}")
     return _predictor(config, task, pretrained.load_tokenizer(name), loaded.model.to(device))  # type: ignore[arg-type]
 
 
-def read_examples(predictor: Predictor, source: str, note: Note) -> tuple[Example, ...]:
+def read_examples(
+    predictor: Predictor, source: str | Sequence[str], note: Note, how: CheckedConfig | None = None
+) -> tuple[Example, ...]:
     """The rows of a source with their truth, as examples; `note` is told what was done to them."""
-    return _encoded(predictor, task_rows(source, predictor.task.columns), source, note)
+    task, how = predictor.task, how or CheckedConfig()
+    rows = _read(source, type(task), task.columns, how, note)
+    return _encoded(predictor, _settled(task, rows, _named(source), how, note), _named(source), note)
+
+
+def _train_rows(config: TrainConfig, kind: type[Task], columns: Columns, note: Note) -> Rows:
+    data = config.data
+    if not data.streaming:
+        return _read(data.train, kind, columns, data, note)
+    if data.on_bad_row != "refuse":
+        raise ConfigError(
+            f"`on_bad_row` is {data.on_bad_row!r}; rows of a stream are not counted: refuse them"
+        )
+    return Stream(_named(data.train), data.train, columns, data.reading(said_once(note)))
+
+
+def _read(
+    source: str | Sequence[str], kind: type[Task], columns: Columns, how: CheckedConfig, note: Note
+) -> list[Row]:
+    """All rows of a source that can be used."""
+    if how.on_bad_row == "repair" and kind.repair is Task.repair:
+        raise ConfigError(f"`on_bad_row` is 'repair', but {kind.name} has no rows that could be repaired")
+    check = partial(kind.check_row, columns=columns)
+    return task_rows(source, columns, how.reading(note), Unusable(how.on_bad_row), check)
+
+
+def _settled(task: Task, rows: Sequence[Row], name: str, how: CheckedConfig, note: Note) -> list[Row]:
+    """Rows whose truth is one that the task knows: others are refused, left out or repaired."""
+    if how.on_bad_row == "repair":
+        repaired = [task.repair(row) for row in rows]
+        changed = [new.where for new, old in zip(repaired, rows, strict=True) if new is not old]
+        if changed:
+            note(
+                f"{name}: tags that break their scheme are repaired in {len(changed)} of {len(rows)} rows; the first: "
+                f"{changed[0]}"
+            )
+        return repaired
+    bad = Unusable(how.on_bad_row)
+    kept = list(bad.checked(rows, task.check_truth))
+    if said := bad.told(len(rows)):
+        note(f"{name}: {said}")
+    return kept
+
+
+def _label_names(config: TrainConfig, kind: type[Task]) -> dict[str, Any]:
+    """What classes are called that stand in the rows as numbers, as the task takes it."""
+    names = config.task.label_names
+    if names and "label_names" not in {field.name for field in fields(kind)}:
+        raise ConfigError(f"`label_names` is given, but {kind.name} has no classes that it could name")
+    return {"label_names": names} if names else {}
+
+
+def _named(source: str | Sequence[str]) -> str:
+    return source if isinstance(source, str) else ", ".join(source)
 
 
 def columns_of(config: TrainConfig, kind: type[Task], other: Mapping[str, str] | None = None) -> Columns:
@@ -264,25 +325,29 @@ def _with_data(config: TrainConfig, predictor: Predictor, rows: Rows, note: Note
     sizes: dict[str, Any] = {}
     order: Shuffled | Streamed
     if isinstance(rows, Stream):
-        validation = read_examples(predictor, cast(str, named.validation), note)
+        validation = read_examples(predictor, cast(str, named.validation), note, named)
         order = Streamed(StreamedExamples(predictor, rows, note).read, config.seed, size)
         first = list(islice(order.items(), _COMPARED))
     else:
-        train: Sequence[Example] = _encoded(predictor, rows, named.train, note)
+        train: Sequence[Example] = _encoded(predictor, rows, _named(named.train), note)
         if isinstance(named.validation, str):
-            validation = read_examples(predictor, named.validation, note)
+            validation = read_examples(predictor, named.validation, note, named)
         else:
             train, held = hold_out(train, named.validation, seed=config.seed)
             validation = tuple(held)
             note(
-                f"{named.train}: {len(validation)} of its {len(rows)} rows, drawn by the seed, are kept for validation"
+                f"{_named(named.train)}: {len(validation)} of its {len(rows)} rows, drawn by the seed, are kept for "
+                f"validation"
             )
-        for said in _hardly_learned(task, train, validation):
+        for said in (*alike(task.labels), *hardly_learned(task, train, validation)):
             note(said)
         sizes["train"] = _size(train)
         order = Shuffled(train, [example.num_tokens for example in train], config.seed, size)
         first = list(train)
-    test = () if named.test is None else read_examples(predictor, named.test, note)
+    test = read_examples(predictor, named.test, note, named) if named.test else ()
+    for name, others in (("validation", validation), ("test", test)):
+        if not isinstance(rows, Stream) and (twice := seen_in(first, others)):
+            note(f"warning: {twice} of {len(others)} examples of {name} stand in train too, token by token")
     sizes |= {"validation": _size(validation), "test": _size(test)}
     num_steps = optim.steps or cast(Shuffled, order).count(cast(int, optim.epochs))
     return Setup(
@@ -307,20 +372,6 @@ def _encoded(predictor: Predictor, rows: Sequence[Row], name: str, note: Note) -
     for said in encoded.notes:
         note(f"{name}: {said}")
     return encoded.examples
-
-
-def _hardly_learned(task: Task, train: Sequence[Example], validation: Sequence[Example]) -> Iterator[str]:
-    """A sentence on each of the first few classes with one example to learn from, or with none, and on their number."""
-    once = seen_once((name, example.where) for example in train for name in sorted(task.classes(example)))
-    taught = {name for example in train for name in task.classes(example)}
-    asked = {name for example in validation for name in task.classes(example)}
-    few = [f"{where}: the only example of class {name!r} to learn from" for name, where in once]
-    few += [
-        f"class {name!r} has no example to learn from, only to validate" for name in sorted(asked - taught)
-    ]
-    yield from few[:_MOST_WARNINGS]
-    if len(few) > _MOST_WARNINGS:
-        yield f"{len(few)} classes have one example to learn from, or none"
 
 
 def _size(examples: Sequence[Example]) -> dict[str, int]:

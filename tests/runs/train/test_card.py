@@ -1,6 +1,5 @@
 """What a tagger's folder says of transformers' pipeline is so."""
 
-import io
 import json
 from types import SimpleNamespace
 
@@ -43,14 +42,14 @@ def test_bio_tags_are_read_by_the_pipeline_as_the_card_says(config):
     train(wanted)
     folder = RunFolder(wanted.out, TrainConfig)
     assert 'aggregation_strategy="first"' in (folder.model / "README.md").read_text()
-    ready, answers = open_run(folder, torch.device("cpu")), io.BytesIO()
+    ready, answers = open_run(folder, torch.device("cpu")), []
     texts = ["Ann paid in Paris London bank", "where is Bob", "the lost card of Ann Bob"]
-    lines = [json.dumps({"tokens": text.split()}).encode() for text in texts]
-    predict(ready, lines, answers, pytest.fail, pytest.fail, source="asked")
+    rows = [({"tokens": text.split()}, "asked") for text in texts]
+    predict(ready, rows, answers.extend, pytest.fail, pytest.fail, source="asked")
     read = pipeline("token-classification", str(folder.model), aggregation_strategy="first")
     some = 0
-    for text, line in zip(texts, answers.getvalue().splitlines(), strict=True):
-        ours = entities(json.loads(line)["predicted_tags"])
+    for text, answer in zip(texts, answers, strict=True):
+        ours = entities(answer["predicted_tags"])
         theirs = [(found["entity_group"], found["word"]) for found in read(text)]
         words = text.split()
         assert theirs == [(kind, " ".join(words[start:end])) for kind, start, end in ours]

@@ -124,18 +124,18 @@ def test_an_unknown_label_in_validation_and_words_without_tags_are_named(run, fl
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("wrong", "message"),
     [
-        (["--model", "./nope"], "error: ./nope: no such model folder"),
-        (["--train", "nope.jsonl"], "error: nope.jsonl: no such file"),
-        (["--learning-rate", "fast"], "error: --learning-rate: must be a number; got 'fast'"),
-        (["--from-scratch", "bert-tiny"], "error: [model]: give either path"),
-        (["--freeze", "foo"], "error: --freeze: 'foo' freezes nothing"),
+        ({"model": "./nope"}, "error: ./nope: no such model folder"),
+        ({"train": "nope.jsonl"}, "error: nope.jsonl: no such file"),
+        ({"learning_rate": "fast"}, "error: --learning-rate: must be a number; got 'fast'"),
+        ({"from_scratch": "bert-tiny"}, "error: [model]: give either path"),
+        ({"freeze": "foo"}, "error: --freeze: 'foo' freezes nothing"),
     ],
 )
-def test_a_wrong_setting_is_one_line(run, flags, arguments, message):
-    code, out, err = run("train", *flags(), *arguments)
-    assert code == (1 if "--train" in arguments else 2)
+def test_a_wrong_setting_is_one_line(run, flags, wrong, message):
+    code, out, err = run("train", *flags(**wrong))
+    assert code == (1 if "train" in wrong else 2)
     assert out == "" and err.splitlines()[-1].startswith(message), f"says: {err}"
     assert sum(line.startswith("error:") for line in err.splitlines()) == 1
 
@@ -227,3 +227,97 @@ def test_a_file_with_a_word_a_row_is_learned_by_sentences(run, flags, data_folde
     code, out, err = run("predict", trained["folder"], asked)
     assert code == 1 and len(json.loads(out)["predicted_tags"]) == 2
     assert f"{asked}:2: 'word' is a text" in err
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [["--seed", "1", "--seed=2"], ["--bf16", "--no-bf16"], ["--max-length", "9", "--max-length", "9"]],
+)
+def test_a_flag_that_takes_one_value_is_refused_where_it_is_given_twice(run, flags, twice):
+    code, out, err = run("train", *flags(), *twice)
+    assert (code, out) == (2, "") and f"{twice[0]} is given 2 times, and takes one value" in err, err
+
+
+def test_files_of_a_source_that_are_named_one_by_one_are_read_one_after_the_other(
+    run, flags, settings, tmp_path
+):
+    lines = Path(settings()["train"]).read_text().splitlines(keepends=True)
+    parts = []
+    for index, some in enumerate((lines[:20], lines[20:])):
+        parts.append(tmp_path / f"part{index}.jsonl")
+        parts[-1].write_text("".join(some))
+    whole = json.loads(run("train", *flags(), "--json")[1])
+    code, out, err = run(
+        "train", *flags(train=str(parts[0]), out=str(tmp_path / "o")), "--train", parts[1], "--json"
+    )
+    told = json.loads(out)
+    assert code == 0 and told["validation"] == whole["validation"] and told["test"] == whole["test"], err
+
+
+@pytest.mark.parametrize(
+    ("task", "meant"),
+    [
+        ("ner", "token-classification"),
+        ("text_classification", "sequence-classification"),
+        ("token-clasification", "token"),
+    ],
+)
+def test_a_task_is_known_by_what_others_call_it(run, flags, task, meant):
+    code, _, err = run("train", *flags(task=task))
+    assert code == 2 and f"did you mean '{meant}" in err, err
+
+
+def test_numbers_have_the_names_that_are_said_and_odd_data_is_told(run, flags, settings, tmp_path):
+    names, files = ["red", "blue"], {}
+    for part in ("train", "test"):
+        rows = [json.loads(line) for line in Path(settings()["train"]).read_text().splitlines()]
+        said = [{**row, "label": names.index(row["label"])} for row in rows]
+        files[part] = str(tmp_path / f"{part}.jsonl")
+        Path(files[part]).write_text("".join(json.dumps(row) + "\n" for row in said))
+    code, out, err = run("train", *flags(**files), "--label-names", "red,blue", "--json")
+    assert code == 0 and set(json.loads(out)["test"]["classes"]) == set(names), err
+    assert "examples of test stand in train too, token by token" in " ".join(err.split())
+    code, _, err = run("evaluate", json.loads(out)["folder"], files["test"])
+    assert code == 0, err
+    Path(files["test"]).write_text('{"text": "red", "label": 2}\n')
+    code, _, err = run("evaluate", json.loads(out)["folder"], files["test"])
+    assert (
+        code == 1
+        and "is '2', which is neither one of `label_names` (red, blue) nor a number from 0 to 1" in err
+    )
+
+
+@pytest.mark.parametrize("rule", ["refuse", "skip", "repair"])
+def test_rows_of_tags_that_break_their_scheme(run, flags, settings, tmp_path, rule):
+    def bioes(row):
+        return {**row, "tags": [tag.replace("B-", "S-") for tag in row["tags"]]}
+
+    rows = [
+        bioes(json.loads(line))
+        for line in Path(settings("token-classification")["train"]).read_text().splitlines()
+    ]
+    rows = [row for row in rows if not any(tag.startswith("I-") for tag in row["tags"])]
+    rows += [{"tokens": ["Ann", "lost"], "tags": ["B-PER", "O"]}, {"tokens": [], "tags": []}][
+        : 1 + (rule != "repair")
+    ]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = run(
+        "train", *flags("token-classification", train=str(path), test=None), "--on-bad-row", rule
+    )
+    told = " ".join(err.split())
+    if rule == "refuse":
+        assert (
+            code == 1 and f"{path}:{len(rows)}: 'tokens' is empty" in told and "--on-bad-row skip" in told
+        ), err
+        return
+    assert code == 0, err
+    if rule == "skip":
+        assert f"1 of {len(rows)} rows cannot be used and is left out" in told, "the row without words"
+        assert "not BIOES" in told, "the row that breaks its scheme"
+    else:
+        assert (
+            f"tags that break their scheme are repaired in 1 of {len(rows)} rows; the first: {path}" in told
+        )
+    code, _, err = run("train", *flags(out=str(tmp_path / "other")), "--on-bad-row", "repair")
+    assert code == 2 and "sequence-classification has no rows that could be repaired" in err

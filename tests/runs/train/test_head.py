@@ -101,7 +101,7 @@ def test_a_model_without_names_has_numbers_for_classes(finished, config, tmp_pat
     other = rearranged(folder, tmp_path / "other", list, number.get)
     files = {}
     for flag, part in PARTS.items():
-        source = Path(config().data.train.replace("train.jsonl", f"{part}.jsonl"))
+        source = Path(config().data.train[0].replace("train.jsonl", f"{part}.jsonl"))
         rows = map(json.loads, source.read_text().splitlines())
         said = [{**row, "label": ["blue", "red"].index(row["label"])} for row in rows]
         files[flag] = str(tmp_path / f"{part}.jsonl")

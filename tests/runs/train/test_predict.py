@@ -1,5 +1,6 @@
 """Predictions stream: in order, in bounded windows, answered as soon as the input pauses."""
 
+import csv
 import gzip
 import io
 import json
@@ -9,12 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 from yanma import cli
+from yanma.data.objects import read_jsonl
+from yanma.data.reading import Reading
+from yanma.data.sources import StandardInput
+from yanma.runs.answers import json_lines
 from yanma.runs.folder import RunFolder
 from yanma.runs.predict import predict, predict_run, windows
 from yanma.runs.train import train
@@ -42,9 +48,21 @@ def ready(runs):
     return open_run(RunFolder(runs["sequence-classification"], TrainConfig), torch.device("cpu"))
 
 
+class Lines(StandardInput):
+    """Lines that are there already."""
+
+    def __str__(self):
+        return "stdin"
+
+    @contextmanager
+    def open(self):
+        yield io.BytesIO(b"\n".join(line.removesuffix(b"\n") for line in self.member))
+
+
 def answers(ready, lines):
     out, complaints = io.BytesIO(), []
-    refused = predict(ready, lines, out, complaints.append, complaints.append, source="stdin")
+    records = read_jsonl(Lines(member=lines), None, Reading())
+    refused = predict(ready, records, json_lines(out), complaints.append, complaints.append, source="stdin")
     assert refused == sum("longer than" not in complaint for complaint in complaints)
     return [json.loads(line) for line in out.getvalue().splitlines()], complaints
 
@@ -144,7 +162,7 @@ def test_a_pause_ends_a_window_and_no_line_is_lost():
     for window in windows(lines(), size=10):
         seen.append(window)
         first_was_seen.set()
-    assert [line for window in seen for line in window] == [(1, b"1"), (2, b"2"), (3, b"3")]
+    assert [line for window in seen for line in window] == [b"1", b"2", b"3"]
     assert len(seen) > 1
 
 
@@ -154,7 +172,7 @@ def test_what_reading_raises_is_raised_after_the_lines_before_it():
         raise OSError("the pipe broke")
 
     stream = windows(lines())
-    assert next(stream) == [(1, b"1")]
+    assert next(stream) == [b"1"]
     with pytest.raises(OSError, match="the pipe broke"):
         next(stream)
 
@@ -218,7 +236,7 @@ def test_files_in_and_out(runs, tmp_path, data_folder, capsys):
         json.loads(line)["text"] for line in data.read_text().splitlines()
     ]
     assert exit_code("predict", run, tmp_path / "nope.jsonl") == 1
-    assert capsys.readouterr().err.endswith(f"error: {tmp_path / 'nope.jsonl'}: No such file or directory\n")
+    assert capsys.readouterr().err.endswith(f"error: {tmp_path / 'nope.jsonl'}: no such file\n")
     copy = tmp_path / "copy.jsonl"
     copy.write_text(data.read_text())
     assert exit_code("predict", run, copy, "--out", copy) == 2, "it would be emptied before it is read"
@@ -239,7 +257,11 @@ def test_predicted_labels_give_the_accuracy_that_evaluate_reports(runs, data_fol
 def test_a_compressed_file_is_read_however_its_name_is_written(runs, tmp_path, name):
     (tmp_path / name).write_bytes(gzip.compress(b'{"text": "red card"}\n'))
     refused = predict_run(
-        runs["sequence-classification"], tmp_path / name, tmp_path / "out.jsonl", pytest.fail, pytest.fail
+        runs["sequence-classification"],
+        str(tmp_path / name),
+        tmp_path / "out.jsonl",
+        pytest.fail,
+        pytest.fail,
     )
     assert refused == 0 and "predicted_label" in json.loads((tmp_path / "out.jsonl").read_text())
 
@@ -249,15 +271,15 @@ def test_an_answer_file_is_whole_or_as_it_was(runs, tmp_path, monkeypatch, capsy
     out.write_text("of an earlier run")
     (tmp_path / "rows.jsonl").write_text('{"text": "red card"}\n')
 
-    def fails(ready, lines, file, *rest, source):
-        file.write(b"half a line")
+    def fails(ready, records, write, *rest, source):
+        write([{"half": "an answer"}])
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("yanma.runs.predict.predict", fails)
     assert exit_code("predict", run, tmp_path / "rows.jsonl", "--out", out) == 1
     unfinished = tmp_path / "out.jsonl.partial"
     assert capsys.readouterr().err.endswith(f"error: {unfinished}: No space left on device\n")
-    assert out.read_text() == "of an earlier run" and unfinished.read_text() == "half a line"
+    assert out.read_text() == "of an earlier run" and unfinished.read_text() == '{"half": "an answer"}\n'
 
 
 def test_a_full_disk_is_told_with_the_file(runs, data_folder, capsys):
@@ -266,7 +288,44 @@ def test_a_full_disk_is_told_with_the_file(runs, data_folder, capsys):
     assert capsys.readouterr().err == "error: /dev/full: No space left on device\n"
 
 
-def test_a_file_of_another_format_is_refused_at_once(runs, tmp_path, capsys):
-    (tmp_path / "rows.csv").write_text("text\nred card\n")
-    assert exit_code("predict", runs["sequence-classification"], tmp_path / "rows.csv") == 2
-    assert "predict reads JSON lines" in capsys.readouterr().err
+CSV = 'id,text,label\n1,"red, red card",red\n2,,blue\n3,blue sky,blue\n'
+
+
+@pytest.mark.parametrize("out", ["out.jsonl", "out.csv", "out.tsv"])
+def test_a_table_is_answered_row_by_row_as_json_lines_or_as_a_table(runs, tmp_path, capsys, out):
+    (tmp_path / "rows.csv").write_text(CSV)
+    run = runs["sequence-classification"]
+    assert exit_code("predict", run, tmp_path / "rows.csv", "--out", tmp_path / out) == 1, (
+        "one row has no text"
+    )
+    assert f"{tmp_path / 'rows.csv'}:3: 'text' is empty" in capsys.readouterr().err
+    written = (tmp_path / out).read_text()
+    if out == "out.jsonl":
+        rows = [json.loads(line) for line in written.splitlines()]
+    else:
+        rows = list(csv.DictReader(io.StringIO(written), delimiter="\t" if out.endswith("tsv") else ","))
+    assert [(row["id"], row["text"]) for row in rows] == [("1", "red, red card"), ("3", "blue sky")]
+    assert {row["predicted_label"] for row in rows} <= {"red", "blue"}
+
+
+def test_plain_lines_and_other_encodings_are_answered(runs, tmp_path):
+    run, texts = runs["sequence-classification"], ["red caf\xe9", "blue"]
+    (tmp_path / "rows.txt").write_bytes("\n\n".join(texts).encode("latin-1"))
+    flags = ["--format", "text", "--encoding", "latin-1", "--out", tmp_path / "out.jsonl"]
+    assert exit_code("predict", run, tmp_path / "rows.txt", *flags) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rows] == texts
+
+
+@pytest.mark.parametrize("columns", [[], ["--columns", "tokens=2"]])
+def test_words_are_answered_as_the_file_has_them(runs, tmp_path, columns):
+    lines = [["Ann", "lost"], ["a"]]
+    written = "\n".join("".join(f"{'7 ' * bool(columns)}{word}\n" for word in words) for words in lines)
+    (tmp_path / "rows.conll").write_text(written)
+    run, out = runs["token-classification"], tmp_path / "out.conll"
+    assert exit_code("predict", run, tmp_path / "rows.conll", *columns, "--out", out) == 0
+    sentences = [
+        [line.split("\t") for line in part.splitlines()] for part in out.read_text().split("\n\n") if part
+    ]
+    assert [[word for word, _ in own] for own in sentences] == lines
+    assert exit_code("predict", run, tmp_path / "rows.conll", *columns, "--out", tmp_path / "out.csv") == 2

@@ -1,6 +1,5 @@
 """Runs on tags of other schemes than BIO, and on classes of words: told, scored and answered as what they are."""
 
-import io
 import json
 
 import pytest
@@ -41,9 +40,9 @@ def learned(config, data_folder, tmp_path, capsys):
         ready = open_run(RunFolder(wanted.out, TrainConfig), torch.device("cpu"))
 
         def ask(words):
-            out = io.BytesIO()
-            predict(ready, [json.dumps({"tokens": words}).encode()], out, pytest.fail, str, source="asked")
-            return json.loads(out.getvalue())["predicted_tags"]
+            answers = []
+            predict(ready, [({"tokens": words}, "asked")], answers.extend, pytest.fail, str, source="asked")
+            return answers[0]["predicted_tags"]
 
         return trained, ready.task, " ".join(capsys.readouterr().err.split()), ask
 

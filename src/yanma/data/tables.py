@@ -1,0 +1,135 @@
+"""Tables of text: csv, tsv, and a text a line with its label behind it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from operator import itemgetter
+
+from ..errors import DataError
+from .reading import Reading, Record, are_numbers, check_columns
+from .sources import DataFile
+
+_LONGEST_FIELD = 2**31 - 1  # csv refuses fields above 128 KiB by default; a long document is no error
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+
+
+def read_csv(file: DataFile, columns: Sequence[str] | None, reading: Reading) -> Iterator[Record]:
+    """Comma-separated values; `where` is the line on which the row begins."""
+    delimiter = reading.delimiter or ","
+    usual = csv.field_size_limit(_LONGEST_FIELD)
+    hint = f"a {_NAMES.get(delimiter, repr(delimiter))} inside a field needs quotes round the field"
+    try:
+        yield from _rows(file, _csv_records(file, delimiter, reading.encoding), columns, reading, hint)
+    finally:
+        csv.field_size_limit(usual)
+
+
+def read_tsv(file: DataFile, columns: Sequence[str] | None, reading: Reading) -> Iterator[Record]:
+    """Tab-separated values without quoting."""
+    delimiter = reading.delimiter or "\t"
+    records = (
+        (number, line.rstrip("\r\n").split(delimiter))
+        for number, line in file.lines(reading.encoding)
+        if line.strip("\r\n")
+    )
+    yield from _rows(file, records, columns, reading, "a field cannot hold a tab or a newline")
+
+
+def read_text(file: DataFile, columns: Sequence[str] | None, reading: Reading) -> Iterator[Record]:
+    """A text a line, as the column `text`; with a delimiter, `label` is what stands behind its last one."""
+    there = ["text"] if reading.delimiter is None else ["text", "label"]
+    check_columns(there, columns, str(file), "; with `delimiter` a label stands behind the text")
+    for number, line in file.lines(reading.encoding):
+        text, where = line.rstrip("\r\n"), f"{file}:{number}"
+        if not text.strip():
+            continue
+        if reading.delimiter is None:
+            yield {"text": text}, where
+            continue
+        text, found, label = text.rpartition(reading.delimiter)
+        if found:
+            fields: dict[str, object] = {"text": text, "label": label}
+            yield {name: fields[name] for name in columns or there}, where
+        else:
+            yield (
+                DataError(f"{where}: no {reading.delimiter!r} in this line, which parts text and label"),
+                where,
+            )
+
+
+def _csv_records(file: DataFile, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    """(line of its beginning, fields) of each record that is not an empty line."""
+    reader = csv.reader(map(itemgetter(1), file.lines(encoding)), strict=True, delimiter=delimiter)
+    begin = 1
+    try:
+        for record in reader:
+            if record:
+                yield begin, record
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{file}:{begin}: not CSV: {error}; it begins on this line") from None
+
+
+def _rows(
+    file: DataFile,
+    records: Iterable[tuple[int, list[str]]],
+    columns: Sequence[str] | None,
+    reading: Reading,
+    hint: str,
+) -> Iterator[Record]:
+    """Rows under a header, or, where columns are said by number, from the first line on."""
+    records = iter(records)
+    line, header = next(records, (1, []))
+    if not header:
+        return
+    if are_numbers(columns) and not set(columns or ()) <= set(header):
+        reading.note(f"{file}: columns are said by number, so its first line is a row: {_shown(header)}")
+        yield from _numbered(file, line, header, records, columns or (), hint)
+        return
+    check_columns(header, columns, f"{file}:{line}", _other_delimiter(header))
+    places = [(column, header.index(column)) for column in columns or header]
+    left_out = [name for name in header if columns is not None and name not in columns]
+    if left_out:
+        reading.note(f"{file}: columns that are not read: {', '.join(left_out)}")
+    name, width = str(file), len(header)
+    for line, record in records:
+        where = f"{name}:{line}"
+        if len(record) == width:
+            yield {column: record[place] for column, place in places}, where
+        else:
+            yield DataError(f"{where}: {len(record)} fields, but the header has {width}; {hint}"), where
+
+
+def _numbered(
+    file: DataFile,
+    line: int,
+    first: list[str],
+    rest: Iterable[tuple[int, list[str]]],
+    columns: Sequence[str],
+    hint: str,
+) -> Iterator[Record]:
+    width = len(first)
+    check_columns([str(number) for number in range(1, width + 1)], columns, f"{file}:{line}")
+    for number, record in chain([(line, first)], rest):
+        where = f"{file}:{number}"
+        if len(record) == width:
+            yield {column: record[int(column) - 1] for column in columns}, where
+        else:
+            yield DataError(f"{where}: {len(record)} fields, but the first line has {width}; {hint}"), where
+
+
+def _other_delimiter(header: Sequence[str]) -> str:
+    """The end of a message about a header that is one column with something else between its names."""
+    found = [mark for mark in _NAMES if len(header) == 1 and mark in header[0]]
+    return (
+        f"; the header is one column with a {_NAMES[found[0]]} in it: say `delimiter` {found[0]!r}"
+        if found
+        else ""
+    )
+
+
+def _shown(fields: Sequence[str]) -> str:
+    text = " | ".join(fields)
+    return text if len(text) <= 60 else f"{text[:57]}..."
