@@ -73,10 +73,13 @@ def check_columns(there: Collection[str], wanted: Sequence[str] | None, where: s
     for column in wanted or ():
         if column not in there:
             hint = did_you_mean(column, there)
+            usual = (
+                " (in training and evaluation, `columns` says which is meant; in pre-training, `column`; in an audit, "
+                "`text_column`)"
+            )
             raise DataError(
-                f"{where}: no column {column!r}; {hint}{' ' * bool(hint)}it has: {', '.join(there) or 'none'} "
-                f"(in training and evaluation, `columns` says which is meant; in pre-training, `column`; in an audit, "
-                f"`text_column`){more}"
+                f"{where}: no column {column!r}; {hint}{' ' * bool(hint)}it has: {', '.join(there) or 'none'}"
+                f"{more or usual}"
             )
         if isinstance(there, list) and there.count(column) > 1:
             raise DataError(f"{where}: {there.count(column)} columns are called {column!r}")

@@ -32,7 +32,7 @@ _FETCHED_FIRST = ("config.json", "tokenizer_config.json")
 _TOKENIZERS = ("tokenizer*.json", "vocab.*", "*.model", "*.tiktoken")
 
 _ONE_OUTPUT = ("LABEL_0",)
-_POSITIONS = ("position_embeddings", "embed_positions", ".wpe")
+_POSITIONS = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
 """What tables of positions are called."""
 
 

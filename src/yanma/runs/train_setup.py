@@ -147,7 +147,7 @@ def set_up(
     pretrained.check_vocabulary(loaded.model, tokenizer)
     if said_of_ends := left_out(tokenizer, loaded.model):
         note(f"warning: {said_of_ends}")
-    config = with_max_length(config, _max_length(config, pretrained.longest_text(loaded.model, tokenizer)))
+    config = with_max_length(config, _max_length(config, loaded.model, tokenizer))
     if frozen := freeze(loaded.model, config.model.freeze):
         note(f"frozen: {', '.join(frozen)}")
     predictor = _predictor(config, task, tokenizer, loaded.model.to(device))  # type: ignore[arg-type]
@@ -264,19 +264,19 @@ def _load(config: TrainConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -
     return pretrained.fresh_model(fresh, task.head, task.labels, dropout=wish.dropout)
 
 
-def _max_length(config: TrainConfig, limit: int | None) -> int:
-    """As the config says, else what the model allows (`limit`; None where it does not say)."""
-    max_length, budget = config.model.max_length or limit, config.optim.max_batch_tokens
+def _max_length(config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """As the config says, else the most that the model can read or was made for, and that is computed at once."""
+    limit, budget = pretrained.longest_text(model, tokenizer), config.optim.max_batch_tokens
+    max_length = config.model.max_length
     if max_length is None:
-        raise ConfigError("[model] max_length (--max-length): this model sets no limit; say one")
+        # Angles and distances end nowhere; the model was trained up to a length all the same.
+        made_for = getattr(model.config, "max_position_embeddings", None)
+        return min(limit or budget, made_for or budget, budget)
     if limit is not None and max_length > limit:
-        raise ConfigError(
-            f"[model] max_length (--max-length): the model reads at most {limit} tokens; got {max_length}"
-        )
+        raise ConfigError(f"[model] `max_length`: the model reads at most {limit} tokens; got {max_length}")
     if max_length > budget:
         raise ConfigError(
-            f"[optim] max_batch_tokens (--max-batch-tokens): {budget} is less than one text of {max_length} tokens "
-            f"([model] max_length, --max-length)"
+            f"[optim] `max_batch_tokens`: {budget} is less than one text of {max_length} tokens ([model] `max_length`)"
         )
     return max_length
 

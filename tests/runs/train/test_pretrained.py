@@ -1,5 +1,6 @@
 """Models are loaded from safetensors, or refused in one line; a path never asks a hub."""
 
+import copy
 import json
 import shutil
 
@@ -20,6 +21,9 @@ from transformers import AutoModelForTokenClassification as Tagger
 
 from yanma.errors import ConfigError, Unsupported
 from yanma.loading import pretrained
+from yanma.runs.folder import RunFolder
+from yanma.runs.train import train
+from yanma.runs.train_config import TrainConfig
 
 LABELS = ("a", "b", "c")
 
@@ -213,3 +217,17 @@ def test_dropout_is_set_in_the_head_of_a_decoder_that_tags(dropout):
     assert not hasattr(config, "classifier_dropout"), "which the head reads"
     pretrained.set_dropout(config, dropout)
     assert Tagger.from_config(config).dropout.p == dropout
+
+
+@pytest.mark.parametrize(("budget", "longest"), [(4096, 70), (50, 50)])
+def test_without_a_table_of_positions_the_length_is_that_which_the_model_was_made_for(
+    config, tokenizer, tmp_path, budget, longest
+):
+    sizes = SIZES | {"vocab_size": len(tokenizer), "num_key_value_heads": 1, "max_position_embeddings": 70}
+    AutoModelForSequenceClassification.from_config(LlamaConfig(**sizes)).save_pretrained(tmp_path / "llama")
+    own = copy.deepcopy(tokenizer)
+    own.model_input_names = ["input_ids", "attention_mask"]  # Llama knows no token types
+    own.save_pretrained(tmp_path / "llama")
+    wanted = config(model=str(tmp_path / "llama"), max_batch_tokens=budget, epochs=1)
+    trained = train(wanted)
+    assert RunFolder(trained.folder, TrainConfig).finished_config().model.max_length == longest
