@@ -25,6 +25,7 @@ from transformers.utils import logging as hf_logging
 
 from ..errors import ConfigError, Unsupported
 from ..seeded import seeded
+from .convert import convert_pickle, convert_sentencepiece, convert_tokenizer
 from .head import classes_of, renew, set_task, weights_of_head
 
 _HUB_PATIENCE_S = 10.0
@@ -70,14 +71,17 @@ def check_place(name: str) -> None:
         if pickles:
             raise Unsupported(
                 f"{name}: holds only a pickle checkpoint ({pickles[0]}), which could run code when loaded; "
-                f"save it as model.safetensors"
+                f"{convert_pickle(pickles[0])}"
             )
         raise ConfigError(f"{name}: no model.safetensors in it")
 
 
 def _check_no_file(name: str, what: str) -> None:
     if at_home(name).is_file():
-        raise ConfigError(f"{name}: a file; a {what} is a folder, or a name on the hub")
+        folder = at_home(name).parent
+        raise ConfigError(
+            f"{name}: a file; a {what} is a folder, or a name on the hub; did you mean {folder}?"
+        )
 
 
 def _meant(folder: Path, *files: str) -> str:
@@ -132,6 +136,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
     Raises ConfigError where there is none, Unsupported for a slow one, which cannot say which word a token is of.
     """
+    if at_home(name).suffix == ".model" and at_home(name).is_file():
+        raise ConfigError(f"{name}: {convert_sentencepiece(at_home(name))}")
     _check_no_file(name, "tokenizer")
     if is_elsewhere(name):
         _check_hub(name)
@@ -140,7 +146,11 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     elif not any(any(at_home(name).glob(files)) for files in _TOKENIZERS):
         within = _meant(at_home(name), *_TOKENIZERS)
         raise ConfigError(f"{name}: no tokenizer in it (tokenizer.json, vocab.txt, ...){within}")
-    tokenizer = _asked(name, lambda: AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False))
+    tokenizer = _asked(
+        name,
+        lambda: AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False),
+        None if is_elsewhere(name) else convert_tokenizer(at_home(name)),
+    )
     if not tokenizer.is_fast:
         raise Unsupported(f"{name}: its tokenizer has no fast form (tokenizer.json)")
     if len(tokenizer) <= len(
@@ -350,8 +360,8 @@ def _place(name: str) -> str:
     return str(folder) if folder.is_dir() else name
 
 
-def _asked(name: str, load: Callable[[], Any]) -> Any:
-    """What transformers loads, its many kinds of failure as one line."""
+def _asked(name: str, load: Callable[[], Any], unknown: str | None = None) -> Any:
+    """What transformers loads, its many kinds of failure as one line; `unknown` where it does not know what to load."""
     from safetensors import SafetensorError
 
     try:
@@ -359,6 +369,10 @@ def _asked(name: str, load: Callable[[], Any]) -> Any:
             return load()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if unknown is not None and "instantiate the backend tokenizer" in reason:
+            reason = unknown
+        elif reason.endswith(":"):  # a list follows
+            reason = " ".join(str(error).split())
         if isinstance(error, SafetensorError):
             reason = f"its .safetensors file is damaged or cut off, fetch it again ({reason})"
         if "trust_remote_code" in str(error):
