@@ -100,7 +100,7 @@ def run(out: str | Path = OUT, *, console: Console | None = None) -> Demo:
     """
     from rich.console import Console
 
-    from .runs.reports import table
+    from .runs.evaluate import table_of
     from .runs.train import train
 
     start = time.monotonic()
@@ -114,7 +114,7 @@ def run(out: str | Path = OUT, *, console: Console | None = None) -> Demo:
     write_parts(selection.utterances, folder / "data")
     trained = train(config(folder, weights), overwrite=True)
     if trained.test is not None:
-        console.print(table(trained.test.report, "test"), "")
+        console.print(table_of(trained.test.report, "test"), "")
     inference, training = compare(trained.folder, weights, drawn(selection.utterances), console)
     demo = Demo(trained, inference, training, time.monotonic() - start)
     (folder / "speeds.json").write_text(json.dumps(_speeds(demo), indent=2) + "\n", encoding="utf-8")

@@ -179,7 +179,7 @@ def test_the_command_prints_tables_and_keeps_numbers(settings, capsys, tmp_path)
 def test_json_on_stdout_is_nothing_but_json(settings, capsys):
     with pytest.raises(SystemExit):
         cli.main(
-            ["bench", *_flags(settings), "--only", "classification", "--workload", "drawn", "--json", "-"]
+            ["bench", *_flags(settings), "--only", "classification", "--workload", "real", "--json", "-"]
         )
     (section,) = json.loads(capsys.readouterr().out)["sections"]
     assert section["part"] == "classification"

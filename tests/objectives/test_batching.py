@@ -10,7 +10,7 @@ from yanma.data.examples import Example, Tokens
 from yanma.objectives import Packed, Padded
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=50)
-PACKED, PADDED = Packed(100), Padded(100, width=40, pad_token_id=0)
+PACKED, PADDED = Packed(100), Padded(100, max_length=40, pad_token_id=0)
 
 
 @given(LENGTHS)

@@ -127,7 +127,16 @@ def _sections(
             for each, size in zip(part.contestants, sizes.values(), strict=True)
         ]
         rows += [Row(floor.name, timings[floor.name]) for floor in part.floors]
-        yield _section(part, workload, rows)
+        yield Section(
+            part=part.key,
+            title=part.title,
+            workload=workload.name,
+            about=f"{workload.about}; {workload.describe()}",
+            num_tokens=workload.num_tokens,
+            rows=tuple(rows),
+            absent=part.absent,
+            yardsticks=part.yardsticks,
+        )
 
 
 def best_sizes(
@@ -161,19 +170,6 @@ def best_sizes(
 def turn_of(contestant: Contestant, workload: Workload, size: int) -> Turn:
     """A turn that computes the workload once."""
     return timed(lambda: contestant.run(workload, size))
-
-
-def _section(part: Part, workload: Workload, rows: Sequence[Row]) -> Section:
-    return Section(
-        part=part.key,
-        title=part.title,
-        workload=workload.name,
-        about=f"{workload.about}; {workload.describe()}",
-        num_tokens=workload.num_tokens,
-        rows=tuple(rows),
-        absent=part.absent,
-        yardsticks=part.yardsticks,
-    )
 
 
 def _with_one_size(part: Part) -> Part:

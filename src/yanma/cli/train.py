@@ -97,7 +97,7 @@ def predict(
 def _print_report(evaluation: Evaluation, title: str) -> None:
     from rich.console import Console
 
-    from ..runs.reports import table
+    from ..runs.evaluate import table_of
 
     if is_first_rank():
-        Console().print(table(evaluation.report, title))
+        Console().print(table_of(evaluation.report, title))

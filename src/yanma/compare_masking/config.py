@@ -42,7 +42,7 @@ class ModelConfig(Section):
 class BudgetConfig(LengthConfig):
     """What every arm gets."""
 
-    usual_epochs: ClassVar = 40
+    usual: ClassVar = {"epochs": 40}
 
     epochs: int | None = Field(default=None, ge=1, description="passes over train (default: 40, as BERT's)")
     steps: int | None = Field(default=None, ge=1, description="steps, instead of epochs")

@@ -1,7 +1,7 @@
 """How examples meet a model: end to end through an unpadded one, or in rows of slots through the stock one.
 
 packed   examples end to end, each token reads its own document; nothing is computed for padding
-padded   stock transformers: every example in a row of `width` slots, with a mask of which slots hold a token
+padded   stock transformers: every example in a row of `max_length` slots, with a mask of which slots hold a token
 
 Both give the same logits in the same order, so nobody above knows which one computes. Of a model without a head, its
 last hidden states stand for logits.
@@ -104,10 +104,10 @@ class Packed:
 
 @dataclass(frozen=True)
 class Padded:
-    """Rectangles of rows of `width` slots, at most `max_batch_tokens` slots in all, through the stock model."""
+    """Rectangles of rows of `max_length` slots, at most `max_batch_tokens` slots in all, through the stock model."""
 
     max_batch_tokens: int
-    width: int
+    max_length: int
     pad_token_id: int
 
     def prepare(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -116,22 +116,22 @@ class Padded:
 
     def describe(self, dtype: torch.dtype, device: torch.device) -> str:
         """See Batching."""
-        layout = f"padded, rows of {self.width} slots, at most {self.max_batch_tokens} slots at once"
+        layout = f"padded, rows of {self.max_length} slots, at most {self.max_batch_tokens} slots at once"
         return f"{layout}; linear layers in {dtype} on {device}: torch's own".replace("torch.", "", 1)
 
     def groups(self, lengths: Sequence[int]) -> tuple[Group, ...]:
         """See Batching."""
-        return plan([self.width] * len(lengths), self.max_batch_tokens, too_long="alone").groups
+        return plan([self.max_length] * len(lengths), self.max_batch_tokens, too_long="alone").groups
 
     def slots(self, lengths: Sequence[int]) -> int:
         """See Batching."""
-        return len(lengths) * self.width
+        return len(lengths) * self.max_length
 
     def logits(self, model: nn.Module, examples: Sequence[Example], *, seed: int) -> Tensor:
         """See Batching; the slots that hold no token are left out."""
         device = _device(model)
         rectangle = {
-            name: x.to(device) for name, x in padded(examples, self.width, self.pad_token_id).items()
+            name: x.to(device) for name, x in padded(examples, self.max_length, self.pad_token_id).items()
         }
         devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices, enabled=model.training):

@@ -30,58 +30,48 @@ from .objective import Compute, Objective, evaluating
 
 
 @dataclass(frozen=True)
-class Masked:
-    """Hidden tokens, and how many were found."""
+class Figures:
+    """What all of them have."""
 
     loss: float
-    """Mean over the hidden tokens, in nats."""
+    """Mean over the tokens that are scored, in nats."""
     perplexity: float
     """exp(loss)."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Masked(Figures):
+    """Hidden tokens, and how many were found."""
+
     accuracy: float
     """Share of the hidden tokens that are the model's likeliest."""
     tokens: int
     """How many were hidden."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class PseudoPerplexity:
-    """Of a masked language model (Salazar et al. 2020)."""
+class PseudoPerplexity(Figures):
+    """Of a masked language model, each token hidden alone (Salazar et al. 2020)."""
 
-    loss: float
-    """Mean over the tokens, each hidden alone, in nats."""
-    perplexity: float
-    """exp(loss)."""
     word_perplexity: float | None
     """exp(loss per word), which models of different tokenizers share; None where blocks do not know their words."""
     tokens: int
     """How many were hidden, one at a time."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class Perplexity:
+class Perplexity(Figures):
     """Of a causal language model."""
 
-    loss: float
-    """Mean over the tokens, in nats."""
-    perplexity: float
-    """exp(loss)."""
     bits_per_byte: float
     """Bits over all tokens by bytes of the texts in UTF-8, which models of different tokenizers share."""
     bits_per_character: float
     tokens: int
     """How many were predicted: all but the first of each block."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
 
 
 def masked_accuracy(

@@ -56,10 +56,6 @@ class Report:
     lower_is_better: bool = False
     """Of the headline."""
 
-    def is_better_than(self, other: Report) -> bool:
-        """Whether its headline is."""
-        return self.headline < other.headline if self.lower_is_better else self.headline > other.headline
-
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {**asdict(self), "classes": _as_dicts(self.classes), "averages": _as_dicts(self.averages)}

@@ -71,17 +71,21 @@ class ModelConfig(Section):
 class LengthConfig(Section):
     """A section with the settings `epochs` and `steps`, of which there is one."""
 
-    usual_epochs: ClassVar[int] = 1
+    usual: ClassVar[Mapping[str, int]] = {"epochs": 1}
+    """What a setting is where neither it nor the one in its place is said."""
+    instead: ClassVar[Mapping[str, tuple[str, str]]] = {"epochs": ("steps", "how long to train")}
+    """By setting the one that may be said in its place, and what either of them says."""
 
     @model_validator(mode="before")
     @classmethod
-    def _one_length(cls, given: Any) -> Any:
+    def _one_of_two(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        if given.get("epochs") is not None and given.get("steps") is not None:
-            raise ValueError("`epochs` and `steps` both say how long to train; give one of them")
-        if given.get("epochs") is None and given.get("steps") is None:
-            return {**given, "epochs": cls.usual_epochs}
+        for key, (other, what) in cls.instead.items():
+            said = [name for name in (key, other) if given.get(name) is not None]
+            if len(said) == 2:
+                raise ValueError(f"`{key}` and `{other}` both say {what}; give one of them")
+            given = given if said else {**given, key: cls.usual[key]}
         return given
 
 

@@ -15,7 +15,6 @@ from ..engine import Engine
 from ..objectives import Prediction, Report, Score
 from ..report.tables import Table
 from .predictor import Predictor
-from .reports import table
 
 _MOST_CLASSES = 10
 
@@ -55,7 +54,7 @@ class Evaluation:
 
     def table(self, title: str) -> Table | None:
         """The classes with the lowest F1, and the averages; None where there are no classes."""
-        return table(self.report, title, worst=_MOST_CLASSES) if self.report.classes else None
+        return table_of(self.report, title, worst=_MOST_CLASSES) if self.report.classes else None
 
 
 def evaluate(predictor: Predictor, examples: Sequence[Example], accelerator: Accelerator) -> Evaluation:
@@ -77,3 +76,24 @@ def evaluate(predictor: Predictor, examples: Sequence[Example], accelerator: Acc
     report = task.report(examples, [predictions[index] for index in range(len(examples))])
     num_scored = sum(task.num_scored(example) for example in examples)
     return Evaluation(report, sum(loss for _, loss in parts) / max(1, num_scored))
+
+
+def table_of(report: Report, title: str, *, worst: int | None = None) -> Table:
+    """Precision, recall and F1 of every class (`worst`: of that many with the lowest F1), and their averages."""
+    classes = sorted(report.classes.items())
+    if worst is not None and len(classes) > worst:
+        title += f"; the {worst} of {len(classes)} classes with the lowest F1"
+        classes = sorted(classes, key=lambda item: item[1].f1)[:worst]
+    totals = [_cells(f"{name} average", score) for name, score in report.averages.items()]
+    if report.accuracy is not None and report.headline_name != "accuracy":
+        totals.append(("accuracy", "", "", f"{report.accuracy:.4f}", ""))
+    return Table(
+        ("class", "precision", "recall", "F1", "support"),
+        (*(_cells(name, score) for name, score in classes), *totals),
+        f"{title}: {report.headline_name} {report.headline:.4f}",
+        num_totals=len(totals),
+    )
+
+
+def _cells(name: str, score: Score) -> tuple[str, ...]:
+    return (name, *(f"{x:.4f}" for x in (score.precision, score.recall, score.f1)), str(score.support))

@@ -22,7 +22,7 @@ from ..corruption import (
     sentinels_of,
 )
 from ..corruption import SpanCorruption as HiddenSpans
-from ..corruption.by_name import REPLACEMENTS, UNITS, Numbering, rate_of
+from ..corruption.by_name import REPLACEMENTS, UNITS, rate_of
 from ..corruption.phrases import Phrases
 from ..corruption.pmi import load as load_phrases
 from ..data.blocks import Block, Blocks, cut_blocks, stream_blocks
@@ -31,16 +31,14 @@ from ..data.hold_out import hold_out
 from ..data.order import Shuffled, StepSize, Streamed
 from ..errors import ConfigError, DataError
 from ..loading import pretrained
-from ..loading.special_tokens import add_special_tokens, left_out
+from ..loading.special_tokens import left_out
 from ..loading.tokenizer import NUM_SENTINELS, learn_tokenizer
-from ..objectives import Batching, Compute, Objective, Packed, Padded
+from ..objectives import Compute, Objective
 from ..objectives.electra import Rtd
 from ..objectives.language import CausalLm, Mlm, SpanCorruption
-from .config import with_max_length
 from .language import Held, LanguageJudge, fixed_plans
 from .pretrain_config import PretrainConfig
-from .setup import Note, Setup, some
-from .train_setup import pad_token
+from .setup import Note, Setup, batching_of, check_model, some, tokenizer_of, with_length
 from .trainee import Trainee, make
 
 _USUAL_LENGTH = 512
@@ -60,13 +58,10 @@ def set_up(config: PretrainConfig, device: torch.device, note: Note, begun: Path
 
     Raises ConfigError, DataError or Unsupported for whatever keeps the run from starting.
     """
-    if config.model.path is not None:
-        pretrained.check_place(config.model.path)
+    check_model(config, note)
     _check_sources(config)
     phrases = _phrases(config)
-    tokenizer = _tokenizer(config, note, begun)
-    if config.model.add_special_tokens and begun is None:  # what the run saved has them
-        add_special_tokens(tokenizer)
+    tokenizer = tokenizer_of(config, begun, lambda: _learned(config, note))
     trainee = make(config, tokenizer, device, config.model.max_length or _USUAL_LENGTH)
     for said in trainee.notes:
         note(said)
@@ -77,7 +72,7 @@ def set_up(config: PretrainConfig, device: torch.device, note: Note, begun: Path
     config = _with_max_length(config, _longest(trainee.saved, tokenizer))
     vocabulary = Vocabulary.of(tokenizer)
     objective = _objective(config, trainee, vocabulary, tokenizer)
-    batching = _batching(config, trainee, tokenizer)
+    batching = batching_of(config, tokenizer, trainee.saved, asks_end=False)
     cut = _BlocksOf(config, tokenizer, phrases)
     train, held = _data(config, cut, vocabulary, note)
     order = _order(config, cut, train)
@@ -109,14 +104,6 @@ def set_up(config: PretrainConfig, device: torch.device, note: Note, begun: Path
     )
 
 
-def _batching(config: PretrainConfig, trainee: Trainee, tokenizer: PreTrainedTokenizerBase) -> Batching:
-    budget = config.optim.max_batch_tokens
-    if config.batching == "packed":
-        return Packed(budget)
-    padding = pad_token(tokenizer, trainee.saved, asks_end=False)
-    return Padded(budget, cast(int, config.model.max_length), padding)
-
-
 def _check_sources(config: PretrainConfig) -> None:
     """Refuse files that are not there, and settings that none of them uses, before anything is computed."""
     named = config.data
@@ -140,13 +127,9 @@ def _phrases(config: PretrainConfig) -> Phrases | None:
     return load_phrases(path)
 
 
-def _tokenizer(config: PretrainConfig, note: Note, begun: Path | None) -> PreTrainedTokenizerBase:
-    if begun is not None:
-        return pretrained.load_tokenizer(str(begun))
-    given = config.model.path or config.model.tokenizer
-    if given is not None:
-        return pretrained.load_tokenizer(given)
-    wish = config.model
+def _learned(config: PretrainConfig, note: Note) -> PreTrainedTokenizerBase:
+    """A tokenizer of the texts."""
+    named = config.model
     hoped = _with_max_length(config, None)  # what cannot be is told before this takes its time
     if config.objective.name == "span-corruption":
         _check_sentinels(hoped, NUM_SENTINELS)
@@ -154,13 +137,13 @@ def _tokenizer(config: PretrainConfig, note: Note, begun: Path | None) -> PreTra
         raise _no_text(config.data.train)
     tokenizer = learn_tokenizer(
         lambda: (document.text for document in _documents(config, config.data.train)),
-        wish.tokenizer_kind,
-        wish.vocab_size,
+        named.tokenizer_kind,
+        named.vocab_size,
         style=_STYLES[config.objective.name],
     )
-    tokenizer.model_max_length = max(_USUAL_LENGTH, wish.max_length or 0)
-    fewer = f" (of {wish.vocab_size:,}: its texts have no more)" if len(tokenizer) < wish.vocab_size else ""
-    note(f"a {wish.tokenizer_kind} tokenizer of {len(tokenizer):,} tokens{fewer} was learned from train")
+    tokenizer.model_max_length = max(_USUAL_LENGTH, named.max_length or 0)
+    fewer = f" (of {named.vocab_size:,}: its texts have no more)" if len(tokenizer) < named.vocab_size else ""
+    note(f"a {named.tokenizer_kind} tokenizer of {len(tokenizer):,} tokens{fewer} was learned from train")
     return tokenizer
 
 
@@ -176,56 +159,48 @@ def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int 
 def _with_max_length(config: PretrainConfig, limit: int | None) -> PretrainConfig:
     """`max_length` as the config says, else what the model allows, at most 512."""
     max_length = config.model.max_length or min(limit or _USUAL_LENGTH, _USUAL_LENGTH)
-    if limit is not None and max_length > limit:
-        raise ConfigError(f"--max-length: the model reads at most {limit} tokens; got {max_length}")
-    for key in ("batch_tokens", "max_batch_tokens"):
-        budget = getattr(config.optim, key)
-        if max_length > budget:
-            raise ConfigError(
-                f"--{key.replace('_', '-')}: {budget} is less than one block of {max_length} tokens (--max-length)"
-            )
-    return with_max_length(config, max_length)
+    return with_length(config, max_length, limit, ("batch_tokens", "max_batch_tokens"), what="block")
 
 
 def _objective(
     config: PretrainConfig, trainee: Trainee, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase
 ) -> Objective:
-    wish = config.objective
+    named = config.objective
     try:
-        if wish.name == "causal-lm":
+        if named.name == "causal-lm":
             return CausalLm()
-        if wish.name == "span-corruption":
+        if named.name == "span-corruption":
             return _span_corruption(config, trainee, vocabulary, tokenizer)
         # ELECTRA's generator reads the mask for every hidden token (Clark et al. 2020, 3.1)
-        replacement = ALL_MASK if wish.name == "rtd" else REPLACEMENTS[wish.replacement]
-        plan = Plan(vocabulary, UNITS[wish.unit], rate_of(wish.rate), replacement, wish.resampling)
+        replacement = ALL_MASK if named.name == "rtd" else REPLACEMENTS[named.replacement]
+        plan = Plan(vocabulary, UNITS[named.unit], rate_of(named.rate), replacement, named.resampling)
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"--objective {wish.name}: {error}") from None
-    if wish.name == "mlm":
+        raise ConfigError(f"--objective {named.name}: {error}") from None
+    if named.name == "mlm":
         return Mlm(plan, config.seed)
-    return Rtd(plan, config.seed, (1.0, wish.discriminator_weight))
+    return Rtd(plan, config.seed, (1.0, named.discriminator_weight))
 
 
 def _span_corruption(
     config: PretrainConfig, trainee: Trainee, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase
 ) -> Objective:
-    wish, sentinels = config.objective, sentinels_of(tokenizer)
+    named, sentinels = config.objective, sentinels_of(tokenizer)
     _check_sentinels(config, len(sentinels))
     if trainee.saved.config.pad_token_id is None:
         raise ConfigError(
             "--objective span-corruption needs a padding token, in whose place what is not scored stands, and the "
             "tokenizer has none; give it one (tokenizer.pad_token = ...)"
         )
-    denoise = HiddenSpans(vocabulary, sentinels, float(wish.rate), wish.mean_span)
-    return SpanCorruption(denoise, wish.resampling, config.seed)
+    denoise = HiddenSpans(vocabulary, sentinels, float(named.rate), named.mean_span)
+    return SpanCorruption(denoise, named.resampling, config.seed)
 
 
 def _check_sentinels(config: PretrainConfig, number: int) -> None:
     """Refuse blocks that may have more spans than the tokenizer has sentinels."""
-    wish, max_length = config.objective, cast(int, config.model.max_length)
-    spans = math.ceil(max_length * float(wish.rate) / wish.mean_span) + 1
+    named, max_length = config.objective, cast(int, config.model.max_length)
+    spans = math.ceil(max_length * float(named.rate) / named.mean_span) + 1
     if spans > number:
         raise ConfigError(
             f"--objective span-corruption: blocks of {max_length} tokens may need {spans} sentinels and the tokenizer "
@@ -252,11 +227,9 @@ class _BlocksOf:
 
     def _how(self, unit: str | None) -> dict[str, Any]:
         """`unit` is whose words are kept; None = that of the objective."""
-        how: dict[str, Any] = {"max_length": self._config.model.max_length, "rule": self._config.data.blocks}
-        return how | {"numbering": self._numbering(unit or self._config.objective.unit)}
-
-    def _numbering(self, unit: str) -> Numbering | None:
-        return numbering(unit, segmenter=self._segmenter, phrases=self._phrases)
+        config, unit = self._config, unit or self._config.objective.unit
+        words = numbering(unit, segmenter=self._segmenter, phrases=self._phrases)
+        return {"max_length": config.model.max_length, "rule": config.data.blocks, "numbering": words}
 
 
 def _data(
@@ -270,7 +243,9 @@ def _data(
         note(f"{len(validation):,} of {len(train) + len(validation):,} texts held out for validation")
     else:
         validation = list(_documents(config, (named.validation,)))
-    blocks = None if named.streaming else _some(cut.cut(train), named.train)
+    blocks = None if named.streaming else cut.cut(train)
+    if blocks is not None and not len(blocks):
+        raise _no_text(named.train)
     held = cut.cut(validation)
     if not len(held):
         raise DataError(f"validation (--validation {named.validation}): no text in it")
@@ -301,12 +276,6 @@ def _order(config: PretrainConfig, cut: _BlocksOf, train: Blocks | None) -> Shuf
 
 def _documents(config: PretrainConfig, sources: Sequence[str]) -> Iterator[Document]:
     return read_documents(sources, column=config.data.column, rule=config.data.documents)
-
-
-def _some(blocks: Blocks, sources: Sequence[str]) -> Blocks:
-    if not len(blocks):
-        raise _no_text(sources)
-    return blocks
 
 
 def _no_text(sources: Sequence[str]) -> DataError:

@@ -141,25 +141,12 @@ class TunedModelConfig(ModelConfig):
 class TrainOptimConfig(OptimConfig):
     """How the weights move. A step is one move of the weights, however many packs its examples fill."""
 
-    usual_epochs: ClassVar = 3
+    usual: ClassVar = {"epochs": 3, "batch_size": 32}
+    instead: ClassVar = {**OptimConfig.instead, "batch_size": ("batch_tokens", "how large a step is")}
 
     epochs: int | None = Field(default=None, ge=1, description="passes over train (default: 3)")
     batch_size: int | None = Field(default=None, ge=1, description="examples a step (default: 32)")
     batch_tokens: int | None = Field(default=None, ge=1, description="tokens a step, instead of batch_size")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_size_of_step(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        if given.get("batch_size") is not None and given.get("batch_tokens") is not None:
-            raise ValueError(
-                "batch_size and batch_tokens (--batch-size, --batch-tokens) both say how large a step is; "
-                "give one of them"
-            )
-        if given.get("batch_size") is None and given.get("batch_tokens") is None:
-            return {**given, "batch_size": 32}
-        return given
 
 
 class TrainConfig(RunConfig):

@@ -23,18 +23,17 @@ from ..errors import ConfigError
 from ..loading import pretrained
 from ..loading.freeze import freeze
 from ..loading.shapes import SHAPES
-from ..loading.special_tokens import add_special_tokens, left_out
+from ..loading.special_tokens import left_out
 from ..loading.tokenizer import learn_tokenizer
 from ..masks import parse
-from ..objectives import TASKS, Batching, Packed, Padded, Task
+from ..objectives import TASKS, Task
 from ..seeded import seeded
 from .card import card, told
-from .config import with_max_length
 from .doubts import alike, hardly_learned, said_once, seen_in
 from .evaluate import Evaluation, evaluate
 from .folder import RunFolder
 from .predictor import Predictor
-from .setup import Note, Setup, some
+from .setup import Note, Setup, batching_of, check_model, some, tokenizer_of, with_length
 from .train_config import CheckedConfig, TrainConfig
 
 _COMPARED = 64
@@ -122,10 +121,7 @@ def set_up(
             f"the old name goes with the next version"
         )
     kind = TASKS[config.task.name]
-    if config.model.path is not None:
-        if pretrained.is_elsewhere(config.model.path):
-            note(f"{config.model.path}: no such folder here; the hub is asked for it")
-        pretrained.check_place(config.model.path)
+    check_model(config, note)
     columns = columns_of(config, kind)
     names = _label_names(config, kind)
     rows = _train_rows(config, kind, columns, note)
@@ -134,9 +130,12 @@ def set_up(
         rows = _settled(task, rows, _named(config.data.train), config.data, note)
     if said_of_tags := told(task):
         note(said_of_tags)
-    tokenizer = _tokenizer(config, task, rows, begun)
-    if config.model.add_special_tokens and begun is None:  # what the run saved has them
-        add_special_tokens(tokenizer)
+    inputs = task.columns.inputs
+    tokenizer = tokenizer_of(
+        config,
+        begun,
+        lambda: learn_tokenizer(lambda: (" ".join(row.words(column)) for row in rows for column in inputs)),
+    )
     with seeded(config.seed):  # of fresh weights
         loaded = _load(config, task, tokenizer)
     task = replace(task, labels=loaded.labels or task.labels)  # in the order of the model's outputs
@@ -147,7 +146,8 @@ def set_up(
     pretrained.check_vocabulary(loaded.model, tokenizer)
     if said_of_ends := left_out(tokenizer, loaded.model):
         note(f"warning: {said_of_ends}")
-    config = with_max_length(config, _max_length(config, loaded.model, tokenizer))
+    limit = pretrained.longest_text(loaded.model, tokenizer)
+    config = with_length(config, config.model.max_length or _most(config, loaded.model, limit), limit)
     if frozen := freeze(loaded.model, config.model.freeze):
         note(f"frozen: {', '.join(frozen)}")
     predictor = _predictor(config, task, tokenizer, loaded.model.to(device))  # type: ignore[arg-type]
@@ -248,37 +248,20 @@ def columns_of(config: TrainConfig, kind: type[Task], other: Mapping[str, str] |
     return found
 
 
-def _tokenizer(config: TrainConfig, task: Task, rows: Rows, begun: Path | None) -> PreTrainedTokenizerBase:
-    given = str(begun) if begun is not None else config.model.path or config.model.tokenizer
-    if given is not None:
-        return pretrained.load_tokenizer(given)
-    inputs = task.columns.inputs
-    return learn_tokenizer(lambda: (" ".join(row.words(column)) for row in rows for column in inputs))
-
-
 def _load(config: TrainConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> pretrained.Loaded:
-    wish = config.model
-    if wish.path is not None:
-        return pretrained.load_model(wish.path, task.head, task.labels, dropout=wish.dropout)
-    fresh = SHAPES[cast(str, wish.from_scratch)].config(tokenizer, wish.max_length or 0)
-    return pretrained.fresh_model(fresh, task.head, task.labels, dropout=wish.dropout)
+    named = config.model
+    if named.path is not None:
+        return pretrained.load_model(named.path, task.head, task.labels, dropout=named.dropout)
+    fresh = SHAPES[cast(str, named.from_scratch)].config(tokenizer, named.max_length or 0)
+    return pretrained.fresh_model(fresh, task.head, task.labels, dropout=named.dropout)
 
 
-def _max_length(config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """As the config says, else the most that the model can read or was made for, and that is computed at once."""
-    limit, budget = pretrained.longest_text(model, tokenizer), config.optim.max_batch_tokens
-    max_length = config.model.max_length
-    if max_length is None:
-        # Angles and distances end nowhere; the model was trained up to a length all the same.
-        made_for = getattr(model.config, "max_position_embeddings", None)
-        return min(limit or budget, made_for or budget, budget)
-    if limit is not None and max_length > limit:
-        raise ConfigError(f"[model] `max_length`: the model reads at most {limit} tokens; got {max_length}")
-    if max_length > budget:
-        raise ConfigError(
-            f"[optim] `max_batch_tokens`: {budget} is less than one text of {max_length} tokens ([model] `max_length`)"
-        )
-    return max_length
+def _most(config: TrainConfig, model: PreTrainedModel, limit: int | None) -> int:
+    """The most tokens that the model can read or was made for, and that are computed at once."""
+    budget = config.optim.max_batch_tokens
+    # Angles and distances end nowhere; the model was trained up to a length all the same.
+    made_for = getattr(model.config, "max_position_embeddings", None)
+    return min(limit or budget, made_for or budget, budget)
 
 
 def _predictor(
@@ -287,35 +270,12 @@ def _predictor(
     if model.config.pad_token_id is None:
         # By which plain transformers finds where a row ends.
         model.config.pad_token_id = tokenizer.pad_token_id
-    budget, max_length = config.optim.max_batch_tokens, cast(int, config.model.max_length)
-    batching: Batching
-    if config.batching == "packed":
-        batching = Packed(budget, None if config.model.mask is None else parse(config.model.mask))
-    else:
-        batching = Padded(
-            budget, max_length, pad_token(tokenizer, model, asks_end=task.head == "SequenceClassification")
-        )
+    mask = None if config.model.mask is None else parse(config.model.mask)
+    batching = batching_of(
+        config, tokenizer, model, asks_end=task.head == "SequenceClassification", mask=mask
+    )
+    max_length = cast(int, config.model.max_length)
     return Predictor(task, tokenizer, batching.prepare(model), batching, max_length, config.optim.bf16)
-
-
-def pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, asks_end: bool) -> int:
-    """The id that rows are padded with; with `asks_end`, by the model's own the head finds where a text ends.
-
-    Raises ConfigError where there is none, or the model takes it for a word.
-    """
-    own, padding = model.config.pad_token_id, cast(int | None, tokenizer.pad_token_id)
-    if padding is None:
-        raise ConfigError(
-            "batching (--batching): padded needs a padding token, and this tokenizer has none; packed needs none, or "
-            "give it one, in a copy of the model: tokenizer.pad_token = tokenizer.eos_token is usual"
-        )
-    # Decoders that score a text look for the last token of its row that is no padding.
-    if own != padding and asks_end and hasattr(model, "score"):
-        raise ConfigError(
-            f"batching (--batching): padded: the tokenizer pads with id {padding}, and the model's config has "
-            f"pad_token_id {own}, by which it finds where a text ends; make them one, or take packed"
-        )
-    return padding
 
 
 def _with_data(config: TrainConfig, predictor: Predictor, rows: Rows, note: Note) -> Setup:

@@ -94,7 +94,7 @@ def _electra(config: PretrainConfig, loaded: pretrained.Loaded, device: torch.de
 
 def _generator(config: PretrainConfig, model: PreTrainedModel) -> pretrained.Loaded:
     """ELECTRA's generator: the one beside the model that is given, or a fresh narrow one."""
-    dropout, wish = config.model.dropout, config.objective
+    dropout, named = config.model.dropout, config.objective
     if not isinstance(model, transformers.ElectraForPreTraining):
         raise ConfigError(
             f"--objective rtd needs an ELECTRA (ElectraForPreTraining); {config.model.path} is a {type(model).__name__}"
@@ -102,14 +102,14 @@ def _generator(config: PretrainConfig, model: PreTrainedModel) -> pretrained.Loa
     if config.model.path is not None:
         beside = pretrained.at_home(config.model.path) / GENERATOR
         if beside.is_dir():
-            if wish.generator_share != type(wish).model_fields["generator_share"].default:
+            if named.generator_share != type(named).model_fields["generator_share"].default:
                 raise ConfigError(
                     f"--generator-share is of a fresh generator, and {beside} is one: leave it out, or go on with a "
                     f"copy of {config.model.path} without that folder"
                 )
             return pretrained.load_with(transformers.AutoModelForMaskedLM, str(beside), dropout=dropout)
     own: Any = model.config
-    heads = max(1, round(own.num_attention_heads * wish.generator_share))
+    heads = max(1, round(own.num_attention_heads * named.generator_share))
     width = own.hidden_size // own.num_attention_heads * heads
     narrow = transformers.ElectraConfig(
         **{

@@ -146,7 +146,7 @@ def test_a_decoder_reads_no_more_than_it_has_positions_for(config, tmp_path):
     done = pretrain(config("causal-lm"))
     more = {"from_scratch": None, "model": str(done.folder / "model"), "vocab_size": None}
     long = {"max_length": 600, "batch_tokens": 700, "max_batch_tokens": 700, "out": str(tmp_path / "on")}
-    with pytest.raises(ConfigError, match=r"--max-length: the model reads at most 512 tokens; got 600"):
+    with pytest.raises(ConfigError, match=r"`max_length`: the model reads at most 512 tokens; got 600"):
         pretrain(config("causal-lm", **more, **long))
 
 
@@ -369,9 +369,9 @@ def test_epochs_are_whole_and_each_is_shuffled_anew(config, monkeypatch):
     seen = []
     genuine = Stepper.move
 
-    def noting(self, step, place, **kwargs):
+    def noting(self, step, place, *args, **kwargs):
         seen.append((place.epoch, place.progress, [block.key for block in step]))
-        return genuine(self, step, place, **kwargs)
+        return genuine(self, step, place, *args, **kwargs)
 
     monkeypatch.setattr(Stepper, "move", noting)
     done = pretrain(config(steps=None, epochs=2))
@@ -387,7 +387,7 @@ def test_epochs_are_whole_and_each_is_shuffled_anew(config, monkeypatch):
 @pytest.mark.parametrize(
     ("objective", "flags", "message"),
     [
-        ("mlm", {"max_length": 400}, "--batch-tokens: 300 is less than one block of 400 tokens"),
+        ("mlm", {"max_length": 400}, "`batch_tokens`: 300 is less than one block of 400 tokens"),
         (
             "span-corruption",
             {"vocab_size": 300, "mean_span": 1, "rate": 0.5, "max_length": 250, "max_batch_tokens": 300},

@@ -42,7 +42,7 @@ def toml(tmp_path):
         ("tokenizer = 'x'", "[model]: tokenizer (--tokenizer) goes with from_scratch"),
         (
             "[optim]\nbatch_size = 4\nbatch_tokens = 100",
-            "[optim]: batch_size and batch_tokens (--batch-size, --batch-tokens) both say",
+            "[optim]: `batch_size` and `batch_tokens` both say",
         ),
         ("mask = 'windoww(2, 2)'", "[model] mask: "),
         ("mask = 'window(2, 2) &'", "[model] mask: "),

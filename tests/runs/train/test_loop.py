@@ -281,11 +281,11 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(config):
     [
         (
             {"max_length": 49},
-            r"\[model\] max_length \(--max-length\): the model reads at most 48 tokens; got 49",
+            r"`max_length`: the model reads at most 48 tokens; got 49",
         ),
         (
             {"max_batch_tokens": 47},
-            r"\[optim\] max_batch_tokens \(--max-batch-tokens\): 47 is less than one text of 48 tokens",
+            r"`max_batch_tokens`: 47 is less than one text of 48 tokens",
         ),
         ({"freeze": "foo"}, r"'foo' freezes nothing; there is: embeddings, layers\.0-1, pooler, classifier"),
         (

@@ -8,7 +8,7 @@ from rich.console import Console
 from yanma.objectives import Report, Score
 from yanma.report import progress
 from yanma.report.progress import ProgressReporter, Speed
-from yanma.runs.reports import table
+from yanma.runs.evaluate import table_of
 
 
 def test_padding_is_counted_against_the_longest_of_each_step():
@@ -59,7 +59,7 @@ def test_other_ranks_are_silent(capsys):
     reporter = ProgressReporter(enabled=False)
     with reporter.counting(1):
         reporter.note("words")
-        reporter.show(table(report(1), "title"))
+        reporter.show(table_of(report(1), "title"))
     assert capsys.readouterr() == ("", "")
 
 
@@ -80,17 +80,17 @@ def rendered(shown) -> str:
 
 
 def test_a_table_shows_every_class_and_the_averages():
-    text = rendered(table(report(30), "test"))
+    text = rendered(table_of(report(30), "test"))
     assert all(f"class {i:02}" in text for i in range(30))
     assert "macro average" in text and "accuracy 0.7500" in text
 
 
 def test_a_short_table_shows_the_worst_classes_and_says_so():
-    text = rendered(table(report(30), "validation", worst=5))
+    text = rendered(table_of(report(30), "validation", worst=5))
     assert [i for i in range(30) if f"class {i:02}" in text] == [0, 1, 2, 3, 4]
     assert "the 5 of 30 classes with the lowest F1" in " ".join(text.split())
 
 
 def test_names_of_classes_are_shown_as_they_are():
     odd = Report("accuracy", 1.0, 1.0, {"[red]x[/red]": Score(1.0, 1.0, 1.0, 1)}, {})
-    assert "[red]x[/red]" in rendered(table(odd, "test")), "brackets in a name are no markup"
+    assert "[red]x[/red]" in rendered(table_of(odd, "test")), "brackets in a name are no markup"
