@@ -60,11 +60,9 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _one_model(self) -> ModelConfig:
         if (self.path is None) == (self.from_scratch is None):
-            raise ValueError("give either path (--model DIR) or from_scratch (--from-scratch bert-tiny)")
+            raise ValueError("give either `model` or `from_scratch`, such as bert-tiny")
         if self.tokenizer is not None and self.from_scratch is None:
-            raise ValueError(
-                "tokenizer (--tokenizer) goes with from_scratch (--from-scratch); a model that is given brings its own"
-            )
+            raise ValueError("`tokenizer` goes with `from_scratch`; a model that is given brings its own")
         return self
 
 

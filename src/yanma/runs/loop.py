@@ -193,7 +193,7 @@ class _Loop:
             if before.get(name, found) != found:
                 raise DataError(
                     f"{checkpoint}: the texts of {name} are others now than when the run was begun, or what is known "
-                    f"of them: labels, words (--phrases)"
+                    f"of them: labels, words (`phrases`)"
                 )
         self._progress = Progress(**state, losses=tensors["losses"].tolist())
         best = self._progress.best

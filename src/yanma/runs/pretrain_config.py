@@ -84,10 +84,7 @@ class ObjectiveConfig(HidingConfig):
         fields = type(self).model_fields
         for key, goals in _USED_BY.items():
             if self.name not in goals and getattr(self, key) != fields[key].default:
-                flag = key.replace("_", "-")
-                raise ValueError(
-                    f"{key} (--{flag}) does nothing with {self.name}; it goes with {_and(goals)}"
-                )
+                raise ValueError(f"`{key}` does nothing with {self.name}; it goes with {_and(goals)}")
         return self
 
 
@@ -137,8 +134,7 @@ class PretrainedModelConfig(ModelConfig):
         given = self.path or self.tokenizer
         for key in ("tokenizer_kind", "vocab_size"):
             if given is not None and getattr(self, key) != type(self).model_fields[key].default:
-                flag = key.replace("_", "-")
-                raise ValueError(f"{key} (--{flag}) is of a tokenizer that is learned; {given} brings one")
+                raise ValueError(f"`{key}` is of a tokenizer that is learned; {given} brings one")
         return self
 
 
@@ -178,15 +174,13 @@ class PretrainConfig(RunConfig):
         shape, goal = self.model.from_scratch, self.objective.name
         if shape is not None and goal not in SHAPES[shape].goals:
             fit = [name for name, known in SHAPES.items() if goal in known.goals]
-            raise ValueError(
-                f"from_scratch (--from-scratch) {shape} does not learn {goal}; {', '.join(fit)} do"
-            )
+            raise ValueError(f"`from_scratch` {shape} does not learn {goal}; {', '.join(fit)} do")
         check_streaming(self.data.streaming, self.optim.steps, self.data.validation)
         usual = PretrainSavingConfig().pseudo_perplexity_tokens
         if goal != "mlm" and self.saving.pseudo_perplexity_tokens != usual:
-            raise ValueError("pseudo_perplexity_tokens (--pseudo-perplexity-tokens) goes with mlm")
+            raise ValueError("`pseudo_perplexity_tokens` goes with mlm")
         if self.batching == "padded" and goal not in _PADDED:
-            raise ValueError(f"batching (--batching) padded goes with {_and(_PADDED)}; {goal} is packed")
+            raise ValueError(f"`batching` padded goes with {_and(_PADDED)}; {goal} is packed")
         return self
 
 

@@ -113,7 +113,7 @@ def _check_sources(config: PretrainConfig) -> None:
         try:
             _documents(config, (named.validation,))
         except DataError as error:
-            raise DataError(f"--validation {error}") from None
+            raise DataError(f"`validation` {error}") from None
         sources.append(named.validation)
     check_used(sources, column=named.column, rule=named.documents)
 
@@ -123,7 +123,7 @@ def _phrases(config: PretrainConfig) -> Phrases | None:
         return None
     path = Path(config.objective.phrases)
     if not path.is_file():
-        raise DataError(f"--phrases {path}: no such file; yanma pmi makes it")
+        raise DataError(f"`phrases` {path}: no such file; yanma pmi makes it")
     return load_phrases(path)
 
 
@@ -177,7 +177,7 @@ def _objective(
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"--objective {named.name}: {error}") from None
+        raise ConfigError(f"`objective` {named.name}: {error}") from None
     if named.name == "mlm":
         return Mlm(plan, config.seed)
     return Rtd(plan, config.seed, (1.0, named.discriminator_weight))
@@ -190,7 +190,7 @@ def _span_corruption(
     _check_sentinels(config, len(sentinels))
     if trainee.saved.config.pad_token_id is None:
         raise ConfigError(
-            "--objective span-corruption needs a padding token, in whose place what is not scored stands, and the "
+            "`objective` span-corruption needs a padding token, in whose place what is not scored stands, and the "
             "tokenizer has none; give it one (tokenizer.pad_token = ...)"
         )
     denoise = HiddenSpans(vocabulary, sentinels, float(named.rate), named.mean_span)
@@ -203,8 +203,8 @@ def _check_sentinels(config: PretrainConfig, number: int) -> None:
     spans = math.ceil(max_length * float(named.rate) / named.mean_span) + 1
     if spans > number:
         raise ConfigError(
-            f"--objective span-corruption: blocks of {max_length} tokens may need {spans} sentinels and the tokenizer "
-            f"has {number}; give a lower --max-length or --rate, or a larger --mean-span"
+            f"`objective` span-corruption: blocks of {max_length} tokens may need {spans} sentinels and the tokenizer "
+            f"has {number}; give a lower `max_length` or `rate`, or a larger `mean_span`"
         )
 
 
@@ -248,7 +248,7 @@ def _data(
         raise _no_text(named.train)
     held = cut.cut(validation)
     if not len(held):
-        raise DataError(f"validation (--validation {named.validation}): no text in it")
+        raise DataError(f"`validation` {named.validation}: no text in it")
     units: dict[str, Blocks] = {}
     if config.objective.name == "mlm":
         wanted = dict.fromkeys((*_VALIDATED_UNITS, config.objective.unit))

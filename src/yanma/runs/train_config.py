@@ -174,15 +174,15 @@ class TrainConfig(RunConfig):
         meant = _PADDING[given["masking"]]
         if given.get("batching") not in (None, meant):
             raise ValueError(
-                f"masking (--masking) is the old name of batching (--batching); got both, {given['masking']} and "
-                f"{given['batching']}: leave masking out"
+                f"`masking` is the old name of `batching`; got both, {given['masking']} and {given['batching']}: leave "
+                f"`masking` out"
             )
         return {**given, "batching": meant}
 
     @model_validator(mode="after")
     def _settings_that_go_together(self) -> TrainConfig:
         if self.model.mask is not None and self.batching == "padded":
-            raise ValueError('mask (--mask) goes with batching = "packed"; a padded stock model takes none')
+            raise ValueError("`mask` goes with `batching` packed; a padded stock model takes none")
         check_streaming(self.data.streaming, self.optim.steps, self.data.validation)
         return self
 
@@ -190,9 +190,9 @@ class TrainConfig(RunConfig):
 def check_streaming(streaming: bool, steps: int | None, validation: str | float) -> None:
     """Raises ValueError where a stream would have to be counted, or parted, before it is read."""
     if streaming and steps is None:
-        raise ValueError("streaming (--streaming) needs steps (--steps): how long an epoch is is not known")
+        raise ValueError("`streaming` needs `steps`: how long an epoch is is not known")
     if streaming and isinstance(validation, float):
-        raise ValueError("streaming (--streaming) needs validation (--validation): a file to measure on")
+        raise ValueError("`streaming` needs `validation`: a file to measure on")
 
 
 def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> TrainConfig:

@@ -242,9 +242,9 @@ def columns_of(config: TrainConfig, kind: type[Task], other: Mapping[str, str] |
     try:
         found = kind.columns_named({**trained, **(other or {})})
     except ConfigError as error:
-        raise ConfigError(f"[task] columns (--columns): {error}") from None
+        raise ConfigError(f"`columns`: {error}") from None
     if other and len(found.inputs) != len(kind.columns_named(trained).inputs):
-        raise ConfigError("--columns: this run reads one text of a row, not a pair; leave text_pair out")
+        raise ConfigError("`columns`: this run reads one text of a row, not a pair; leave text_pair out")
     return found
 
 

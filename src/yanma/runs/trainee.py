@@ -97,14 +97,14 @@ def _generator(config: PretrainConfig, model: PreTrainedModel) -> pretrained.Loa
     dropout, named = config.model.dropout, config.objective
     if not isinstance(model, transformers.ElectraForPreTraining):
         raise ConfigError(
-            f"--objective rtd needs an ELECTRA (ElectraForPreTraining); {config.model.path} is a {type(model).__name__}"
+            f"`objective` rtd needs an ELECTRA (ElectraForPreTraining); {config.model.path} is a {type(model).__name__}"
         )
     if config.model.path is not None:
         beside = pretrained.at_home(config.model.path) / GENERATOR
         if beside.is_dir():
             if named.generator_share != type(named).model_fields["generator_share"].default:
                 raise ConfigError(
-                    f"--generator-share is of a fresh generator, and {beside} is one: leave it out, or go on with a "
+                    f"`generator_share` is of a fresh generator, and {beside} is one: leave it out, or go on with a "
                     f"copy of {config.model.path} without that folder"
                 )
             return pretrained.load_with(transformers.AutoModelForMaskedLM, str(beside), dropout=dropout)

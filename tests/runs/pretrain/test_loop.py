@@ -122,7 +122,7 @@ def test_electra_goes_on_with_its_generator(config, tmp_path):
     assert made.trained.generator.generator_lm_head.weight is table, "and shares its embeddings"
     width = made.trained.generator.config.hidden_size
     assert width < made.saved.config.hidden_size, f"the generator is narrower: {width}"
-    with pytest.raises(ConfigError, match=r"--generator-share is of a fresh generator, and .* is one"):
+    with pytest.raises(ConfigError, match=r"`generator_share` is of a fresh generator, and .* is one"):
         make(config("rtd", **more, generator_share=0.5), tokenizer, CPU, 48)
     still = make(config("rtd", **more, dropout=0), tokenizer, CPU, 48).trained
     rates = {part.p for part in still.modules() if isinstance(part, torch.nn.Dropout)}
@@ -264,7 +264,7 @@ def test_other_words_or_another_stream_are_refused_on_resume(config, corpus, tmp
     how = {"unit": "phrase", "phrases": str(phrases), "steps": 1, "out": str(tmp_path / "words")}
     pretrain(config(**how))
     save(found[:3], phrases)
-    with pytest.raises(DataError, match=r"labels, words \(--phrases\)"):
+    with pytest.raises(DataError, match=r"labels, words \(`phrases`\)"):
         pretrain(config(**how), resume=True)
     stream.write_text(corpus.read_text())
     how = {"train": str(stream), "streaming": True, "validation": str(corpus), "steps": 1, "vocab_size": 150}
@@ -409,14 +409,14 @@ def test_spans_without_a_sentinel_are_told_before_a_tokenizer_is_learned(config,
         raise AssertionError("learned")
 
     monkeypatch.setattr(setup, "learn_tokenizer", never)
-    with pytest.raises(ConfigError, match=r"^--objective span-corruption: blocks of 250 tokens may need 126"):
+    with pytest.raises(ConfigError, match=r"^`objective` span-corruption: blocks of 250 tokens may need 126"):
         pretrain(config("span-corruption", mean_span=1, rate=0.5, max_length=250, max_batch_tokens=300))
 
 
 def test_spans_without_a_sentinel_of_a_given_tokenizer_are_told_by_their_objective(config, tmp_path):
     done = pretrain(config("span-corruption", steps=1, vocab_size=300, out=str(tmp_path / "learned")))
     given = {"tokenizer": str(done.folder / "model"), "vocab_size": None}
-    with pytest.raises(ConfigError, match=r"^--objective span-corruption: blocks of 250 tokens may need 126"):
+    with pytest.raises(ConfigError, match=r"^`objective` span-corruption: blocks of 250 tokens may need 126"):
         pretrain(
             config("span-corruption", mean_span=1, rate=0.5, max_length=250, max_batch_tokens=300, **given)
         )

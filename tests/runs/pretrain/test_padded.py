@@ -99,7 +99,7 @@ def test_a_padded_run_goes_on_with_the_same_bits(config, tmp_path, objective):
 def test_padded_is_refused_by_name_of_what_is_always_packed(config, objective):
     with pytest.raises(
         ConfigError,
-        match=rf"batching \(--batching\) padded goes with mlm and causal-lm; {objective} is packed",
+        match=rf"`batching` padded goes with mlm and causal-lm; {objective} is packed",
     ):
         config(objective, batching="padded")
 

@@ -129,7 +129,7 @@ def test_an_unknown_label_in_validation_and_words_without_tags_are_named(run, fl
         ({"model": "./nope"}, "error: ./nope: no such model folder"),
         ({"train": "nope.jsonl"}, "error: nope.jsonl: no such file"),
         ({"learning_rate": "fast"}, "error: --learning-rate: must be a number; got 'fast'"),
-        ({"from_scratch": "bert-tiny"}, "error: [model]: give either path"),
+        ({"from_scratch": "bert-tiny"}, "error: [model]: give either --model or --from-scratch"),
         ({"freeze": "foo"}, "error: --freeze: 'foo' freezes nothing"),
     ],
 )

@@ -38,8 +38,8 @@ def toml(tmp_path):
         ("[optim]\nepochs = 0", "[optim] epochs: must be greater than or equal to 1; got 0"),
         ('dropout = "much"', "[model] dropout: must be a number; got 'much'"),
         ("dropout = 1.0", "[model] dropout: must be less than 1; got 1.0"),
-        ("from_scratch = 'bert-tiny'", "[model]: give either path (--model DIR) or from_scratch"),
-        ("tokenizer = 'x'", "[model]: tokenizer (--tokenizer) goes with from_scratch"),
+        ("from_scratch = 'bert-tiny'", "[model]: give either `model` or `from_scratch`"),
+        ("tokenizer = 'x'", "[model]: `tokenizer` goes with `from_scratch`"),
         (
             "[optim]\nbatch_size = 4\nbatch_tokens = 100",
             "[optim]: `batch_size` and `batch_tokens` both say",
@@ -60,7 +60,7 @@ def test_what_is_wrong_in_a_file_is_told_with_its_key(toml, more, message):
 def test_a_mask_is_read_as_a_text_and_needs_packs(toml):
     path = toml(COMPLETE + "mask = 'window(64,64)|global_tokens(first=1)'")
     assert load(path).model.mask == "window(64, 64) | global_tokens(first=1)"
-    with pytest.raises(ConfigError, match=r"mask \(--mask\) goes with batching"):
+    with pytest.raises(ConfigError, match=r"`mask` goes with `batching`"):
         load(path, {"batching": "padded"})
 
 
@@ -69,7 +69,7 @@ def test_the_old_name_of_batching_is_understood_for_now_and_contradicted_by_the_
         config = load(toml(f"masking = '{old}'\n{COMPLETE}"))
         assert config.batching == new and "masking" not in to_toml(config)
         assert load(toml(COMPLETE), {"masking": old}).batching == new
-    with pytest.raises(ConfigError, match=r"masking \(--masking\) is the old name of batching"):
+    with pytest.raises(ConfigError, match=r"`masking` is the old name of `batching`"):
         load(toml(COMPLETE), {"masking": "static", "batching": "packed"})
 
 

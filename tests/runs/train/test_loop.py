@@ -290,7 +290,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(config):
         ({"freeze": "foo"}, r"'foo' freezes nothing; there is: embeddings, layers\.0-1, pooler, classifier"),
         (
             {"columns": "txt=a"},
-            r"\[task\] columns \(--columns\): this task has no column 'txt'; did you mean 'text'\?",
+            r"`columns`: this task has no column 'txt'; did you mean 'text'\?",
         ),
         ({"model": "./nope"}, r"\./nope: no such model folder"),
     ],

@@ -126,10 +126,10 @@ def test_steps_say_how_long_rows_in_memory_are_learned(config):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"steps": None, "epochs": 2}, r"streaming \(--streaming\) needs steps \(--steps\)"),
-        ({"steps": None}, r"streaming \(--streaming\) needs steps \(--steps\)"),
-        ({"validation": 0.1}, r"streaming \(--streaming\) needs validation \(--validation\): a file"),
-        ({"validation": None}, r"streaming \(--streaming\) needs validation \(--validation\): a file"),
+        ({"steps": None, "epochs": 2}, r"`streaming` needs `steps`"),
+        ({"steps": None}, r"`streaming` needs `steps`"),
+        ({"validation": 0.1}, r"`streaming` needs `validation`: a file"),
+        ({"validation": None}, r"`streaming` needs `validation`: a file"),
         ({"epochs": 2}, r"`epochs` and `steps` both say how long to train"),
     ],
 )
