@@ -84,7 +84,7 @@ def test_arms_of_a_seed_share_weights_blocks_order_and_dropout_and_hide_other_to
 ):
     moves, real = [], Stepper.move
 
-    def watched(self, step, place, *, learning_rate):
+    def watched(self, step, place, **how):
         weights = (
             torch.cat([p.detach().flatten() for p in self._parameters]).sum().item()
             if not place.progress
@@ -92,8 +92,10 @@ def test_arms_of_a_seed_share_weights_blocks_order_and_dropout_and_hide_other_to
         )
         hidden = self._prepared(step, place).examples
         labels = torch.cat([example.targets for example in hidden]).tolist()
-        moves.append(([block.key for block in step], place, self._seed, learning_rate, weights, labels))
-        return real(self, step, place, learning_rate=learning_rate)
+        moves.append(
+            ([block.key for block in step], place, self._seed, how["learning_rate"], weights, labels)
+        )
+        return real(self, step, place, **how)
 
     monkeypatch.setattr(Stepper, "move", watched)
     report = compare_masking(config(data, tmp_path, steps=4), reporter=SILENT)
@@ -153,7 +155,7 @@ def test_preparing_shows_how_far_it_is(data, tmp_path, monkeypatch):
 
 
 def test_a_run_that_fails_is_named_with_its_log(data, tmp_path, in_this_process, monkeypatch):
-    def broken(self, step, place, *, learning_rate):
+    def broken(self, step, place, **how):
         raise RuntimeError("out of luck")
 
     monkeypatch.setattr(Stepper, "move", broken)

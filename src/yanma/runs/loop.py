@@ -241,7 +241,7 @@ class _Loop:
             )
             place = Place(progress.epoch, progress.step / max(1, setup.num_steps - 1))
             moved = self._stepper.move(
-                step, place, self._optimizer, learning_rate=rate, clip_norm=self._optim.clip_norm
+                step, place, optimizer=self._optimizer, learning_rate=rate, clip_norm=self._optim.clip_norm
             )
             progress.moved(moved.loss, sum(moved.lengths), moved.seconds)
             self._speed.add(moved.lengths, moved.slots, moved.seconds)

@@ -86,8 +86,8 @@ class Stepper:
         self,
         step: Step,
         place: Place,
-        optimizer: torch.optim.Optimizer,
         *,
+        optimizer: torch.optim.Optimizer,
         learning_rate: float,
         clip_norm: float,
     ) -> Moved:
