@@ -344,3 +344,32 @@ def test_a_stream_of_bytes_is_what_csv_of_the_library_reads(tmp_path):
     with io.StringIO(content, newline="") as file:
         expected = list(csv.reader(file))[1:]
     assert [list(pair) for pair in texts_of(tmp_path / "a.csv")] == expected
+
+
+def test_what_is_no_span_and_words_that_are_covered_in_part_are_told(tmp_path):
+    told, path = [], tmp_path / "a.jsonl"
+    record = {"text": "Annie lost it", "entities": [{"start_offset": 0, "end_offset": 3, "label": "PER"}]}
+    path.write_text(json.dumps(record | {"relations": [{"from_id": 1, "to_id": 2, "type": "in"}]}))
+    assert words_of(path, note=told.append) == [(["Annie", "lost", "it"], ["B-PER", "O", "O"])]
+    assert told == [
+        f"{path}: 1 words that a span covers in part are tagged as wholes",
+        f"{path}: not read beside spans: 1 relations",
+    ]
+
+
+def test_an_entity_of_brat_is_of_the_line_in_which_it_begins_and_ends(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"One\r\nAnn Lee\r\nEnd")
+    (tmp_path / "a.ann").write_text("T1\tPER 3 7\tAnn\n")  # it begins on the newline
+    tags = [tags for _, tags in words_of(tmp_path / "a.ann")]
+    assert tags == [["O"], ["B-PER", "O"], ["O"]]
+    (tmp_path / "a.ann").write_text("T1\tPER 8 16\tLee End\n")
+    assert "a.txt:2: an entity (PER) goes on in the next line, and a row is a line" in refused(
+        words_of, tmp_path / "a.ann"
+    )
+
+
+def test_a_file_without_empty_lines_is_told(tmp_path):
+    told, path = [], tmp_path / "a.conll"
+    path.write_text("word O\n" * 1001)
+    assert len(words_of(path, note=told.append)) == 1
+    assert told == [f"{path}:1: a sentence of 1001 words; an empty line ends a sentence"]

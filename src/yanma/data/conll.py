@@ -22,6 +22,9 @@ _GLOBAL = "# global.columns ="
 _LOOKED_AT = 200
 """Words at the beginning of a file by which it is told what its columns are."""
 
+_LONG_SENTENCE = 1000
+"""More words than that are more likely a file without empty lines."""
+
 Line = tuple[int, list[str]]
 """Its number, and its columns; none for an empty line."""
 
@@ -62,6 +65,10 @@ def _sentences(
         if cells and not words and cells[0].startswith("#") and (len(cells) != width or names):
             continue  # a comment
         if cells[:1] == [_DOCUMENT_START] or not cells:
+            if len(words) > _LONG_SENTENCE:
+                reading.note(
+                    f"{file}:{first}: a sentence of {len(words)} words; an empty line ends a sentence"
+                )
             if words:
                 yield fault or _sentence(words, wanted, places, digits), f"{file}:{first}"
             words, fault = [], None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,22 @@ from ..errors import DataError
 from .conll import USUAL
 from .reading import Reading, Record, first_line, picked
 from .sources import DataFile
-from .standoff import Span, is_standoff, read_ann, spans_of, tagged
+from .standoff import Span, half_words, is_standoff, passed_over, read_ann, spans_of, tagged
 
 
 def read_jsonl(file: DataFile, columns: Sequence[str] | None, reading: Reading) -> Iterator[Record]:
     """One JSON object a line; empty lines are passed over."""
-    name = str(file)
+    name, seen = str(file), Counter[str]()
     for number, line in file.lines_or_faults(reading.encoding):
         where = f"{name}:{number}"
         if isinstance(line, DataError):
             yield line, where
         elif line.strip():
             try:
-                yield json_fields(line, where, columns), where
+                yield _fields(_parsed(line, where), where, columns, seen), where
             except DataError as error:
                 yield error, where
+    _tell(file, seen, reading)
 
 
 def read_json(file: DataFile, columns: Sequence[str] | None, reading: Reading) -> Iterator[Record]:
@@ -45,55 +47,83 @@ def read_json(file: DataFile, columns: Sequence[str] | None, reading: Reading) -
         found = found[arrays[0]]
     if not isinstance(found, list):
         raise DataError(f"{file}: JSON, but no array of objects; it is {_shown(found)}")
+    seen = Counter[str]()
     for index, fields in enumerate(found):
         where = f"{file}[{index}]"
         try:
-            yield _fields(fields, where, columns), where
+            yield _fields(fields, where, columns, seen), where
         except DataError as error:
             yield error, where
+    _tell(file, seen, reading)
 
 
 def read_brat(file: DataFile, columns: Sequence[str] | None, reading: Reading) -> Iterator[Record]:
     """A row a line of the .txt file beside an .ann file, in words and their tags."""
     plain = _beside(file)
     text = _text(plain, reading.encoding)
-    spans, passed_over = read_ann(_text(file, reading.encoding), text, str(file))
-    if passed_over:
-        reading.note(
-            f"{file}: {passed_over} lines that name no entity (relations, events, notes) are not read"
-        )
-    begin = 0
+    spans, others = read_ann(_text(file, reading.encoding), text, str(file))
+    if others:
+        reading.note(f"{file}: {others} lines that name no entity (relations, events, notes) are not read")
+    spans, begin, seen = [_trimmed(span, text) for span in spans], 0, Counter[str]()
     for number, line in enumerate(text.split("\n"), start=1):
         where, end = f"{plain}:{number}", begin + len(line)
-        inside = [span for span in spans if begin <= span.start < end]
-        if line.strip():
+        own = [Span(s.start - begin, s.end - begin, s.label) for s in spans if begin <= s.start < end]
+        long = next((span for span in own if span.end > len(line)), None)
+        if long is not None:
+            yield (
+                DataError(f"{where}: an entity ({long.label}) goes on in the next line, and a row is a line"),
+                where,
+            )
+        elif line.strip():
             try:
-                own = [Span(span.start - begin, span.end - begin, span.label) for span in inside]
+                seen[_HALF] += half_words(line, own)
                 yield picked(tagged(line, own, where), columns, where), where
             except DataError as error:
                 yield error, where
         begin = end + 1
+    _tell(file, seen, reading)
 
 
-def json_fields(line: str, where: str, columns: Sequence[str] | None) -> dict[str, object]:
-    """The wanted fields of one JSON object; raises DataError."""
+_HALF = "words that a span covers in part"
+
+
+def _parsed(line: str, where: str) -> object:
     try:
-        fields = json.loads(line)
+        return json.loads(line)
     except json.JSONDecodeError as error:  # its own line number would count from this line
         raise DataError(f"{where}: not JSON: {error.msg} (character {error.pos + 1} of the line)") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not JSON: {first_line(error)}") from None
-    return _fields(fields, where, columns)
 
 
-def _fields(fields: object, where: str, columns: Sequence[str] | None) -> dict[str, object]:
-    """The wanted ones; words and tags of a text with spans where it has no words."""
+def _fields(
+    fields: object, where: str, columns: Sequence[str] | None, seen: Counter[str]
+) -> dict[str, object]:
+    """The wanted ones; words and tags of a text with spans where it has no words. `seen` counts what is to be told."""
     if columns is not None and columns[0] in USUAL and set(columns) <= set(USUAL) and is_standoff(fields):
         text, spans = spans_of(fields, where)
+        seen.update(passed_over(fields))
         fields = tagged(text, spans, where)
+        seen[_HALF] += half_words(text, spans)
     if not isinstance(fields, dict):
         raise DataError(f"{where}: a row must be one JSON object {{...}}; this is {_shown(fields)}")
     return picked(fields, columns, where)
+
+
+def _tell(file: DataFile, seen: Counter[str], reading: Reading) -> None:
+    """What was met beside words and spans."""
+    halves, others = seen.pop(_HALF, 0), [f"{count} {name}" for name, count in seen.items() if count]
+    if halves:
+        reading.note(f"{file}: {halves} {_HALF} are tagged as wholes")
+    if others:
+        reading.note(f"{file}: not read beside spans: {', '.join(others)}")
+
+
+def _trimmed(span: Span, text: str) -> Span:
+    """Without spaces at its ends."""
+    covered = text[span.start : span.end]
+    begin = span.start + len(covered) - len(covered.lstrip())
+    return Span(begin, begin + len(covered.strip()), span.label) if covered.strip() else span
 
 
 def _beside(file: DataFile) -> DataFile:
