@@ -284,7 +284,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(config):
             r"`max_length`: the model reads at most 48 tokens; got 49",
         ),
         (
-            {"max_batch_tokens": 47},
+            {"max_length": 48, "max_batch_tokens": 47},
             r"`max_batch_tokens`: 47 is less than one text of 48 tokens",
         ),
         ({"freeze": "foo"}, r"'foo' freezes nothing; there is: embeddings, layers\.0-1, pooler, classifier"),
