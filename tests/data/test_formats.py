@@ -358,7 +358,7 @@ def test_what_is_no_span_and_words_that_are_covered_in_part_are_told(tmp_path):
 
 
 def test_an_entity_of_brat_is_of_the_line_in_which_it_begins_and_ends(tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"One\r\nAnn Lee\r\nEnd")
+    (tmp_path / "a.txt").write_bytes(b"One\nAnn Lee\r\nEnd")  # a character each
     (tmp_path / "a.ann").write_text("T1\tPER 3 7\tAnn\n")  # it begins on the newline
     tags = [tags for _, tags in words_of(tmp_path / "a.ann")]
     assert tags == [["O"], ["B-PER", "O"], ["O"]]
