@@ -59,7 +59,9 @@ def test_a_mistake_is_one_line(run, flags, tmp_path, monkeypatch, more, code, me
         raise AssertionError("the tokenizer was learned, and the mistake not yet told")
 
     monkeypatch.setattr(setup, "learn_tokenizer", too_late)
-    given = flags(train=None) if "empty.txt" in more and "--train" in more else flags()
+    once = {"--out": "out", "--batch-tokens": "batch_tokens", "--vocab-size": "vocab_size"}
+    given = flags(**{name: None for flag, name in once.items() if flag in more})
+    given = flags(train=None) if "empty.txt" in more and "--train" in more else given
     found, out, err = run("pretrain", *given, *more)
     assert (found, out) == (code, "") and message in err and err.count("\n") == 1, err
     assert not (tmp_path / "run").exists()
