@@ -7,6 +7,7 @@ import pytest
 
 from yanma.data.corpus import Document, read_documents
 from yanma.data.hold_out import hold_out
+from yanma.data.reading import Reading
 from yanma.errors import ConfigError, DataError
 
 PLAIN = "Where is my card?\r\n\n我来到北京\n  \nIt is here.\nThere.\n"
@@ -125,12 +126,27 @@ def refusal(*args, error=DataError, **how):
         ),
         ("a.txt", "one\n".encode("utf-16"), "a.txt:1: not UTF-8 (it looks like UTF-16)"),
         ("a.parquet", "no", "a.parquet: cannot be read as parquet"),
-        ("a.conll", "in O\n", "a.conll: words with tags, which yanma train reads"),
+        ("a.doc", "x", "a.doc: the name does not say its format"),
     ],
 )
 def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path, name, content, said):
     path = write(tmp_path / name, content)
     assert said in refusal([path])
+
+
+def test_texts_of_other_files_are_read_as_is_said(tmp_path):
+    conll = write(tmp_path / "a.conll", "in O\nRio B-LOC\n\nno O\n")
+    array = write(tmp_path / "a.json", '[{"body": "one"}, {"body": "two"}]')
+    latin = write(tmp_path / "a.csv", "body;n\ncaf\xe9;1\n".encode("latin-1"))
+    plain = write(tmp_path / "a.lst", "caf\xe9\n".encode("latin-1"))
+
+    def texts(path, column="text", **how):
+        return [d.text for d in read_documents([str(path)], column=column, reading=Reading(**how))]
+
+    assert texts(conll) == ["in Rio", "no"]
+    assert texts(array, "body") == ["one", "two"]
+    assert texts(latin, "body", delimiter=";", encoding="latin-1") == ["caf\xe9"]
+    assert texts(plain, format="text", encoding="latin-1") == ["caf\xe9"]
 
 
 def test_sources_that_are_not_there_are_refused_before_anything_is_read(tmp_path):

@@ -373,3 +373,65 @@ def test_a_file_without_empty_lines_is_told(tmp_path):
     path.write_text("word O\n" * 1001)
     assert len(words_of(path, note=told.append)) == 1
     assert told == [f"{path}:1: a sentence of 1001 words; an empty line ends a sentence"]
+
+
+def test_a_line_of_numbers_without_a_header_is_a_row(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("1,3,good movie 0\n2,4,bad\n")
+    assert texts_of(path, ("3", "1")) == [("good movie 0", "1"), ("bad", "2")]
+    path.write_text("1,2\nx,y\n")
+    assert texts_of(path, ("2", "1")) == [("y", "x")], "a header of numbers alone is one"
+
+
+def test_comments_with_as_many_columns_as_words_are_told(tmp_path):
+    path, told = tmp_path / "a.conll", []
+    path.write_text("# doc0\nNo DT\none NN\n\n# doc1\n# NN\n", encoding="utf-8")
+    assert words_of(path, note=told.append) == [(["No", "one"], ["DT", "NN"]), (["#"], ["NN"])]
+    assert told == [f"{path}:1: read as a comment, as are others like it: # doc0"]
+    path.write_text("# sent 5\nNo\tX\tDT\n", encoding="utf-8")
+    assert words_of(path) == [(["No"], ["DT"])], "in a file with tabs a line without one is one column"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"data": {"text": "Ann"}, "annotations": None},
+        {"data": {"text": "Ann"}, "annotations": ["x"]},
+        {"data": {"text": "Ann"}, "annotations": [{}]},
+        {"data": {"text": "Ann"}, "annotations": [{"result": "x"}]},
+        {"data": {"text": "Ann"}, "annotations": [{"result": [{"type": "labels"}]}]},
+        {"data": ["Ann"], "annotations": [{"result": []}]},
+        ["Ann", {"entities": None}],
+    ],
+)
+def test_records_that_are_nearly_those_of_a_tool_are_one_line(tmp_path, record):
+    (tmp_path / "a.jsonl").write_text(json.dumps(record))
+    assert refused(words_of, tmp_path / "a.jsonl").startswith(f"{tmp_path / 'a.jsonl'}:1: ")
+
+
+def test_an_entity_of_brat_outside_of_its_text_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("Ann")
+    (tmp_path / "a.ann").write_text("T1\tPER 900 903\tAnn\n")
+    assert f"{tmp_path / 'a.ann'}:1: span 900 to 903 (PER)" in refused(words_of, tmp_path / "a.ann")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.ann", "T1\tPER 0 3\tAnn\n")
+    assert "a.zip/a.txt: no such file in the archive" in refused(words_of, tmp_path / "a.zip")
+
+
+def test_columns_are_told_of_every_format_and_two_of_one_name_are_refused(tmp_path):
+    rows = [{"text": text, "id": 1, "label": label} for text, label in TEXTS]
+    for kind in ("jsonl", "json", "parquet", "tsv"):
+        told, path = [], tmp_path / f"a.{kind}"
+        path.write_text(json.dumps(rows)) if kind == "json" else write(path, rows)
+        assert texts_of(path, note=told.append) == TEXTS, kind
+        assert told == [f"{path}: columns that are not read: id"], kind
+    (tmp_path / "b.csv").write_text("id, text,label,id\n1,x,y,2\n")
+    assert texts_of(tmp_path / "b.csv") == [("x", "y")], "spaces around names do not count"
+    with pytest.raises(DataError, match="two columns have one name"):
+        read_rows(tmp_path / "b.csv", None)
+
+
+def test_what_is_no_encoding_of_text_is_refused():
+    for encoding in ("base64", "rot13"):
+        with pytest.raises(ConfigError, match="which Python does not know"):
+            Reading(encoding=encoding)

@@ -9,9 +9,10 @@ import typer
 
 from ..audit.config import AuditConfig
 from ..errors import DataError
+from ..runs.train_config import TextFilesConfig
 from ..settings import read
 from .flags import one_flag_a_setting
-from .output import Json, put
+from .output import Json, put, say
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 _TEXTS = 5
 
 
-@one_flag_a_setting(AuditConfig)
+class AuditTexts(AuditConfig, TextFilesConfig):
+    """An audit with the texts of a file."""
+
+
+@one_flag_a_setting(AuditTexts)
 def audit(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="folder or hub name")],
     way: Annotated[
@@ -39,9 +44,9 @@ def audit(
     from ..audit.report import every_way
     from ..loading.pretrained import load_as_saved
 
-    config = read(AuditConfig, flags={**flags, "model": model, "way": way})
+    config = read(AuditTexts, flags={**flags, "model": model, "way": way})
     stock = load_as_saved(model)
-    documents = None if config.data is None else _texts(model, stock, config.data, config.text_column)
+    documents = None if config.data is None else _texts(model, stock, config.data, config)
     report = every_way(stock, documents, config.way, config.who_reads_whom)
     if as_json:
         put(json.dumps(report.as_dict(), ensure_ascii=False))
@@ -51,7 +56,7 @@ def audit(
         raise typer.Exit(1)
 
 
-def _texts(name: str, model: PreTrainedModel, data: str, column: str) -> list[list[int]]:
+def _texts(name: str, model: PreTrainedModel, data: str, how: AuditTexts) -> list[list[int]]:
     """The first few texts as the model's tokens, cut to what it can read."""
     from itertools import islice
 
@@ -61,8 +66,9 @@ def _texts(name: str, model: PreTrainedModel, data: str, column: str) -> list[li
 
     tokenizer = load_tokenizer(name)
     check_vocabulary(model, tokenizer)
-    check_used([data], column=column, settings=("text_column", ""))
-    texts = [document.text for document in islice(read_documents([data], column=column), _TEXTS)]
+    check_used([data], column=how.text_column, settings=("text_column", ""))
+    documents = read_documents([data], column=how.text_column, reading=how.reading(say))
+    texts = [document.text for document in islice(documents, _TEXTS)]
     if not texts:
         raise DataError(f"{data}: no text in it")
     return [ids[: longest_document(model)] for ids in tokenizer(texts, verbose=False)["input_ids"]]

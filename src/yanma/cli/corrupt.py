@@ -11,16 +11,23 @@ import typer
 
 from ..corruption.config import DENOISERS, CorruptConfig, PmiConfig
 from ..errors import ConfigError, DataError
+from ..runs.train_config import TextFilesConfig
 from ..settings import read
 from .flags import one_flag_a_setting
 from .output import is_coloured, put, say
 
 
-@one_flag_a_setting(CorruptConfig)
+class CorruptTexts(CorruptConfig, TextFilesConfig):
+    """How the texts of a file are shown corrupted."""
+
+
+class PmiTexts(PmiConfig, TextFilesConfig):
+    """How collocations are found in the texts of files."""
+
+
+@one_flag_a_setting(CorruptTexts)
 def corrupt(
-    text: Annotated[
-        str, typer.Argument(metavar="TEXT|FILE", help="a text, or a file: one a line, or rows with `text`")
-    ],
+    text: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="a text, or a file: one a line, or rows")],
     stats: Annotated[
         bool, typer.Option("--stats", help="count instead: rates, lengths of spans, positions, tokens/s")
     ] = False,
@@ -37,8 +44,8 @@ def corrupt(
 
     if as_json and not stats:
         raise ConfigError("--json prints what --stats counts; say both")
-    config = read(CorruptConfig, flags=flags)
-    texts = command.texts_of(text, lambda file: _texts([file]))
+    config = read(CorruptTexts, flags=flags)
+    texts = command.texts_of(text, lambda file: _texts([file], config))
     tokenizer = load_tokenizer(config.tokenizer)
     if stats:
         found = command.stats(texts, tokenizer, config, ProgressReporter())
@@ -50,10 +57,10 @@ def corrupt(
         say(command.LEGEND)
 
 
-@one_flag_a_setting(PmiConfig)
+@one_flag_a_setting(PmiTexts)
 def pmi(
     corpus: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="text files, a text a line, or rows with `text`")
+        list[str], typer.Argument(metavar="FILE...", help="text files, a text a line, or rows")
     ],
     **flags: str | None,
 ) -> None:
@@ -65,11 +72,11 @@ def pmi(
     from ..corruption.words import jieba_words
     from ..report.progress import ProgressReporter
 
-    config = read(PmiConfig, flags={**flags, "corpus": corpus})
+    config = read(PmiTexts, flags={**flags, "corpus": corpus})
     reporter = ProgressReporter()
     with reporter.counting(max(SHARES)):
         found = collocations(
-            reporter.reading(lambda: _texts(corpus), "texts"),
+            reporter.reading(lambda: _texts(corpus, config), "texts"),
             config.size,
             min_count=config.min_count,
             segmenter=jieba_words if config.segmenter else None,
@@ -83,7 +90,8 @@ def pmi(
     say(f"{len(found):,} collocations are in {config.out}")
 
 
-def _texts(files: Iterable[str]) -> Iterator[str]:
+def _texts(files: Iterable[str], how: TextFilesConfig) -> Iterator[str]:
     from ..data.corpus import read_documents
 
-    return (document.text for document in read_documents(list(files)))
+    documents = read_documents(list(files), column=how.text_column, reading=how.reading(say))
+    return (document.text for document in documents)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import DataError
-from .reading import Reading, Record, check_columns, first_line
+from .reading import Reading, Record, check_columns, first_line, tell_unread
 from .sources import DataFile
 
 
@@ -24,7 +24,8 @@ def read_parquet(file: DataFile, columns: Sequence[str] | None, reading: Reading
         is_packed = bool(file.member) or file.path.name.lower().endswith(".gz")
         with parquet.ParquetFile(io.BytesIO(file.content()) if is_packed else file.path) as table:
             check_columns(table.schema_arrow.names, columns, str(file))
-            wanted = list(table.schema_arrow.names if columns is None else columns)
+            tell_unread(file, table.schema_arrow.names, columns, reading)
+            wanted = list(table.schema_arrow.names if columns is None or reading.all_fields else columns)
             names = _names_of_classes(_stored_features(table.schema_arrow.metadata), wanted)
             for batch in table.iter_batches(columns=wanted):
                 for fields in batch.to_pylist():

@@ -37,4 +37,9 @@ def renamed(usual: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
         if name not in usual:
             hint = did_you_mean(name, usual) or f"it has: {', '.join(usual)}"
             raise ConfigError(f"this task has no column {name!r}; {hint}")
-    return {name: given.get(name, name) for name in usual}
+    found = {name: given.get(name, name) for name in usual}
+    for name, column in given.items():
+        other = next((usual for usual in given if usual != name and given[usual] == column), None)
+        if other is not None:
+            raise ConfigError(f"{other} and {name} are both said to be column {column!r}; they are two")
+    return found

@@ -60,10 +60,22 @@ def _sentences(
     usual = set(wanted) <= set(USUAL)  # else chosen by the user: then other columns may come and go
     least = 1 + ("tags" in wanted) if usual else 1 + max(places.values())
     words: list[list[str]] = []
-    first, fault = 0, None
+    first, fault, comments = 0, None, None
+    tags = {cells[-1] for _, cells in head if cells and not cells[0].startswith("#")}
+
+    def is_comment(cells: Sequence[str]) -> bool:
+        """Whether a line has as many columns as words have, but no tag in the last."""
+        return usual and "tags" in wanted and cells[0] == "#" and cells[-1] not in tags and cells[-1] != "O"
+
     for number, cells in _with_end(head, lines):
-        if cells and not words and cells[0].startswith("#") and (len(cells) != width or names):
-            continue  # a comment
+        if (
+            cells
+            and not words
+            and cells[0].startswith("#")
+            and (len(cells) != width or names or is_comment(cells))
+        ):
+            comments = comments or (number, " ".join(cells))
+            continue
         if cells[:1] == [_DOCUMENT_START] or not cells:
             if len(words) > _LONG_SENTENCE:
                 reading.note(
@@ -78,9 +90,12 @@ def _sentences(
             continue
         fault = fault or _fault(cells, width if usual else None, least, f"{file}:{number}")
         words.append(cells)
+    if comments is not None and not names:
+        reading.note(f"{file}:{comments[0]}: read as a comment, as are others like it: {comments[1]}")
 
 
 def _lines(file: DataFile, reading: Reading) -> Iterator[Line]:
+    by_tabs = False
     for number, line in file.lines(reading.encoding):
         if line.startswith(_GLOBAL):
             yield number, [_GLOBAL, *line.removeprefix(_GLOBAL).split()]
@@ -91,7 +106,8 @@ def _lines(file: DataFile, reading: Reading) -> Iterator[Line]:
         elif not line.strip(" \t"):
             yield number, []
         else:
-            yield number, line.split("\t") if "\t" in line else [cell for cell in line.split(" ") if cell]
+            by_tabs = by_tabs or "\t" in line  # then a line without a tab is one column
+            yield number, line.split("\t") if by_tabs else [cell for cell in line.split(" ") if cell]
 
 
 def _with_end(head: Sequence[Line], lines: Iterator[Line]) -> Iterator[Line]:
@@ -142,7 +158,7 @@ def _check_tokens(file: DataFile, head: Sequence[Line]) -> None:
         return
     firsts = [cells[0] for _, cells in words]
     where = f"{words[0][0]}, read as CoNLL"
-    if all(first.isdigit() for first in firsts) and len(words[0][1]) > 1:
+    if firsts[:2] == ["1", "2"] and all(first.isdigit() for first in firsts) and len(words[0][1]) > 1:
         raise DataError(
             f"{file}:{where}: the first column counts the words; say which columns are the words and their tags, as in "
             f"`columns` tokens=2,tags={min(3, len(words[0][1]))}"

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from ..errors import ConfigError, DataError, did_you_mean, did_you_mean_file
 from .columnar import read_dataset
 from .formats import format_of, read_file
-from .reading import Record
+from .reading import Reading, Record
 from .rows import Row
 from .sources import DataFile
 
@@ -51,17 +51,25 @@ class Documents(Iterator[Document]):
         raise StopIteration
 
 
-def read_documents(sources: Sequence[str], *, column: str = _COLUMN, rule: DocumentRule = _RULE) -> Documents:
+def read_documents(
+    sources: Sequence[str],
+    *,
+    column: str = _COLUMN,
+    rule: DocumentRule = _RULE,
+    reading: Reading | None = None,
+) -> Documents:
     r"""The documents of some sources, in the order in which they are named.
 
     A source is one of:
 
-    - a file: .txt (plain text), or .jsonl, .csv, .tsv, .parquet with texts in `column`; each may end in .gz;
+    - a file: .txt (plain text), or .jsonl, .json, .csv, .tsv, .parquet with texts in `column`; each may end in .gz; or
+      words with their tags, as .conll, whose sentences are the texts, with spaces between words;
     - a folder: its files of these kinds, and those of the folders in it, sorted by their paths; others are passed over;
     - a glob, such as "shards/*.jsonl.gz": what it matches, sorted;
     - NAME:SPLIT or NAME:CONFIG:SPLIT of a set that `datasets` streams.
 
     `rule` says what a document is in plain text: a "line", a "paragraph" (lines between empty ones) or a whole "file".
+    `reading` says how files are read where their names do not.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -80,8 +88,9 @@ def read_documents(sources: Sequence[str], *, column: str = _COLUMN, rule: Docum
         raise ConfigError(f"rule is {rule!r}; {hint}")
     if not sources or isinstance(sources, str):
         raise ConfigError(f"sources is {sources!r}; give a list of one file, folder, glob or set or more")
-    found = [part for source in sources for part in _parts(source)]
-    return Documents(row for part in found for row in _texts(part, column, rule))
+    reading = reading or Reading()
+    found = [part for source in sources for part in _parts(source, reading)]
+    return Documents(row for part in found for row in _texts(part, column, rule, reading))
 
 
 def check_used(
@@ -115,7 +124,7 @@ def check_used(
         )
 
 
-def _parts(source: str) -> Sequence[Path | str]:
+def _parts(source: str, reading: Reading | None = None) -> Sequence[Path | str]:
     """The files of a source; the source itself where it is a set of `datasets`."""
     path = Path(source)
     if path.is_dir():
@@ -124,13 +133,13 @@ def _parts(source: str) -> Sequence[Path | str]:
             raise DataError(f"{source}: a folder without a file of text; known: {', '.join(_KNOWN)} (.gz)")
         return files
     if path.is_file():
-        return [_checked(path)]
+        return [_checked(path, reading)]
     if glob.has_magic(source):
         names = glob.glob(source, recursive=True)  # noqa: PTH207  # Path's takes no absolute pattern
         files = sorted(path for name in names if (path := Path(name)).is_file())
         if not files:
             raise DataError(f"{source}: no file matches")
-        return [_checked(file) for file in files]
+        return [_checked(file, reading) for file in files]
     if _kind(path) is None and ":" in source:
         return [source]
     near = did_you_mean_file(path)
@@ -145,23 +154,25 @@ def _kind(path: Path) -> str | None:
     return suffix if suffix in _KNOWN else None
 
 
-def _checked(path: Path) -> Path:
-    if format_of(DataFile(path)) in ("conll", "brat"):
-        raise DataError(f"{path}: words with tags, which yanma train reads; plain text is called .txt")
-    if _kind(path) is None:
+def _checked(path: Path, reading: Reading | None) -> Path:
+    if _kind(path) is None and format_of(DataFile(path), reading) is None:
         raise DataError(
             f"{path}: the name does not say its format; known: {', '.join(_KNOWN)} (.gz); plain text is called .txt"
         )
     return path
 
 
-def _texts(part: Path | str, column: str, rule: DocumentRule) -> Iterator[tuple[str, str]]:
+def _texts(part: Path | str, column: str, rule: DocumentRule, reading: Reading) -> Iterator[tuple[str, str]]:
     """(text, where); a text may be empty."""
     if isinstance(part, str):
         return _column(read_dataset(part, [column], None, streaming=True), column)
-    if _kind(part) in _PLAIN:
-        return {"line": _lines, "paragraph": _paragraphs, "file": _whole}[rule](part)
-    return _column(read_file(DataFile(part), [column]), column)
+    file = DataFile(part)
+    kind = format_of(file, reading)
+    if kind is None or (kind == "text" and reading.delimiter is None):
+        return {"line": _lines, "paragraph": _paragraphs, "file": _whole}[rule](file, reading.encoding)
+    if kind in ("conll", "weibo", "brat") and column == _COLUMN:
+        column = "tokens"
+    return _column(read_file(file, [column], reading), column)
 
 
 def _column(records: Iterator[Record], column: str) -> Iterator[tuple[str, str]]:
@@ -169,28 +180,31 @@ def _column(records: Iterator[Record], column: str) -> Iterator[tuple[str, str]]
         if isinstance(fields, DataError):
             raise fields
         value = fields[column]
+        value = (
+            " ".join(value) if isinstance(value, list) and all(isinstance(w, str) for w in value) else value
+        )
         is_empty = value is None or (isinstance(value, str) and not value.strip())
-        yield "" if is_empty else Row(fields, where).text(column), where
+        yield "" if is_empty else Row({column: value}, where).text(column), where
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in DataFile(path).lines():
-        yield line.rstrip("\r\n"), f"{path}:{number}"
+def _lines(file: DataFile, encoding: str) -> Iterator[tuple[str, str]]:
+    for number, line in file.lines(encoding):
+        yield line.rstrip("\r\n"), f"{file}:{number}"
 
 
-def _paragraphs(path: Path) -> Iterator[tuple[str, str]]:
+def _paragraphs(file: DataFile, encoding: str) -> Iterator[tuple[str, str]]:
     lines: list[str] = []
     first = 0
-    for number, line in DataFile(path).lines():
+    for number, line in file.lines(encoding):
         if line.strip():
             first = first if lines else number
             lines.append(line.rstrip("\r\n"))
         elif lines:
-            yield "\n".join(lines), f"{path}:{first}"
+            yield "\n".join(lines), f"{file}:{first}"
             lines = []
     if lines:
-        yield "\n".join(lines), f"{path}:{first}"
+        yield "\n".join(lines), f"{file}:{first}"
 
 
-def _whole(path: Path) -> Iterator[tuple[str, str]]:
-    yield "".join(line for _, line in DataFile(path).lines()), f"{path}:1"
+def _whole(file: DataFile, encoding: str) -> Iterator[tuple[str, str]]:
+    yield "".join(line for _, line in file.lines(encoding)), f"{file}:1"

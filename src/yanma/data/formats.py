@@ -67,13 +67,13 @@ def read_file(
     reading = reading or Reading()
     name = format_of(file, reading)
     if name is None:
-        raise DataError(f"{file}: {_no_format(file)}")
+        raise DataError(f"{file}: {no_format(file)}")
     if reading.delimiter is not None and name not in ("csv", "tsv", "text", "conll", "weibo"):
         raise DataError(f"{file}: read as {name}, which has no delimiter; {reading.delimiter!r} was given")
     return _READERS[name](file, columns, reading)
 
 
-def _no_format(file: DataFile) -> str:
+def no_format(file: DataFile) -> str:
     """Why a name does not say how a file is read, and what to do."""
     if file.suffix in _SPREADSHEETS:
         return (

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from .conll import USUAL
-from .reading import Reading, Record, first_line, picked
+from .reading import Reading, Record, first_line, picked, tell_unread
 from .sources import DataFile
 from .standoff import Span, half_words, is_standoff, passed_over, read_ann, spans_of, tagged
 
 
 def read_jsonl(file: DataFile, columns: Sequence[str] | None, reading: Reading) -> Iterator[Record]:
     """One JSON object a line; empty lines are passed over."""
-    name, seen = str(file), Counter[str]()
+    name, seen, is_first = str(file), Counter[str](), True
     for number, line in file.lines_or_faults(reading.encoding):
         where = f"{name}:{number}"
         if isinstance(line, DataError):
             yield line, where
         elif line.strip():
             try:
-                yield _fields(_parsed(line, where), where, columns, seen), where
+                record = _parsed(line, where)
+                fields = _fields(record, where, columns, seen, reading)
+                if is_first and isinstance(record, dict):
+                    _tell_unread(file, record, fields, columns, reading)
+                    is_first = False
+                yield fields, where
             except DataError as error:
                 yield error, where
     _tell(file, seen, reading)
@@ -51,7 +56,10 @@ def read_json(file: DataFile, columns: Sequence[str] | None, reading: Reading) -
     for index, fields in enumerate(found):
         where = f"{file}[{index}]"
         try:
-            yield _fields(fields, where, columns, seen), where
+            record = _fields(fields, where, columns, seen, reading)
+            if index == 0 and isinstance(fields, dict):
+                _tell_unread(file, fields, record, columns, reading)
+            yield record, where
         except DataError as error:
             yield error, where
     _tell(file, seen, reading)
@@ -96,18 +104,33 @@ def _parsed(line: str, where: str) -> object:
         raise DataError(f"{where}: not JSON: {first_line(error)}") from None
 
 
+def _tell_unread(
+    file: DataFile,
+    record: Mapping[str, object],
+    fields: Mapping[str, object],
+    columns: Sequence[str] | None,
+    reading: Reading,
+) -> None:
+    """Of the first row; not of a text with spans, whose columns are made of others."""
+    if columns is not None and all(column in record for column in columns):
+        tell_unread(file, list(record), list(fields), reading)
+
+
 def _fields(
-    fields: object, where: str, columns: Sequence[str] | None, seen: Counter[str]
+    fields: object, where: str, columns: Sequence[str] | None, seen: Counter[str], reading: Reading
 ) -> dict[str, object]:
     """The wanted ones; words and tags of a text with spans where it has no words. `seen` counts what is to be told."""
     if columns is not None and columns[0] in USUAL and set(columns) <= set(USUAL) and is_standoff(fields):
-        text, spans = spans_of(fields, where)
-        seen.update(passed_over(fields))
+        try:
+            text, spans = spans_of(fields, where)
+            seen.update(passed_over(fields))
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise DataError(f"{where}: not as an annotation tool writes it: {error!r}") from None
         fields = tagged(text, spans, where)
         seen[_HALF] += half_words(text, spans)
     if not isinstance(fields, dict):
         raise DataError(f"{where}: a row must be one JSON object {{...}}; this is {_shown(fields)}")
-    return picked(fields, columns, where)
+    return picked(fields, columns, where, all_fields=reading.all_fields)
 
 
 def _tell(file: DataFile, seen: Counter[str], reading: Reading) -> None:

@@ -39,6 +39,8 @@ class Reading:
     """Of all but parquet."""
     note: Note = _silent
     """Is told what a user should know of how a file is read."""
+    all_fields: bool = False
+    """Whether rows have all their fields, beside the columns that are asked for."""
 
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in FORMATS:
@@ -50,6 +52,7 @@ class Reading:
             raise ConfigError(f"`delimiter` is {self.delimiter!r}; it must be one character (a tab is \\t)")
         try:
             name = codecs.lookup(self.encoding).name
+            "a".encode(name)  # base64 and its like are no encodings of text
         except LookupError:
             raise ConfigError(
                 f"`encoding` is {self.encoding!r}, which Python does not know; e.g. utf-8, latin-1, cp1252, gb18030"
@@ -57,12 +60,15 @@ class Reading:
         object.__setattr__(self, "encoding", "utf-8" if name in ("utf-8", "utf-8-sig") else name)
 
 
-def picked(fields: dict[str, object], columns: Sequence[str] | None, where: str) -> dict[str, object]:
-    """The wanted fields, all where `columns` is None. Raises DataError for one that is not there."""
+def picked(
+    fields: dict[str, object], columns: Sequence[str] | None, where: str, *, all_fields: bool = False
+) -> dict[str, object]:
+    """The wanted fields, or all where `columns` is None. Raises DataError for one that is not there."""
     if columns is None:
         return fields
     try:
-        return {column: fields[column] for column in columns}
+        wanted = {column: fields[column] for column in columns}
+        return fields if all_fields else wanted
     except KeyError:
         check_columns(fields, columns, where)
         raise
@@ -83,6 +89,15 @@ def check_columns(there: Collection[str], wanted: Sequence[str] | None, where: s
             )
         if isinstance(there, list) and there.count(column) > 1:
             raise DataError(f"{where}: {there.count(column)} columns are called {column!r}")
+
+
+def tell_unread(
+    file: object, there: Collection[str], columns: Sequence[str] | None, reading: Reading
+) -> None:
+    """Tell which columns of a file are not asked for."""
+    left_out = [name or "(without a name)" for name in there if columns is not None and name not in columns]
+    if left_out and not reading.all_fields:
+        reading.note(f"{file}: columns that are not read: {', '.join(left_out)}")
 
 
 def are_numbers(columns: Sequence[str] | None) -> bool:

@@ -88,6 +88,8 @@ class DataFile:
         try:
             with self.open() as stream:
                 return stream.read()
+        except KeyError:
+            raise DataError(f"{self}: no such file in the archive") from None
         except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
             raise DataError(f"{self}: {_damaged(self)}: {error}") from None
         except OSError as error:
@@ -202,10 +204,11 @@ def _is_zip(path: Path) -> bool:
 
 
 def _refuse_parts(path: Path, names: Sequence[str]) -> None:
-    """A folder with train.csv and test.csv in it is two sources."""
+    """A folder with a part to measure on beside what is learned from is two sources."""
     parts = {found[1].lower(): name for name in names if (found := _PARTS.search(name))}
-    if len(parts) > 1:
-        first, second, *_ = parts.values()
+    measured = next((name for part, name in parts.items() if part != "train"), None)
+    if measured is not None and len(names) > 1:
+        first, second = measured, next(name for name in names if name != measured)
         raise DataError(
             f"{path}: a folder with {first} and {second}, which are learned from and measured on; name the file, or "
             f"the files by a pattern such as {path}/train*"

@@ -8,7 +8,7 @@ from itertools import chain
 from operator import itemgetter
 
 from ..errors import DataError
-from .reading import Reading, Record, are_numbers, check_columns
+from .reading import Reading, Record, are_numbers, check_columns, tell_unread
 from .sources import DataFile
 
 _LONGEST_FIELD = 2**31 - 1  # csv refuses fields above 128 KiB by default; a long document is no error
@@ -81,18 +81,23 @@ def _rows(
 ) -> Iterator[Record]:
     """Rows under a header, or, where columns are said by number, from the first line on."""
     records = iter(records)
-    line, header = next(records, (1, []))
-    if not header:
+    line, first = next(records, (1, []))
+    if not first:
         return
-    if are_numbers(columns) and not set(columns or ()) <= set(header):
+    header = [name.strip() for name in first]
+    if are_numbers(columns) and not (all(map(str.isdigit, header)) and set(columns or ()) <= set(header)):
         reading.note(f"{file}: columns are said by number, so its first line is a row: {_shown(header)}")
-        yield from _numbered(file, line, header, records, columns or (), hint)
+        numbers = [str(number) for number in range(1, len(header) + 1)]
+        check_columns(numbers, columns, f"{file}:{line}")
+        wanted = numbers if reading.all_fields else columns or ()
+        yield from _numbered(file, line, first, records, wanted, hint)
         return
     check_columns(header, columns, f"{file}:{line}", _other_delimiter(header))
-    places = [(column, header.index(column)) for column in columns or header]
-    left_out = [name for name in header if columns is not None and name not in columns]
-    if left_out:
-        reading.note(f"{file}: columns that are not read: {', '.join(left_out)}")
+    tell_unread(file, header, columns, reading)
+    wanted = header if columns is None or reading.all_fields else columns
+    if len(set(wanted)) < len(wanted):
+        raise DataError(f"{file}:{line}: two columns have one name: {_shown(header)}")
+    places = [(column, header.index(column)) for column in wanted]
     name, width = str(file), len(header)
     for line, record in records:
         where = f"{name}:{line}"
@@ -111,7 +116,6 @@ def _numbered(
     hint: str,
 ) -> Iterator[Record]:
     width = len(first)
-    check_columns([str(number) for number in range(1, width + 1)], columns, f"{file}:{line}")
     for number, record in chain([(line, first)], rest):
         where = f"{file}:{number}"
         if len(record) == width:

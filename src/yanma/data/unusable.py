@@ -52,6 +52,7 @@ class Unusable:
             return None
         if self.rule != "skip":
             more = f" ({self.count} of {num_rows} rows cannot be used)" if self.count > 1 else ""
-            raise DataError(f"{self.first}{more}; `on_bad_row` skip leaves such rows out")
+            advice = "; `on_bad_row` skip leaves such rows out" if self.count < num_rows else ""
+            raise DataError(f"{self.first}{more}{advice}")
         are = "is" if self.count == 1 else "are"
         return f"{self.count} of {num_rows} rows cannot be used and {are} left out; the first: {self.first}"

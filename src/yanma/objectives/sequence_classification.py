@@ -88,6 +88,10 @@ class SequenceClassification(Task):
             row.text(column)
         row.label(columns.truth)
 
+    def check_truth(self, row: Row) -> None:
+        """Raises DataError for a class that is none of this task's."""
+        self._truth(row)
+
     def encode(
         self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, max_length: int, first: int = 0
     ) -> Encoded:

@@ -123,7 +123,8 @@ class TokenClassification(Task):
     def check_row(cls, row: Row, columns: Columns) -> None:
         """Raises DataError where there is no word, or not one tag a word."""
         words, tags = row.words(columns.inputs[0]), row.fields.get(columns.truth)
-        num_tags = len(tags) if isinstance(tags, list | tuple) else len(row.words(columns.truth))
+        are_numbers = isinstance(tags, list | tuple) and all(type(tag) is int for tag in tags)
+        num_tags = len(tags) if are_numbers else len(row.words(columns.truth))  # type: ignore[arg-type]
         _check_number(row, len(words), num_tags, columns)
 
     def check(self, rows: Iterable[Row]) -> None:

@@ -14,6 +14,8 @@ from ..data.sources import DataFile
 from ..errors import ConfigError
 
 Fields = dict[str, Any]
+_NONE = "_"
+"""What stands for the class of a word that has no token."""
 Write = Callable[[Sequence[Fields]], None]
 """Takes some answers, in their order."""
 
@@ -24,13 +26,17 @@ def writer_of(asked: str, out: Path | None) -> Callable[[BinaryIO], Write]:
     Raises ConfigError where rows of that format cannot be written so.
     """
     wanted = None if out is None else format_of(DataFile(out))
+    if out is not None and out.name.lower().endswith(".gz"):
+        raise ConfigError(f"`out` is {out}; answers are not compressed: leave .gz out")
     if wanted in (None, "jsonl"):
         return json_lines
     tables = ("csv", "tsv")
     if wanted == "conll" and asked in ("conll", "weibo"):
         return words
-    if wanted in tables and asked in tables:
-        return comma_separated if wanted == "csv" else tab_separated
+    if asked in tables and wanted == "csv":
+        return comma_separated
+    if asked == wanted == "tsv":  # a field of csv may hold tabs and newlines
+        return tab_separated
     raise ConfigError(
         f"`out` is named as {wanted}; answers to {asked or 'these'} rows are written as JSON lines (.jsonl)"
         + (", or as the table that they came from" if asked in tables else "")
@@ -60,7 +66,7 @@ def comma_separated(out: BinaryIO, **dialect: Any) -> Write:
             if not begun:
                 rows.writerow(fields)
                 begun = True
-            rows.writerow([" ".join(v) if isinstance(v, list) else v for v in fields.values()])
+            rows.writerow([_joined(v) if isinstance(v, list) else v for v in fields.values()])
         out.write(text.getvalue().encode())
         out.flush()
 
@@ -79,11 +85,18 @@ def words(out: BinaryIO) -> Write:
         for fields in answers:
             tokens, *_, tags = fields.values()
             out.write(
-                "".join(f"{token}\t{tag}\n" for token, tag in zip(tokens, tags, strict=True)).encode() + b"\n"
+                "".join(
+                    f"{token}\t{tag or _NONE}\n" for token, tag in zip(tokens, tags, strict=True)
+                ).encode()
+                + b"\n"
             )
         out.flush()
 
     return write
+
+
+def _joined(words: list[object]) -> str:
+    return " ".join(_NONE if word is None else str(word) for word in words)
 
 
 def _json(fields: Fields) -> bytes:

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 import torch
 
 from ..data.examples import Example
-from ..data.formats import SUFFIXES, format_of, read_file
-from ..data.reading import Record, are_numbers, picked
+from ..data.formats import SUFFIXES, format_of, no_format, read_file
+from ..data.reading import Record, picked
 from ..data.rows import Row
 from ..data.sources import DataFile, StandardInput, files_of, nearest
 from ..errors import ConfigError, DataError
@@ -121,9 +121,7 @@ def predict_run(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predictor = open_run(run, device, how.columns)
     inputs = predictor.task.columns.inputs
-    by_word = kind in ("conll", "weibo", "brat")
-    reading = replace(how.reading(note), format=kind)
-    records = read_file(given, inputs if by_word or are_numbers(inputs) else None, reading)
+    records = read_file(given, inputs, replace(how.reading(note), format=kind, all_fields=True))
     with ExitStack() as files:
         target = sys.stdout.buffer if out is None else files.enter_context(_whole(out))
         return predict(predictor, records, writer(target), complain, note, source=str(given))
@@ -138,7 +136,9 @@ def _asked_file(file: str | None, how: PredictConfig) -> tuple[DataFile, str]:
         raise DataError(f"{file}: no such file{nearest(Path(file))}")
     if len(files) > 1:
         raise DataError(f"{file}: {len(files)} files; they are predicted one at a time")
-    kind = format_of(files[0], how.reading(lambda said: None)) or ("" if files[0].suffix else "jsonl")
+    kind = format_of(files[0], how.reading(lambda said: None)) or (None if files[0].suffix else "jsonl")
+    if kind is None:
+        raise DataError(f"{files[0]}: {no_format(files[0])}")
     return files[0], kind
 
 

@@ -44,6 +44,14 @@ class TaskConfig(Section):
         description="what classes or tags are called that stand in the rows as numbers, from 0 on, e.g. O,B-PER,I-PER",
     )
 
+    @field_validator("label_names")
+    @classmethod
+    def _each_once(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        twice = next((name for name in given if given.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is the name of two numbers; each class has its own")
+        return given
+
     @field_validator("name")
     @classmethod
     def _a_task_that_there_is(cls, given: str) -> str:
@@ -75,6 +83,12 @@ class ReadingConfig(Section):
     def reading(self, note: Note) -> Reading:
         """How rows are read; `note` is told of them."""
         return Reading(self.format, self.delimiter, self.encoding, note)
+
+
+class TextFilesConfig(ReadingConfig):
+    """How files are read of which the texts alone are wanted."""
+
+    text_column: str = Field(default="text", description="where texts stand in rows")
 
 
 class CheckedConfig(ReadingConfig):

@@ -199,6 +199,11 @@ def _read(
     """All rows of a source that can be used."""
     if how.on_bad_row == "repair" and kind.repair is Task.repair:
         raise ConfigError(f"`on_bad_row` is 'repair', but {kind.name} has no rows that could be repaired")
+    if how.on_bad_row != "refuse" and columns.sentence is not None:
+        raise ConfigError(
+            f"`on_bad_row` is {how.on_bad_row!r}, but a row is a word here (`columns` sentence={columns.sentence}), "
+            f"and its sentence would be learned without it"
+        )
     check = partial(kind.check_row, columns=columns)
     return task_rows(source, columns, how.reading(note), Unusable(how.on_bad_row), check)
 

@@ -321,3 +321,37 @@ def test_rows_of_tags_that_break_their_scheme(run, flags, settings, tmp_path, ru
         )
     code, _, err = run("train", *flags(out=str(tmp_path / "other")), "--on-bad-row", "repair")
     assert code == 2 and "sequence-classification has no rows that could be repaired" in err
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"label_names": "red,red"}, "--label-names: 'red' is the name of two numbers"),
+        ({"columns": "text=x,label=x"}, "label and text are both said to be column 'x'"),
+        ({"columns": "text=x,text_pair=x"}, "are both said to be column 'x'"),
+    ],
+)
+def test_settings_that_would_mix_two_things_are_refused(run, flags, more, words):
+    code, out, err = run("train", *flags(**more))
+    assert (code, out) == (2, "") and words in err, err
+
+
+def test_unknown_classes_are_left_out_where_that_is_asked_for(run, flags, settings, tmp_path):
+    trained = json.loads(run("train", *flags(), "--json")[1])
+    path = tmp_path / "more.jsonl"
+    path.write_text(Path(settings()["test"]).read_text() + '{"text": "red", "label": "green"}\n')
+    assert run("evaluate", trained["folder"], path)[0] == 1
+    code, out, err = run("evaluate", trained["folder"], path, "--on-bad-row", "skip", "--json")
+    assert (code, json.loads(out)) == (0, trained["test"]) and "is left out; the first: " in " ".join(
+        err.split()
+    ), err
+
+
+def test_bad_words_of_a_sentence_are_never_left_out(run, flags, tmp_path):
+    path = tmp_path / "words.csv"
+    path.write_text("word,tag,id\n" + "".join(f"Ann,B-PER,{n}\nlost,O,{n}\n" for n in range(9)) + "x,O,9,9\n")
+    columns = "tokens=word,tags=tag,sentence=id"
+    given = flags("token-classification", train=path, validation=0.2, test=None, columns=columns)
+    code, _, err = run("train", *given, "--on-bad-row", "skip")
+    assert code == 2 and "a row is a word here (--columns sentence=id)" in err, err
+    assert run("train", *given)[0] == 1, "they are refused"

@@ -20,7 +20,7 @@ from yanma import cli
 from yanma.data.objects import read_jsonl
 from yanma.data.reading import Reading
 from yanma.data.sources import StandardInput
-from yanma.runs.answers import json_lines
+from yanma.runs.answers import comma_separated, json_lines, words
 from yanma.runs.folder import RunFolder
 from yanma.runs.predict import predict, predict_run, windows
 from yanma.runs.train import train
@@ -291,14 +291,15 @@ def test_a_full_disk_is_told_with_the_file(runs, data_folder, capsys):
 CSV = 'id,text,label\n1,"red, red card",red\n2,,blue\n3,blue sky,blue\n'
 
 
-@pytest.mark.parametrize("out", ["out.jsonl", "out.csv", "out.tsv"])
-def test_a_table_is_answered_row_by_row_as_json_lines_or_as_a_table(runs, tmp_path, capsys, out):
-    (tmp_path / "rows.csv").write_text(CSV)
-    run = runs["sequence-classification"]
-    assert exit_code("predict", run, tmp_path / "rows.csv", "--out", tmp_path / out) == 1, (
-        "one row has no text"
+@pytest.mark.parametrize(("kind", "out"), [("csv", "out.jsonl"), ("csv", "out.csv"), ("tsv", "out.tsv")])
+def test_a_table_is_answered_row_by_row_as_json_lines_or_as_a_table(runs, tmp_path, capsys, kind, out):
+    path = tmp_path / f"rows.{kind}"
+    path.write_text(
+        CSV if kind == "csv" else CSV.replace(",", "\t").replace('"red\t red card"', "red, red card")
     )
-    assert f"{tmp_path / 'rows.csv'}:3: 'text' is empty" in capsys.readouterr().err
+    run = runs["sequence-classification"]
+    assert exit_code("predict", run, path, "--out", tmp_path / out) == 1, "one row has no text"
+    assert f"{path}:3: 'text' is empty" in capsys.readouterr().err
     written = (tmp_path / out).read_text()
     if out == "out.jsonl":
         rows = [json.loads(line) for line in written.splitlines()]
@@ -329,3 +330,37 @@ def test_words_are_answered_as_the_file_has_them(runs, tmp_path, columns):
     ]
     assert [[word for word, _ in own] for own in sentences] == lines
     assert exit_code("predict", run, tmp_path / "rows.conll", *columns, "--out", tmp_path / "out.csv") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "words"),
+    [
+        ("rows.csv", "out.tsv", "--out is named as tsv; answers to csv rows are written as JSON lines"),
+        ("rows.csv", "out.jsonl.gz", "answers are not compressed: leave .gz out"),
+        ("rows.pkl", "out.jsonl", "the name does not say its format"),
+        ("semi.csv", "out.jsonl", "the header is one column with a semicolon in it: say --delimiter ';'"),
+    ],
+)
+def test_what_cannot_be_answered_so_is_refused_at_once(runs, tmp_path, capsys, name, out, words):
+    (tmp_path / name).write_text(CSV.replace(",", ";") if name == "semi.csv" else CSV)
+    assert exit_code(
+        "predict", runs["sequence-classification"], tmp_path / name, "--out", tmp_path / out
+    ) in (1, 2)
+    told = capsys.readouterr().err
+    assert words in told and len(told.strip().splitlines()) == 1, told
+
+
+def test_rows_without_a_header_are_answered_with_all_their_fields(runs, tmp_path):
+    (tmp_path / "rows.csv").write_text("7,red card,x\n8,blue,y\n")
+    run, out = runs["sequence-classification"], tmp_path / "out.csv"
+    assert exit_code("predict", run, tmp_path / "rows.csv", "--columns", "text=2", "--out", out) == 0
+    rows = list(csv.reader(io.StringIO(out.read_text())))
+    assert [row[:3] for row in rows] == [["1", "2", "3"], ["7", "red card", "x"], ["8", "blue", "y"]]
+
+
+def test_a_word_without_a_class_is_written_as_one():
+    out = io.BytesIO()
+    words(out)([{"tokens": ["a", "\u200b"], "predicted_tags": ["NOUN", None]}])
+    comma_separated(out)([{"tokens": ["a", "\u200b"], "predicted_tags": ["NOUN", None]}])
+    assert out.getvalue().decode().splitlines()[:2] == ["a\tNOUN", "\u200b\t_"]
+    assert out.getvalue().decode().splitlines()[-1] == "a \u200b,NOUN _"
