@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import re
 from typing import get_args
 
 import pytest
 import torch
-from transformers import T5Tokenizer
+from tokenizers import ByteLevelBPETokenizer
+from transformers import PreTrainedTokenizerFast, T5Tokenizer
 from typer.testing import CliRunner
 
 from yanma.cli import app, main
@@ -14,6 +16,7 @@ from yanma.corruption import Corrupted, Vocabulary, statistics
 from yanma.corruption.by_name import REPLACEMENTS, UNITS
 from yanma.corruption.command import shown
 from yanma.corruption.config import DENOISERS, CorruptConfig
+from yanma.corruption.pieces import pieces
 
 TEXT = "the unbelievable cat sat on the cat in new york ."
 
@@ -332,3 +335,34 @@ def test_a_wrong_setting_is_refused_in_one_line(arguments, message, tokenizer_fo
         main(["corrupt", TEXT, "--tokenizer", str(tokenizer_folder), *arguments])
     told = capsys.readouterr().err
     assert caught.value.code == 2 and message in told and len(told.strip().splitlines()) == 1, told
+
+
+def test_texts_of_a_table_in_another_encoding_are_shown(tokenizer_folder, tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_bytes("id;body\n1;the cat sat\n".encode("utf-16"))
+    flags = ["--text-column", "body", "--delimiter", ";", "--encoding", "utf-16", "--epochs", "1"]
+    with pytest.raises(SystemExit) as caught:
+        main(["corrupt", str(path), "--tokenizer", str(tokenizer_folder), *flags])
+    assert caught.value.code == 0 and capsys.readouterr().out.startswith("epoch 0")
+    with pytest.raises(SystemExit):
+        main(["corrupt", str(path), "--tokenizer", str(tokenizer_folder), *flags[2:]])
+    told = capsys.readouterr().err
+    assert "no column 'text'" in told and "--text-column says which is meant" in told, told
+
+
+def test_tokens_of_bytes_are_shown_as_characters(tmp_path):
+    text = "我在北京 a\tb"
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator([text] * 9, vocab_size=262, special_tokens=["<mask>"])
+    trained.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), mask_token="<mask>")
+    ids = tokenizer(text)["input_ids"]
+    shown = pieces(tokenizer, [*ids, tokenizer.mask_token_id])
+    assert shown[-1] == "<mask>" and len(shown) == len(ids) + 1
+
+    def spelt(piece: str) -> bytes:
+        plain = piece.replace("Ġ", " ").replace("ĉ", "\t").encode()
+        return re.sub(rb"<0x([0-9A-F]{2})>", lambda found: bytes.fromhex(found[1].decode()), plain)
+
+    assert b"".join(map(spelt, shown[:-1])).decode() == text, "no byte is lost"
+    assert any("<0x" in piece for piece in shown), "one is a part of a character"

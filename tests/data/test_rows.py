@@ -243,7 +243,7 @@ def test_a_missing_column_of_parquet_is_named_with_the_nearest(tmp_path):
     path = write(tmp_path / "a.parquet", TEXTS)
     said = refused(path, ["texts"])
     assert said.startswith(
-        ": no column 'texts'; did you mean 'text'? it has: text, label (in training and eval"
+        ": no column 'texts'; did you mean 'text'? it has: text, label (`columns` says which is meant"
     )
 
 

@@ -16,6 +16,7 @@ from ..files import place_of
 from .by_name import REPLACEMENTS, UNITS, numbering
 from .config import DENOISERS, CorruptConfig
 from .denoising import Denoised, Denoiser, Infilling, Mixture, SpanCorruption, sentinels_of
+from .pieces import pieces
 from .plan import IGNORE, Corrupted, Plan, copy_of
 from .pmi import load
 from .statistics import Hidden, denoising_statistics, statistics
@@ -135,9 +136,7 @@ def lines(
         return
     denoise = denoiser_of(vocabulary, tokenizer, config)
     for epoch, text, made in _denoisings(tokens, denoise, config).by_text():
-        inputs, target = (
-            " ".join(tokenizer.convert_ids_to_tokens(ids.tolist())) for ids in (made.input_ids, made.labels)
-        )
+        inputs, target = (" ".join(pieces(tokenizer, ids.tolist())) for ids in (made.input_ids, made.labels))
         if isinstance(denoise, Mixture):
             (which,) = denoise.which(config.seed, copy_of(config.resampling, epoch), [text.number])
             inputs = f"{_named(denoise.denoisers[which])}\n     input  {inputs}"
@@ -250,7 +249,7 @@ def _denoisings(texts: Sequence[Text], denoise: Denoiser, config: CorruptConfig)
 
 def shown(corrupted: Corrupted, tokenizer: PreTrainedTokenizerBase, *, color: bool) -> str:
     """The tokens with spaces between them; hidden ones in colour, or in brackets where they cannot be told else."""
-    names = tokenizer.convert_ids_to_tokens(corrupted.input_ids.tolist())
+    names = pieces(tokenizer, corrupted.input_ids.tolist())
     parts = []
     for name, token, label in zip(
         names, corrupted.input_ids.tolist(), corrupted.labels.tolist(), strict=True

@@ -23,7 +23,7 @@ def read_parquet(file: DataFile, columns: Sequence[str] | None, reading: Reading
         # Parquet is read from its end, so a compressed file must be unpacked first.
         is_packed = bool(file.member) or file.path.name.lower().endswith(".gz")
         with parquet.ParquetFile(io.BytesIO(file.content()) if is_packed else file.path) as table:
-            check_columns(table.schema_arrow.names, columns, str(file))
+            check_columns(table.schema_arrow.names, columns, str(file), reading)
             tell_unread(file, table.schema_arrow.names, columns, reading)
             wanted = list(table.schema_arrow.names if columns is None or reading.all_fields else columns)
             names = _names_of_classes(_stored_features(table.schema_arrow.metadata), wanted)
@@ -37,7 +37,12 @@ def read_parquet(file: DataFile, columns: Sequence[str] | None, reading: Reading
 
 
 def read_dataset(
-    source: str, columns: Sequence[str] | None, split: str | None, *, streaming: bool = False
+    source: str,
+    columns: Sequence[str] | None,
+    split: str | None,
+    reading: Reading | None = None,
+    *,
+    streaming: bool = False,
 ) -> Iterator[Record]:
     """Rows of a set that `datasets` loads; source is NAME or NAME:CONFIG, with :SPLIT after it where split is None.
 
@@ -69,7 +74,7 @@ def read_dataset(
         loaded = (
             loaded._resolve_features()
         )  # a stream that does not say what its columns are: it is looked at
-    check_columns(loaded.column_names, columns, where)
+    check_columns(loaded.column_names, columns, where, reading or Reading())
     wanted = list(loaded.column_names if columns is None else columns)
     names = _names_of_classes(loaded.features.to_dict(), wanted)
     for index, fields in enumerate(loaded.select_columns(wanted)):

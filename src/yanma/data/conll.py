@@ -54,7 +54,7 @@ def _sentences(
     head = [(number, cells) for number, cells in head if cells[:1] != [_GLOBAL]]
     width = _usual_width(head)
     wanted = tuple(columns or USUAL[: max(1, width)])
-    places = _places(wanted, names, f"{file}:1, read as CoNLL")
+    places = _places(wanted, names, f"{file}:1, read as CoNLL", reading)
     if not digits and places.get(wanted[0], 0) == 0:
         _check_tokens(file, head)
     usual = set(wanted) <= set(USUAL)  # else chosen by the user: then other columns may come and go
@@ -128,7 +128,7 @@ def _names(file: DataFile, head: Sequence[Line]) -> list[str]:
     return _UNIVERSAL if is_universal else []
 
 
-def _places(wanted: Sequence[str], names: Sequence[str], where: str) -> dict[str, int]:
+def _places(wanted: Sequence[str], names: Sequence[str], where: str, reading: Reading) -> dict[str, int]:
     """The place of each wanted column, -1 for the last."""
     if are_numbers(wanted):
         return {column: int(column) - 1 for column in wanted}
@@ -139,7 +139,9 @@ def _places(wanted: Sequence[str], names: Sequence[str], where: str) -> dict[str
                 f"tokens=FORM,tags=UPOS"
             )
         return {"tokens": 0, "tags": -1}
-    check_columns(list(names) or list(USUAL), wanted, where, "; a column may be said by its number, from 1")
+    check_columns(
+        list(names) or list(USUAL), wanted, where, reading, "; a column may be said by its number, from 1"
+    )
     return {column: list(names).index(column) for column in wanted}
 
 

@@ -88,7 +88,7 @@ def read_documents(
         raise ConfigError(f"rule is {rule!r}; {hint}")
     if not sources or isinstance(sources, str):
         raise ConfigError(f"sources is {sources!r}; give a list of one file, folder, glob or set or more")
-    reading = reading or Reading()
+    reading = reading or Reading(setting="column")
     found = [part for source in sources for part in _parts(source, reading)]
     return Documents(row for part in found for row in _texts(part, column, rule, reading))
 
@@ -165,7 +165,7 @@ def _checked(path: Path, reading: Reading | None) -> Path:
 def _texts(part: Path | str, column: str, rule: DocumentRule, reading: Reading) -> Iterator[tuple[str, str]]:
     """(text, where); a text may be empty."""
     if isinstance(part, str):
-        return _column(read_dataset(part, [column], None, streaming=True), column)
+        return _column(read_dataset(part, [column], None, reading, streaming=True), column)
     file = DataFile(part)
     kind = format_of(file, reading)
     if kind is None or (kind == "text" and reading.delimiter is None):

@@ -85,7 +85,7 @@ def read_brat(file: DataFile, columns: Sequence[str] | None, reading: Reading) -
         elif line.strip():
             try:
                 seen[_HALF] += half_words(line, own)
-                yield picked(tagged(line, own, where), columns, where), where
+                yield picked(tagged(line, own, where), columns, where, reading), where
             except DataError as error:
                 yield error, where
         begin = end + 1
@@ -130,7 +130,7 @@ def _fields(
         seen[_HALF] += half_words(text, spans)
     if not isinstance(fields, dict):
         raise DataError(f"{where}: a row must be one JSON object {{...}}; this is {_shown(fields)}")
-    return picked(fields, columns, where, all_fields=reading.all_fields)
+    return picked(fields, columns, where, reading)
 
 
 def _tell(file: DataFile, seen: Counter[str], reading: Reading) -> None:

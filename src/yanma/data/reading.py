@@ -39,6 +39,8 @@ class Reading:
     """Of all but parquet."""
     note: Note = _silent
     """Is told what a user should know of how a file is read."""
+    setting: str = "columns"
+    """By which the columns are said, in messages."""
     all_fields: bool = False
     """Whether rows have all their fields, beside the columns that are asked for."""
 
@@ -61,31 +63,29 @@ class Reading:
 
 
 def picked(
-    fields: dict[str, object], columns: Sequence[str] | None, where: str, *, all_fields: bool = False
+    fields: dict[str, object], columns: Sequence[str] | None, where: str, reading: Reading
 ) -> dict[str, object]:
     """The wanted fields, or all where `columns` is None. Raises DataError for one that is not there."""
     if columns is None:
         return fields
     try:
         wanted = {column: fields[column] for column in columns}
-        return fields if all_fields else wanted
     except KeyError:
-        check_columns(fields, columns, where)
+        check_columns(fields, columns, where, reading)
         raise
+    return fields if reading.all_fields else wanted
 
 
-def check_columns(there: Collection[str], wanted: Sequence[str] | None, where: str, more: str = "") -> None:
+def check_columns(
+    there: Collection[str], wanted: Sequence[str] | None, where: str, reading: Reading, more: str = ""
+) -> None:
     """Raises DataError, which ends with `more`, where a wanted column is not there, or is there twice."""
     for column in wanted or ():
         if column not in there:
             hint = did_you_mean(column, there)
-            usual = (
-                " (in training and evaluation, `columns` says which is meant; in pre-training, `column`; in an audit, "
-                "`text_column`)"
-            )
             raise DataError(
                 f"{where}: no column {column!r}; {hint}{' ' * bool(hint)}it has: {', '.join(there) or 'none'}"
-                f"{more or usual}"
+                f"{more or f' (`{reading.setting}` says which is meant)'}"
             )
         if isinstance(there, list) and there.count(column) > 1:
             raise DataError(f"{where}: {there.count(column)} columns are called {column!r}")

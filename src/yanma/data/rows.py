@@ -139,7 +139,7 @@ def _records(
     files = files_of(source, SUFFIXES)
     if files is None:
         if not (format_of(DataFile(Path(source))) or Path(source).suffix in (".txt", ".text", ".zip")):
-            return read_dataset(source, columns, split)
+            return read_dataset(source, columns, split, reading)
         raise DataError(f"{source}: no such file{nearest(Path(source))}")
     if split is not None:
         raise DataError(f"{source}: a file has no splits, and {split!r} was asked for")

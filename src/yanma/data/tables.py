@@ -40,7 +40,7 @@ def read_tsv(file: DataFile, columns: Sequence[str] | None, reading: Reading) ->
 def read_text(file: DataFile, columns: Sequence[str] | None, reading: Reading) -> Iterator[Record]:
     """A text a line, as the column `text`; with a delimiter, `label` is what stands behind its last one."""
     there = ["text"] if reading.delimiter is None else ["text", "label"]
-    check_columns(there, columns, str(file), "; with `delimiter` a label stands behind the text")
+    check_columns(there, columns, str(file), reading, "; with `delimiter` a label stands behind the text")
     for number, line in file.lines(reading.encoding):
         text, where = line.rstrip("\r\n"), f"{file}:{number}"
         if not text.strip():
@@ -88,11 +88,11 @@ def _rows(
     if are_numbers(columns) and not (all(map(str.isdigit, header)) and set(columns or ()) <= set(header)):
         reading.note(f"{file}: columns are said by number, so its first line is a row: {_shown(header)}")
         numbers = [str(number) for number in range(1, len(header) + 1)]
-        check_columns(numbers, columns, f"{file}:{line}")
+        check_columns(numbers, columns, f"{file}:{line}", reading)
         wanted = numbers if reading.all_fields else columns or ()
         yield from _numbered(file, line, first, records, wanted, hint)
         return
-    check_columns(header, columns, f"{file}:{line}", _other_delimiter(header))
+    check_columns(header, columns, f"{file}:{line}", reading, _other_delimiter(header))
     tell_unread(file, header, columns, reading)
     wanted = header if columns is None or reading.all_fields else columns
     if len(set(wanted)) < len(wanted):

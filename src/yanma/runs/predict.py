@@ -15,7 +15,7 @@ import torch
 
 from ..data.examples import Example
 from ..data.formats import SUFFIXES, format_of, no_format, read_file
-from ..data.reading import Record, picked
+from ..data.reading import Reading, Record, picked
 from ..data.rows import Row
 from ..data.sources import DataFile, StandardInput, files_of, nearest
 from ..errors import ConfigError, DataError
@@ -232,4 +232,4 @@ def _asked(predictor: Predictor, records: Sequence[Record]) -> _Asked:
 def _row(fields: Fields | DataError, where: str, inputs: Sequence[str]) -> Row:
     if isinstance(fields, DataError):
         raise fields
-    return Row(picked(fields, inputs, where), where)
+    return Row(picked(fields, inputs, where, Reading()), where)

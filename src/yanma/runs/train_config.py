@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -89,6 +90,10 @@ class TextFilesConfig(ReadingConfig):
     """How files are read of which the texts alone are wanted."""
 
     text_column: str = Field(default="text", description="where texts stand in rows")
+
+    def reading(self, note: Note) -> Reading:
+        """How rows are read; `note` is told of them."""
+        return replace(super().reading(note), setting="text_column")
 
 
 class CheckedConfig(ReadingConfig):
