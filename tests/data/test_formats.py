@@ -435,3 +435,15 @@ def test_what_is_no_encoding_of_text_is_refused():
     for encoding in ("base64", "rot13"):
         with pytest.raises(ConfigError, match="which Python does not know"):
             Reading(encoding=encoding)
+
+
+def test_utf8_that_is_said_to_be_another_encoding_is_told(tmp_path):
+    told, path = [], tmp_path / "a.csv"
+    path.write_text("text,label\ncafé,a\n", encoding="utf-8")
+    texts_of(path, encoding="latin-1", note=told.append)
+    assert told == [f"{path}: read as iso8859-1, as is said, but it begins like UTF-8"]
+    for encoding, content in (("latin-1", "text,label\ncafé,a\n"), ("cp1252", "text,label\nplain,a\n")):
+        told = []
+        path.write_bytes(content.encode(encoding))
+        texts_of(path, encoding=encoding, note=told.append)
+        assert told == []

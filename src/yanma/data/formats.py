@@ -70,6 +70,8 @@ def read_file(
         raise DataError(f"{file}: {no_format(file)}")
     if reading.delimiter is not None and name not in ("csv", "tsv", "text", "conll", "weibo"):
         raise DataError(f"{file}: read as {name}, which has no delimiter; {reading.delimiter!r} was given")
+    if file.looks_like_utf8(reading.encoding):
+        reading.note(f"{file}: read as {reading.encoding}, as is said, but it begins like UTF-8")
     return _READERS[name](file, columns, reading)
 
 

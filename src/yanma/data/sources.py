@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import gzip
 import io
@@ -9,7 +10,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -20,6 +21,7 @@ _PARTS = re.compile(r"(?:^|[^a-z])(train|dev|val|valid|validation|test|eval)(?:[
 """What a name says of the part of a data set that a file is."""
 
 
+_SAMPLE = 1 << 16
 _WIDE = ("utf-16", "utf-32")
 """Encodings in which a newline is more than one byte."""
 
@@ -82,6 +84,19 @@ class DataFile:
             raise DataError(f"{self}:{number + 1}: {_damaged(self)}: {error}") from None
         except OSError as error:
             raise DataError(f"{self}: {error.strerror or error}") from None
+
+    def looks_like_utf8(self, encoding: str) -> bool:
+        """Whether it is said to be of another encoding, and begins with characters that only UTF-8 would spell so."""
+        if (
+            encoding == "utf-8" or encoding.startswith(_WIDE) or not self.path.is_file()
+        ):  # a pipe is read once
+            return False
+        with suppress(OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile), self.open() as stream:
+            try:
+                return not codecs.getincrementaldecoder("utf-8")().decode(stream.read(_SAMPLE)).isascii()
+            except UnicodeDecodeError:
+                return False
+        return False
 
     def content(self) -> bytes:
         """All of it. Raises DataError, as `lines` does."""

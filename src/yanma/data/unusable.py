@@ -55,4 +55,7 @@ class Unusable:
             advice = "; `on_bad_row` skip leaves such rows out" if self.count < num_rows else ""
             raise DataError(f"{self.first}{more}{advice}")
         are = "is" if self.count == 1 else "are"
-        return f"{self.count} of {num_rows} rows cannot be used and {are} left out; the first: {self.first}"
+        first = str(self.first).replace(
+            "`", ""
+        )  # a setting's name stands for itself where no command translates it
+        return f"{self.count} of {num_rows} rows cannot be used and {are} left out; the first: {first}"

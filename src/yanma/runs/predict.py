@@ -186,7 +186,7 @@ def predict(
                 answers.append(fields | answer)
         write(answers)
         for error in errors:
-            complain(str(error))
+            complain(str(error).replace("`", ""))
         refused += len(errors)
         num_asked += len(asked.rows)
         cut += asked.truncated
