@@ -447,3 +447,13 @@ def test_utf8_that_is_said_to_be_another_encoding_is_told(tmp_path):
         path.write_bytes(content.encode(encoding))
         texts_of(path, encoding=encoding, note=told.append)
         assert told == []
+
+
+def test_what_a_wrong_name_or_a_missing_header_may_mean_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text("good movie,pos\nbad,neg\n")
+    assert "by numbers, as in text=1,label=2, where there is no header" in refused(
+        texts_of, tmp_path / "a.csv"
+    )
+    (tmp_path / "a.jsonl").write_text('[{"text": "a", "label": "b"}]')
+    assert "an array of rows is read with `format` json" in refused(texts_of, tmp_path / "a.jsonl")
+    assert texts_of(tmp_path / "a.jsonl", format="json") == [("a", "b")]

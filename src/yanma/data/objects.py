@@ -129,8 +129,13 @@ def _fields(
         fields = tagged(text, spans, where)
         seen[_HALF] += half_words(text, spans)
     if not isinstance(fields, dict):
-        raise DataError(f"{where}: a row must be one JSON object {{...}}; this is {_shown(fields)}")
+        more = "; an array of rows is read with `format` json" if _is_array_of_rows(fields) else ""
+        raise DataError(f"{where}: a row must be one JSON object {{...}}; this is {_shown(fields)}{more}")
     return picked(fields, columns, where, reading)
+
+
+def _is_array_of_rows(found: object) -> bool:
+    return isinstance(found, list) and bool(found) and all(isinstance(row, dict) for row in found)
 
 
 def _tell(file: DataFile, seen: Counter[str], reading: Reading) -> None:

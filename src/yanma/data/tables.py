@@ -92,7 +92,7 @@ def _rows(
         wanted = numbers if reading.all_fields else columns or ()
         yield from _numbered(file, line, first, records, wanted, hint)
         return
-    check_columns(header, columns, f"{file}:{line}", reading, _other_delimiter(header))
+    check_columns(header, columns, f"{file}:{line}", reading, _advice(header, reading))
     tell_unread(file, header, columns, reading)
     wanted = header if columns is None or reading.all_fields else columns
     if len(set(wanted)) < len(wanted):
@@ -124,14 +124,14 @@ def _numbered(
             yield DataError(f"{where}: {len(record)} fields, but the first line has {width}; {hint}"), where
 
 
-def _other_delimiter(header: Sequence[str]) -> str:
-    """The end of a message about a header that is one column with something else between its names."""
+def _advice(header: Sequence[str], reading: Reading) -> str:
+    """The end of a message about a column that a header has not."""
     found = [mark for mark in _NAMES if len(header) == 1 and mark in header[0]]
-    return (
-        f"; the header is one column with a {_NAMES[found[0]]} in it: say `delimiter` {found[0]!r}"
-        if found
-        else ""
-    )
+    if found:
+        return f"; the header is one column with a {_NAMES[found[0]]} in it: say `delimiter` {found[0]!r}"
+    if reading.setting != "columns":
+        return ""
+    return " (`columns` says which is meant; by numbers, as in text=1,label=2, where there is no header)"
 
 
 def _shown(fields: Sequence[str]) -> str:
