@@ -173,6 +173,7 @@ def test_several_files_a_folder_a_pattern_and_an_archive_are_one_source(tmp_path
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("set/train.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         archive.writestr("__MACOSX/set/._train.jsonl", "x")
+        archive.writestr("__MACOSX/train.jsonl", "x")
         archive.writestr("set/readme.txt", "no rows")
     assert texts_of(tmp_path / "a.zip") == TEXTS
     assert texts_of(tmp_path / "a.zip" / "set" / "train.jsonl") == TEXTS
@@ -390,6 +391,8 @@ def test_comments_with_as_many_columns_as_words_are_told(tmp_path):
     assert told == [f"{path}:1: read as a comment, as are others like it: # doc0"]
     path.write_text("# sent 5\nNo\tX\tDT\n", encoding="utf-8")
     assert words_of(path) == [(["No"], ["DT"])], "in a file with tabs a line without one is one column"
+    path.write_text("No\tX\tDT\n\n#sent 5 x\nYes\tX\tDT\n", encoding="utf-8")
+    assert words_of(path) == [(["No"], ["DT"]), (["Yes"], ["DT"])]
 
 
 @pytest.mark.parametrize(

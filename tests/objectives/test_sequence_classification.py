@@ -183,3 +183,12 @@ def test_the_loss_is_the_sum_over_texts_whatever_the_grouping():
     for cut in (1, 5, 31):
         parts = AB.loss(logits[:cut], texts[:cut]) + AB.loss(logits[cut:], texts[cut:])
         assert parts.item() == total.item(), f"cut after {cut} texts, the loss is another"
+
+
+def test_many_numbers_with_decimals_are_measures_and_no_classes():
+    rows = rows_of(*({"text": "x", "label": f"{number / 8}"} for number in range(30)))
+    with pytest.raises(DataError, match="holds 30 different numbers such as"):
+        SequenceClassification.from_rows(rows)
+    whole = rows_of(*({"text": "x", "label": f"{number}.0"} for number in range(30)))
+    assert len(SequenceClassification.from_rows(whole).labels) == 30, "whole numbers may be names"
+    assert len(SequenceClassification.from_rows(rows[:20]).labels) == 20, "a few may be ratings"
