@@ -460,3 +460,11 @@ def test_what_a_wrong_name_or_a_missing_header_may_mean_is_said(tmp_path):
     (tmp_path / "a.jsonl").write_text('[{"text": "a", "label": "b"}]')
     assert "an array of rows is read with `format` json" in refused(texts_of, tmp_path / "a.jsonl")
     assert texts_of(tmp_path / "a.jsonl", format="json") == [("a", "b")]
+
+
+def test_a_hashtag_is_a_word_where_columns_were_chosen_and_others_come_and_go(tmp_path):
+    (tmp_path / "a.conll").write_text("# doc\nAnn\tX\tB-PER\n\n#tag\tX\tO\tmeta\nLee\tX\tB-PER\n")
+    assert words_of(tmp_path / "a.conll", ("1", "3")) == [
+        (["Ann"], ["B-PER"]),
+        (["#tag", "Lee"], ["O", "B-PER"]),
+    ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 from ..errors import DataError
@@ -61,19 +62,15 @@ def _sentences(
     least = 1 + ("tags" in wanted) if usual else 1 + max(places.values())
     words: list[list[str]] = []
     first, fault, comments = 0, None, None
-    tags = {cells[-1] for _, cells in head if cells and not cells[0].startswith("#")}
-
-    def is_comment(cells: Sequence[str]) -> bool:
-        """Whether a line has as many columns as words have, but no tag in the last."""
-        return usual and "tags" in wanted and cells[0] == "#" and cells[-1] not in tags and cells[-1] != "O"
-
+    if names:
+        rule = _Comments()
+    elif usual:
+        tags = {cells[-1] for _, cells in head if cells and not cells[0].startswith("#")}
+        rule = _Comments(width, tags | {"O"} if "tags" in wanted else None)
+    else:
+        rule = _Comments(least=least)
     for number, cells in _with_end(head, lines):
-        if (
-            cells
-            and not words
-            and cells[0].startswith("#")
-            and (len(cells) != width or names or is_comment(cells))
-        ):
+        if cells and not words and rule.holds(cells):
             comments = comments or (number, " ".join(cells))
             continue
         if cells[:1] == [_DOCUMENT_START] or not cells:
@@ -92,6 +89,27 @@ def _sentences(
         words.append(cells)
     if comments is not None and not names:
         reading.note(f"{file}:{comments[0]}: read as a comment, as are others like it: {comments[1]}")
+
+
+@dataclass(frozen=True)
+class _Comments:
+    """Which lines before a sentence are comments: those that begin with # and are no words."""
+
+    width: int | None = None
+    """Columns of words, where all lines have as many."""
+    tags: Collection[str] | None = None
+    """What stands in the last of them."""
+    least: int | None = None
+    """How many columns are read at least, where they were chosen and others may come and go."""
+
+    def holds(self, cells: Sequence[str]) -> bool:
+        if not cells[0].startswith("#"):
+            return False
+        if self.least is not None:
+            return len(cells) < self.least
+        if self.width is None or len(cells) != self.width:
+            return True  # columns that have names have an index before the word
+        return self.tags is not None and cells[0] == "#" and cells[-1] not in self.tags
 
 
 def _lines(file: DataFile, reading: Reading) -> Iterator[Line]:

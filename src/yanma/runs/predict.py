@@ -26,6 +26,7 @@ from .predictor import Predictor
 from .train_config import PredictConfig, TrainConfig
 from .train_setup import open_run
 
+_PLAIN = Reading()
 WINDOW = 1024
 """Lines that are answered together at most; as many are read ahead."""
 
@@ -232,4 +233,4 @@ def _asked(predictor: Predictor, records: Sequence[Record]) -> _Asked:
 def _row(fields: Fields | DataError, where: str, inputs: Sequence[str]) -> Row:
     if isinstance(fields, DataError):
         raise fields
-    return Row(picked(fields, inputs, where, Reading()), where)
+    return Row(picked(fields, inputs, where, _PLAIN), where)
